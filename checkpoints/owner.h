@@ -1,0 +1,35 @@
+// One writer per run folder: the owner file, made with O_EXCL, re-read before each rename.
+#pragma once
+
+#include <string>
+
+namespace svfleet {
+
+struct OwnerIdentity {
+  std::string host;
+  int64_t pid = 0;
+  std::string job;       // Slurm job id, or empty
+  int64_t restarts = 0;  // SLURM_RESTART_COUNT
+  std::string token;     // random, made by take()
+};
+
+class Owner {
+ public:
+  // Takes the folder, or throws Error(kExitUser) naming the live owner. An owner counts as gone
+  // when it ran on this host and its process is dead, or is an earlier restart of the same job, or
+  // `job_ended(job)` says so.
+  static Owner take(const std::string& run_dir, OwnerIdentity me,
+                    bool (*job_ended)(const std::string& job) = nullptr);
+  Owner(Owner&&) noexcept;
+  ~Owner();  // releases the folder if still ours
+  // Throws Error(kExitRequeue) when another writer has taken over; call before each rename.
+  void verify() const;
+  const OwnerIdentity& identity() const { return me_; }
+
+ private:
+  Owner(std::string run_dir, OwnerIdentity me);
+  std::string run_dir_;
+  OwnerIdentity me_;
+};
+
+}  // namespace svfleet

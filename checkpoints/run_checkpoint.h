@@ -1,0 +1,62 @@
+// Start here: everything that a run needs to go on as if nothing had happened.
+//
+// checkpoints/step-NNNNNN.h5 holds the state after NNNNNN finished steps. Format: docs/formats.md.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace svfleet {
+
+// One adapted matrix's place in the flat vectors p, m, v.
+struct MatrixSlot {
+  std::string name;    // Hugging Face weight name
+  int64_t offset = 0;  // first entry
+  int64_t length = 0;  // r = min(m, n)
+  bool operator==(const MatrixSlot&) const = default;
+};
+
+struct RunState {
+  int64_t step = 0;      // finished steps
+  int64_t position = 0;  // prompts consumed so far: the place in the keyed order
+  uint64_t seed = 0;
+  std::vector<MatrixSlot> slots;
+  std::vector<float> p;  // parameters; z = 1 + p (direct)
+  std::vector<float> m;  // AdamW first moment
+  std::vector<float> v;  // AdamW second moment
+  int64_t updates = 0;   // optimizer calls so far (a step without signal makes none)
+  int64_t nonfinite_in_a_row = 0;
+  int64_t nonfinite_total = 0;
+  double best_score = -1;  // best validation accuracy so far, -1 before the first
+  int64_t best_step = -1;
+  int64_t validations_since_best = 0;
+  std::string bits_config;  // canonical JSON of the settings that may alter bits
+  std::string identity;     // canonical JSON: instruction set, build, threads, ...
+  std::string config;       // effective YAML, for people
+  std::string model_hash;
+  std::string store_hash;
+  std::string parent;  // run and step this one was forked from, or empty
+};
+
+// Hash of everything above except `config` and `identity`: equal states, equal hash.
+std::string state_hash(const RunState& state);
+
+std::string encode_state(const RunState& state);                             // a file image
+RunState decode_state(const std::string& image, const std::string& origin);  // Error(kExitDisk)
+
+std::string checkpoint_path(const std::string& run_dir, int64_t step);
+void save_checkpoint(const std::string& run_dir, const RunState& state);
+
+struct NewestCheckpoint {
+  std::optional<RunState> state;
+  std::vector<std::string> damaged;  // one line each: path and reason; passed over
+};
+// The newest checkpoint that reads back whole; older ones only if newer ones are damaged.
+NewestCheckpoint load_newest_checkpoint(const std::string& run_dir);
+
+// Removes all but the last `keep` and the one of step `best`. Call after a newer one is safe.
+void prune_checkpoints(const std::string& run_dir, int keep, int64_t best_step);
+
+}  // namespace svfleet

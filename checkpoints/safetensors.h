@@ -1,0 +1,55 @@
+// Hugging Face safetensors: read by memory map, written in one checked piece.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace svfleet {
+
+enum class TensorType { kF32, kBF16, kF16, kF64 };
+int64_t bytes_per_element(TensorType type);
+const char* type_name(TensorType type);  // "F32", "BF16", ...
+
+struct TensorView {
+  std::string name;
+  TensorType type;
+  std::vector<int64_t> shape;
+  const std::byte* data;  // inside the map; any alignment
+  size_t bytes;
+};
+
+// One or several files of a model folder: model.safetensors, or what model.safetensors.index.json
+// names. Lengths are checked against headers when opened. Views live as long as this object.
+// Thread-safe once made. Errors name file and tensor.
+class SafetensorsFolder {
+ public:
+  explicit SafetensorsFolder(const std::string& folder);
+  ~SafetensorsFolder();
+  const std::vector<std::string>& names() const;  // sorted
+  bool has(const std::string& name) const;
+  const TensorView& at(const std::string& name) const;  // Error(kExitUser) naming the tensor
+  // Hash of the tensor's type, shape and bytes.
+  std::string tensor_hash(const std::string& name) const;
+  // Hash of headers, sizes and modification times: cheap, for noticing a changed model.
+  std::string quick_fingerprint() const;
+  // Hash over all tensors' content; reads everything.
+  std::string content_hash() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// A single file.
+struct SafetensorsData {
+  std::map<std::string, std::string> metadata;
+  std::map<std::string, std::pair<std::vector<int64_t>, std::vector<float>>> tensors;  // F32
+};
+SafetensorsData read_safetensors(const std::string& path);
+void write_safetensors(const std::string& path, const SafetensorsData& data);
+
+}  // namespace svfleet

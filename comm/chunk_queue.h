@@ -1,0 +1,53 @@
+// Hands out pieces of work (chunks of a training step, matrices, evaluation batches) to whoever
+// asks, over all ranks, and records who holds which and since when.
+//
+// Rank 0 runs a service thread; other ranks ask by plain messages. With one rank it is a locked
+// loop. Nothing in a result may depend on who was given what.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "comm/group.h"
+
+namespace svfleet {
+
+struct Holding {
+  int chunk;
+  int rank;
+  double seconds;  // since it was handed out
+};
+
+class ChunkQueue {
+ public:
+  virtual ~ChunkQueue() = default;
+  // Collective. Starts a round. `order` (read on rank 0 only) lists the chunks to hand out, first
+  // one first; all previous chunks must have been finished.
+  virtual void start_round(const std::vector<int>& order) = 0;
+  // Any thread of any rank: the next chunk, or nothing when the round has been handed out.
+  // Throws kExitRequeue after the timeout, naming rank 0.
+  virtual std::optional<int> next() = 0;
+  // Any thread: tells the queue that this rank has finished `chunk`.
+  virtual void finished(int chunk) = 0;
+  // No more chunks of this round are handed out anywhere (a stop was asked for). Any thread, any
+  // rank.
+  virtual void cancel_round() = 0;
+  // Rank 0 only: what is out, longest-held first; chunks finished so far in this round.
+  virtual std::vector<Holding> holdings() const = 0;
+  virtual int64_t finished_count() const = 0;
+};
+
+// Collective. The queue must end (be destroyed, collectively) before the group.
+std::unique_ptr<ChunkQueue> make_chunk_queue(Group& group, double timeout_s);
+
+// Runs `work(chunk)` in `workers` threads of this rank until the round is over. The first exception
+// cancels the round and is thrown again here. `idle` is called about every 0.2 s in the calling
+// thread (progress, signals); when it returns false the round is cancelled.
+void work_through(ChunkQueue& queue, int workers, const std::function<void(int)>& work,
+                  const std::function<bool()>& idle);
+
+}  // namespace svfleet

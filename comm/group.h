@@ -1,0 +1,64 @@
+// Start here: a group of ranks and its collectives, whichever transport carries them.
+//
+// Every member is collective: all ranks call it in the same order with the same `op` name, from
+// one thread (the main thread). Every wait ends after the group's timeout with an Error
+// (kExitRequeue) that names the operation and the ranks that did not arrive. Buffers are host
+// memory. Values are identical on all ranks afterwards.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace svfleet {
+
+// Point-to-point bytes for the chunk queue, on a communicator of its own. Any thread may call it.
+class Mailbox {
+ public:
+  virtual ~Mailbox() = default;
+  virtual void send(int rank, int tag, std::string_view bytes) = 0;
+  // Returns false at once when nothing from (rank or any = -1, tag or any = -1) is waiting.
+  virtual bool try_receive(int* rank, int* tag, std::string* bytes) = 0;
+};
+
+class Group {
+ public:
+  virtual ~Group() = default;
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+  virtual std::string host() const = 0;
+
+  virtual void barrier(std::string_view op) = 0;
+  // `bytes` of rank `root` reach every rank; lengths need not be known before.
+  virtual void broadcast(std::string& bytes, int root, std::string_view op) = 0;
+  // On rank 0: the bytes of every rank, by rank. Elsewhere: empty.
+  virtual std::vector<std::string> gather(std::string_view bytes, std::string_view op) = 0;
+  virtual void all_reduce_max(std::span<int32_t> values, std::string_view op) = 0;
+  virtual void all_reduce_sum(std::span<int64_t> values, std::string_view op) = 0;
+  virtual Mailbox& mailbox() = 0;
+  // The step that timeout messages name; not collective.
+  virtual void set_step(int64_t step) = 0;
+  // Ends all ranks of the job with this exit code; does not return.
+  [[noreturn]] virtual void abort(int code) = 0;
+};
+
+struct GroupOptions {
+  double timeout_s = 600;
+};
+
+// Rank and size as the launcher (mpirun, srun) put them in the environment: 0 and 1 without one.
+// Usable before make_world().
+int launch_rank();
+int launch_size();
+
+// The whole job: MPI when a launcher started more than one rank (or forced by SVFLEET_MPI=1), one
+// process otherwise. With launch_size() > 1 in a build without MPI, throws Error(kExitUser).
+std::unique_ptr<Group> make_world(const GroupOptions& options);
+
+// A group of one, without MPI.
+std::unique_ptr<Group> make_single();
+
+}  // namespace svfleet

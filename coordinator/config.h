@@ -1,0 +1,133 @@
+// Start here: every setting of svfleet, with its default at the field and one comment above it.
+// docs/config.md is generated from this file's table in config.cc, and a test compares them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "rl/adamw.h"
+#include "rl/advantage.h"
+#include "rl/task.h"
+
+namespace svfleet {
+
+struct ModelConfig {
+  // Hugging Face folder: config.json, *.safetensors, tokenizer.json.
+  std::string path;
+  // Type of the weights and activations: bfloat16 or float32.
+  std::string dtype = "bfloat16";
+  // Chat template by name; empty = recognise the one in the folder.
+  std::string chat_template;
+};
+
+struct SvdConfig {
+  // Folder of the decomposed matrices; empty = <model.path>.factors beside the model.
+  std::string store;
+  // What is adapted: mlp, attention, all, or names such as q_proj.
+  std::vector<std::string> targets = {"mlp"};
+  // Layers: "all", or ranges such as "0..11,40..79".
+  std::string layers = "all";
+  // Storage type of the singular bases Q: float32 or bfloat16.
+  std::string storage = "float32";
+  // Largest predicted relative error of an adapted matrix that a certificate may show.
+  double tolerance = 1e-3;
+};
+
+struct TrainConfig {
+  // Steps of the optimizer.
+  int64_t steps = 48;
+  // Seed of prompt order and sampling.
+  int64_t seed = 0;
+  double learning_rate = 5e-3;
+  // constant or cosine.
+  std::string schedule = "constant";
+  int64_t warmup_steps = 0;
+  double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
+  double weight_decay = 0;
+  // Largest global norm of the gradient; 0 = no clipping.
+  double clip_norm = 0;
+  int64_t prompts_per_step = 8;
+  int64_t samples_per_prompt = 4;
+  // A chunk is the unit of work and of restart; it divides prompts_per_step.
+  int64_t prompts_per_chunk = 2;
+  double temperature = 1.0;
+  // leave_one_out, group_mean, whitened, none.
+  std::string baseline = "leave_one_out";
+  // sum: log-probabilities of a reply's tokens are added; otherwise divided by this many tokens.
+  std::string token_reduction = "sum";
+  int64_t token_reduction_length = 0;
+  // Rewards of right and wrong replies.
+  double reward_right = 1, reward_wrong = -1;
+  // Weight of KL(policy || base) in the reward.
+  double kl_beta = 0;
+  // reward (in the reward), k2 (as a loss), full (whole vocabulary, as a loss).
+  std::string kl_form = "reward";
+  // How replies are sampled: merged or activation.
+  std::string sampling_form = "merged";
+  // How the gradient is computed: activation or merged (closed form).
+  std::string gradient_form = "activation";
+  // direct or sigmoid.
+  std::string parametrisation = "direct";
+  // Expert file to start from; empty = the base model.
+  std::string init_from;
+  // Checkpoint every N steps; the last `keep_checkpoints` and the best are kept.
+  int64_t checkpoint_every = 1;
+  int64_t keep_checkpoints = 3;
+  // Validate every N steps (0 = never) on this many items (0 = all).
+  int64_t validate_every = 0;
+  int64_t validation_items = 0;
+  // Stop after this many validations without a better one (0 = never).
+  int64_t early_stop_after = 0;
+  // Replies written to rollouts.jsonl per step.
+  int64_t rollout_samples = 4;
+  // Consecutive steps with a not-finite gradient that end the run.
+  int64_t max_nonfinite_steps = 3;
+};
+
+struct EvaluateConfig {
+  // test, validation or train.
+  std::string split = "test";
+  // Number of items; 0 = all.
+  int64_t items = 0;
+  // 0 = greedy; otherwise sampled, with the limits below.
+  double temperature = 0;
+  int64_t top_k = 0;
+  double top_p = 1, min_p = 0;
+  int64_t seed = 0;
+  // Items generated together.
+  int64_t batch = 32;
+};
+
+struct Config {
+  ModelConfig model;
+  // Everything a run writes goes here.
+  std::string run_dir;
+  SvdConfig svd;
+  // One or several tasks, inline or as paths of task files.
+  std::vector<TaskSpec> tasks;
+  TrainConfig train;
+  EvaluateConfig evaluate;
+  // Chunks computed side by side by a rank; 0 = cores available / ranks on this host / threads.
+  int64_t workers = 0;
+  // Threads inside one chunk; may alter bits, so it is part of a run's identity.
+  int64_t threads = 1;
+  // Seconds that any wait for other ranks may take.
+  double timeout_s = 600;
+
+  std::string file;  // where it came from, for messages
+};
+
+// Reads YAML and applies `key=value` overrides ("train.steps=5"). Relative paths inside are
+// relative to the working directory, those inside a task file to that file. Errors are
+// Error(kExitUser) like "run.yaml:12: unknown key 'lerning_rate', did you mean 'learning_rate'?".
+Config load_config(const std::string& file, const std::vector<std::string>& overrides);
+
+// The effective configuration as commented YAML, which load_config reads back to the same Config.
+std::string print_config(const Config& config);
+// The reference page docs/config.md.
+std::string config_reference();
+// Canonical JSON of the settings that may alter the bits of a training result, and of nothing else.
+std::string bits_config(const Config& config);
+
+}  // namespace svfleet

@@ -1,0 +1,77 @@
+// Start here: a task is prompts, what counts as right, and when a reply ends. Read from JSONL files
+// as described by a TaskSpec; knows nothing of YAML or models.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "rl/reward.h"
+
+namespace svfleet {
+
+enum class TruncatedRule { kWrong, kMask, kScore };  // a reply cut by the length limit
+
+struct TaskSpec {
+  std::string name;
+  // JSONL files by split; empty = the task has no such split.
+  std::string train, validation, test;
+  // User message; {field} is replaced by that field of the item ({{ and }} are braces). Choices of
+  // a multiple-choice item: {choices} gives one "LABEL. text" line each.
+  std::string prompt = "{question}";
+  std::string answer = "answer";  // the field that holds the gold answer; a.b reaches inside
+  std::string system;             // system message; `has_system` false = the template's default
+  bool has_system = false;
+  std::string few_shot;  // JSONL file of solved examples, put before the question
+  int few_shot_count = 0;
+  std::string few_shot_answer;      // template of the solved answers, "{answer}" by default
+  std::string prefill;              // the start of the model's answer
+  bool chat = true;                 // false: the prompt is plain text, no chat template
+  std::vector<RewardSpec> rewards;  // summed by weight
+  std::vector<std::string> stop;    // stop strings, besides the model's stop tokens
+  int max_new_tokens = 64;
+  TruncatedRule truncated = TruncatedRule::kWrong;
+  double weight = 1;  // share when several tasks are mixed
+};
+
+struct Message {
+  std::string role;  // system, user, assistant
+  std::string content;
+};
+
+struct Item {
+  int64_t index = 0;              // line in its file, from 0
+  std::vector<Message> messages;  // what is sent (few-shot examples as turns); one for chat: false
+  Gold gold;
+};
+
+struct Task {
+  TaskSpec spec;
+  std::vector<Item> items;   // of one split
+  std::string content_hash;  // of spec and items: a run's identity includes its data
+};
+
+// Reads one split ("train", "validation", "test"). Errors are Error(kExitUser) with file:line:
+// invalid JSON, missing field, empty file, gold that the reward cannot parse.
+Task load_task(const TaskSpec& spec, const std::string& split, int64_t limit = 0);
+
+// What the n-th prompt of training is: the tasks are interleaved by weight, each task's items in an
+// order that is a permutation keyed by (seed, task, epoch). Pure; the same on every rank.
+struct PromptPick {
+  int task = 0;
+  int64_t item = 0;
+};
+class PromptOrder {
+ public:
+  PromptOrder(uint64_t seed, std::vector<int64_t> items_per_task, std::vector<double> weights);
+  // Picks for positions [first, first + count).
+  std::vector<PromptPick> picks(int64_t first, int64_t count) const;
+
+ private:
+  uint64_t seed_;
+  std::vector<int64_t> sizes_;
+  std::vector<double> weights_;
+};
+
+}  // namespace svfleet

@@ -1,0 +1,52 @@
+// Byte-pair encoding as a Hugging Face tokenizer.json describes it: byte-level BPE (GPT-2, Llama 3,
+// Qwen2.5, SmolLM2) and BPE with byte fallback (Llama 2, Mistral). Anything else in the file is
+// refused by name. Thread-safe once loaded.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace svfleet {
+
+class Tokenizer {
+ public:
+  // Reads `folder`/tokenizer.json. Error(kExitUser) names what is missing or not supported.
+  static Tokenizer load(const std::string& folder);
+  Tokenizer(Tokenizer&&) noexcept;
+  ~Tokenizer();
+
+  // Special and added tokens inside the text are recognised, as transformers does. With
+  // `add_special_tokens` the post-processor's bos/eos are added. Invalid UTF-8 becomes U+FFFD.
+  std::vector<int> encode(std::string_view text, bool add_special_tokens = false) const;
+  // Bytes that are not valid UTF-8 come out as U+FFFD.
+  std::string decode(std::span<const int> ids, bool skip_special_tokens = true) const;
+  std::optional<int> id_of(std::string_view token) const;
+  std::string token(int id) const;  // as in the vocabulary
+  bool is_special(int id) const;
+  int size() const;  // highest id + 1
+  std::string content_hash() const;
+
+ private:
+  struct Impl;
+  explicit Tokenizer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+// Text of a growing reply, for streaming: returns what is new and complete (never half a
+// character).
+class StreamDecoder {
+ public:
+  explicit StreamDecoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+  std::string push(int id);
+
+ private:
+  const Tokenizer& tokenizer_;
+  std::vector<int> ids_;
+  size_t printed_ = 0;
+};
+
+}  // namespace svfleet
