@@ -9,22 +9,31 @@
 
 namespace svfleet {
 
-// Writes `bytes` to `path`.tmp-<pid>-<n>, fsyncs, renames to `path`, fsyncs the folder. After a
-// crash at any moment `path` holds either its old content or all of the new. Thread-safe.
+// Writes `bytes` to `path`.tmp-<host>-<pid>-<start>-<n>, fsyncs, renames to `path`, fsyncs the
+// folder. After a crash at any moment `path` holds either its old content or all of the new.
+// Thread-safe.
 void write_file_atomic(const std::string& path, std::string_view bytes);
+
+// Makes `path` with O_EXCL and syncs it; when it is already there, sets `existed` and changes
+// nothing. Only for files whose reader copes with a torn one (the owner file).
+void write_new_file(const std::string& path, std::string_view bytes, bool* existed);
+// Synced rename; false when `from` is not there.
+bool rename_file(const std::string& from, const std::string& to);
 
 // The whole file. Throws Error(kExitUser) when it does not exist, kExitDisk when reading fails.
 std::string read_file(const std::string& path);
 
-bool file_exists(const std::string& path);
-void make_folder(const std::string& path);                      // with parents
+bool file_exists(const std::string& path);  // a folder counts
+bool is_folder(const std::string& path);
+void make_folder(const std::string& path);                      // with parents, synced
 void remove_file(const std::string& path);                      // no error when it is not there
 std::vector<std::string> list_folder(const std::string& path);  // names, sorted; empty if missing
 // Appends one line (a newline is added) with a single write; used for logs. A torn last line of an
-// earlier crash is cut off first.
+// earlier crash is cut off first. Not synced: a crash of the machine may lose the last lines.
 void append_line(const std::string& path, std::string_view line);
 uint64_t free_bytes(const std::string& folder);
-// Deletes leftover *.tmp-* files of dead writers in a folder.
+// Deletes leftover *.tmp-* files of dead writers in a folder: those made on this host by a process
+// that is gone, and those of other hosts after a day.
 void remove_stale_temporaries(const std::string& folder);
 
 }  // namespace svfleet

@@ -17,7 +17,7 @@ class Hasher {
   // Length-prefixed, so that ("ab","c") and ("a","bc") differ.
   Hasher& text(std::string_view value);
   Hasher& number(int64_t value);
-  Hasher& floats(std::span<const float> values);
+  Hasher& floats(std::span<const float> values);  // length-prefixed too
   std::string hex() const;
 
  private:

@@ -1,6 +1,7 @@
 // One writer per run folder: the owner file, made with O_EXCL, re-read before each rename.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 namespace svfleet {

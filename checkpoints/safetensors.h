@@ -23,11 +23,13 @@ struct TensorView {
 };
 
 // One or several files of a model folder: model.safetensors, or what model.safetensors.index.json
-// names. Lengths are checked against headers when opened. Views live as long as this object.
-// Thread-safe once made. Errors name file and tensor.
+// names, or a single .safetensors file. Lengths are checked against headers when opened: a short or
+// inconsistent file is an Error(kExitDisk), a missing one or a type other than these
+// Error(kExitUser). Views live as long as this object. Thread-safe once made. Errors name file and
+// tensor.
 class SafetensorsFolder {
  public:
-  explicit SafetensorsFolder(const std::string& folder);
+  explicit SafetensorsFolder(const std::string& folder);  // or file
   ~SafetensorsFolder();
   const std::vector<std::string>& names() const;  // sorted
   bool has(const std::string& name) const;
@@ -44,12 +46,13 @@ class SafetensorsFolder {
   std::unique_ptr<Impl> impl_;
 };
 
-// A single file.
+// A small single file (an expert), read into memory.
 struct SafetensorsData {
   std::map<std::string, std::string> metadata;
   std::map<std::string, std::pair<std::vector<int64_t>, std::vector<float>>> tensors;  // F32
 };
 SafetensorsData read_safetensors(const std::string& path);
+std::map<std::string, std::string> read_safetensors_metadata(const std::string& path);
 void write_safetensors(const std::string& path, const SafetensorsData& data);
 
 }  // namespace svfleet

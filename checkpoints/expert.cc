@@ -1,0 +1,71 @@
+#include "checkpoints/expert.h"
+
+#include <cmath>
+
+#include "checkpoints/file.h"
+#include "checkpoints/hash.h"
+#include "checkpoints/safetensors.h"
+#include "comm/error.h"
+
+namespace svfleet {
+namespace {
+
+constexpr char kFormat[] = "svfleet-expert";
+constexpr char kVersion[] = "1";  // docs/formats.md; never renumber
+
+// Empty when every z can be used.
+std::string z_problem(const std::map<std::string, std::vector<float>>& z) {
+  if (z.empty()) return "it holds no z";
+  for (const auto& [name, values] : z) {
+    if (values.empty()) return "z of '" + name + "' is empty";
+    for (size_t i = 0; i < values.size(); ++i)
+      if (!std::isfinite(values[i]))
+        return "z of '" + name + "' is not finite at entry " + std::to_string(i);
+  }
+  return "";
+}
+
+}  // namespace
+
+void save_expert(const std::string& path, const Expert& expert) {
+  const std::string problem = z_problem(expert.z);
+  SVFLEET_CHECK(problem.empty(), "expert ", path, ": ", problem);
+  SafetensorsData data;
+  data.metadata = expert.metadata;
+  data.metadata["format"] = kFormat;
+  data.metadata["version"] = std::string(kVersion);
+  for (const auto& [name, values] : expert.z)
+    data.tensors[name] = {{static_cast<int64_t>(values.size())}, values};
+  write_safetensors(path, data);
+}
+
+Expert load_expert(const std::string& path) {
+  if (!file_exists(path)) throw user_error("there is no expert file '", path, "'; check the path");
+  SafetensorsData data = read_safetensors(path);
+  auto format = data.metadata.find("format");
+  if (format == data.metadata.end() || format->second != kFormat)
+    throw user_error("'", path, "' is not an expert: its metadata has no format=", kFormat);
+  if (const std::string version = data.metadata["version"]; version != kVersion)
+    throw user_error("the expert '", path, "' has version '", version, "', this svfleet reads ",
+                     kVersion, "; use a newer svfleet");
+  Expert expert;
+  for (auto& [name, tensor] : data.tensors) {
+    if (tensor.first.size() != 1)
+      throw user_error("the expert '", path, "' cannot be used: z of '", name,
+                       "' is not a vector but has ", tensor.first.size(), " dimensions");
+    expert.z[name] = std::move(tensor.second);
+  }
+  if (const std::string problem = z_problem(expert.z); !problem.empty())
+    throw user_error("the expert '", path, "' cannot be used: ", problem);
+  expert.metadata = std::move(data.metadata);
+  return expert;
+}
+
+std::string z_hash(const Expert& expert) {
+  Hasher hasher;
+  hasher.text("svfleet-z-1");
+  for (const auto& [name, values] : expert.z) hasher.text(name).floats(values);
+  return hasher.hex();
+}
+
+}  // namespace svfleet

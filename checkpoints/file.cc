@@ -1,0 +1,313 @@
+#include "checkpoints/file.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <charconv>
+#include <ctime>
+#include <memory>
+#include <mutex>
+#include <system_error>
+
+#include "checkpoints/file_system.h"
+#include "checkpoints/process.h"
+#include "comm/error.h"
+
+namespace svfleet {
+namespace {
+
+std::string reason(int error) {
+  return std::generic_category().message(error);
+}
+
+std::string size_text(size_t bytes) {
+  if (bytes < 10'000) return std::to_string(bytes) + " bytes";
+  if (bytes < 1'000'000) return std::to_string((bytes + 999) / 1000) + " kB";
+  return std::to_string((bytes + 999'999) / 1'000'000) + " MB";
+}
+
+[[noreturn]] void write_failed(const std::string& path, const char* call, int error, size_t bytes) {
+  const char* safe = "nothing saved so far is lost";
+  switch (error) {
+    case ENOSPC:
+    case EDQUOT:
+      throw disk_error(error == ENOSPC ? "disk" : "quota", " full writing '", path,
+                       "': ", size_text(bytes), " needed; free space and start again: ", safe);
+    case EROFS:
+    case EACCES:
+    case EPERM:
+      throw user_error("cannot write '", path, "': ", reason(error),
+                       "; make its folder writable or choose another one: ", safe);
+    case ENOENT:
+    case ENOTDIR:
+      throw user_error("cannot write '", path, "': its folder does not exist; ", safe);
+    default:
+      throw disk_error("cannot write '", path, "': ", reason(error), " in ", call,
+                       "; check the disk and start again: ", safe);
+  }
+}
+
+[[noreturn]] void read_failed(const std::string& path, int error) {
+  switch (error) {
+    case ENOENT:
+    case ENOTDIR:
+      throw user_error("cannot read '", path, "': no such file; check the path");
+    case EACCES:
+    case EPERM:
+      throw user_error("cannot read '", path, "': ", reason(error), "; make it readable");
+    case EISDIR:
+      throw user_error("cannot read '", path, "': it is a folder, not a file");
+    default:
+      throw disk_error("cannot read '", path, "': ", reason(error), "; check the disk");
+  }
+}
+
+class File {
+ public:
+  File(const std::string& path, int flags) : fd_(file_system().open(path, flags, 0666)) {}
+  ~File() { close(); }
+  File(const File&) = delete;
+  int fd() const { return fd_; }
+  // Network disks report some failed writes only here.
+  int close() {
+    if (fd_ < 0) return 0;
+    const int result = file_system().close(fd_);
+    fd_ = -1;
+    return result;
+  }
+
+ private:
+  int fd_;
+};
+
+std::string parent(const std::string& path) {
+  const size_t slash = path.find_last_of('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+// 0, or the errno of the call that failed.
+int write_all(int fd, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = file_system().write(fd, bytes.data(), bytes.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return errno;
+    if (written == 0) return EIO;
+    bytes.remove_prefix(static_cast<size_t>(written));
+  }
+  return 0;
+}
+
+// A rename or a new name is safe only once its folder is synced.
+void sync_folder(const std::string& folder, size_t bytes) {
+  File file(folder, O_RDONLY | O_DIRECTORY);
+  if (file.fd() < 0) write_failed(folder, "open", errno, bytes);
+  // Some network disks cannot sync folders, and need not.
+  if (file_system().sync(file.fd()) != 0 && errno != EINVAL && errno != ENOTSUP)
+    write_failed(folder, "fsync", errno, bytes);
+}
+
+const char kTemporary[] = ".tmp-";
+
+std::string temporary_name(const std::string& path) {
+  static std::atomic<int64_t> count{0};
+  const int64_t pid = getpid();
+  return path + kTemporary + host_name().substr(0, 64) + "-" + std::to_string(pid) + "-" +
+         std::to_string(process_start(pid)) + "-" + std::to_string(count++);
+}
+
+}  // namespace
+
+void write_file_atomic(const std::string& path, std::string_view bytes) {
+  const std::string temporary = temporary_name(path);
+  auto fail = [&](const char* call, int error) {
+    file_system().unlink(temporary);
+    write_failed(path, call, error, bytes.size());
+  };
+  {
+    File file(temporary, O_WRONLY | O_CREAT | O_EXCL);
+    if (file.fd() < 0) write_failed(path, "open", errno, bytes.size());
+    if (int error = write_all(file.fd(), bytes)) fail("write", error);
+    if (file_system().sync(file.fd()) != 0) fail("fsync", errno);
+    if (file.close() != 0) fail("close", errno);
+  }
+  if (file_system().rename(temporary, path) != 0) fail("rename", errno);
+  sync_folder(parent(path), bytes.size());
+}
+
+void write_new_file(const std::string& path, std::string_view bytes, bool* existed) {
+  *existed = false;
+  {
+    File file(path, O_WRONLY | O_CREAT | O_EXCL);
+    if (file.fd() < 0 && errno == EEXIST) {
+      *existed = true;
+      return;
+    }
+    if (file.fd() < 0) write_failed(path, "open", errno, bytes.size());
+    int error = write_all(file.fd(), bytes);
+    if (error == 0 && file_system().sync(file.fd()) != 0) error = errno;
+    if (file.close() != 0 && error == 0) error = errno;
+    if (error != 0) {
+      file_system().unlink(path);
+      write_failed(path, "write", error, bytes.size());
+    }
+  }
+  sync_folder(parent(path), bytes.size());
+}
+
+bool rename_file(const std::string& from, const std::string& to) {
+  if (file_system().rename(from, to) != 0) {
+    if (errno == ENOENT) return false;
+    write_failed(to, "rename", errno, 0);
+  }
+  sync_folder(parent(to), 0);
+  return true;
+}
+
+std::string read_file(const std::string& path) {
+  File file(path, O_RDONLY);
+  if (file.fd() < 0) read_failed(path, errno);
+  struct stat info;
+  if (fstat(file.fd(), &info) != 0) read_failed(path, errno);
+  if (S_ISDIR(info.st_mode)) read_failed(path, EISDIR);
+  std::string bytes(static_cast<size_t>(info.st_size), '\0');
+  size_t done = 0;
+  while (true) {
+    // One byte more than expected, to see the end also of files that grew or have no size (/proc).
+    if (done == bytes.size()) bytes.resize(done + 1 + done / 8);
+    const ssize_t got = file_system().read(file.fd(), bytes.data() + done, bytes.size() - done);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) read_failed(path, errno);
+    if (got == 0) break;
+    done += static_cast<size_t>(got);
+  }
+  bytes.resize(done);
+  return bytes;
+}
+
+bool file_exists(const std::string& path) {
+  struct stat info;
+  if (stat(path.c_str(), &info) == 0) return true;
+  if (errno != ENOENT && errno != ENOTDIR) read_failed(path, errno);
+  return false;
+}
+
+bool is_folder(const std::string& path) {
+  struct stat info;
+  return stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+void make_folder(const std::string& path) {
+  if (path.empty() || is_folder(path)) return;
+  make_folder(path == parent(path) ? "" : parent(path));
+  if (file_system().mkdir(path, 0777) == 0) {
+    sync_folder(parent(path), 0);
+    return;
+  }
+  const int error = errno;
+  if (error == EEXIST && is_folder(path)) return;  // another rank made it
+  if (error == EEXIST || error == ENOTDIR)
+    throw user_error("cannot make the folder '", path, "': a file has that name");
+  write_failed(path, "mkdir", error, 4096);
+}
+
+void remove_file(const std::string& path) {
+  if (file_system().unlink(path) != 0 && errno != ENOENT) write_failed(path, "unlink", errno, 0);
+}
+
+std::vector<std::string> list_folder(const std::string& path) {
+  std::unique_ptr<DIR, int (*)(DIR*)> folder(opendir(path.c_str()), closedir);
+  if (!folder) {
+    if (errno == ENOENT) return {};
+    if (errno == ENOTDIR) throw user_error("cannot list '", path, "': it is not a folder");
+    read_failed(path, errno);
+  }
+  std::vector<std::string> names;
+  errno = 0;
+  while (const dirent* entry = readdir(folder.get())) {
+    const std::string name = entry->d_name;
+    if (name != "." && name != "..") names.push_back(name);
+    errno = 0;
+  }
+  if (errno != 0) read_failed(path, errno);
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+void append_line(const std::string& path, std::string_view line) {
+  SVFLEET_CHECK(line.find('\n') == line.npos, "a line with a newline inside for ", path);
+  // The cut below must not see another thread's line half-written.
+  static std::mutex appending;
+  std::lock_guard<std::mutex> lock(appending);
+  File file(path, O_RDWR | O_CREAT | O_APPEND);
+  if (file.fd() < 0) write_failed(path, "open", errno, line.size());
+  struct stat info;
+  if (fstat(file.fd(), &info) != 0) read_failed(path, errno);
+  off_t end = info.st_size;
+  char block[4096];
+  while (end > 0) {
+    const off_t start = std::max<off_t>(0, end - static_cast<off_t>(sizeof block));
+    const ssize_t got = pread(file.fd(), block, static_cast<size_t>(end - start), start);
+    if (got != end - start) read_failed(path, got < 0 ? errno : EIO);
+    const size_t newline = std::string_view(block, static_cast<size_t>(got)).rfind('\n');
+    if (newline != std::string_view::npos) {
+      end = start + static_cast<off_t>(newline) + 1;
+      break;
+    }
+    end = start;
+  }
+  if (end != info.st_size && file_system().truncate(file.fd(), end) != 0)
+    write_failed(path, "truncate", errno, 0);
+  const std::string bytes = std::string(line) + "\n";
+  int error = write_all(file.fd(), bytes);
+  if (error != 0) {
+    // Half a line would be cut by the next call anyway; this keeps the log whole until then.
+    if (file_system().truncate(file.fd(), end) != 0) errno = 0;
+    write_failed(path, "write", error, bytes.size());
+  }
+  if (file.close() != 0) write_failed(path, "close", errno, bytes.size());
+}
+
+uint64_t free_bytes(const std::string& folder) {
+  struct statvfs info;
+  if (statvfs(folder.c_str(), &info) != 0) read_failed(folder, errno);
+  return static_cast<uint64_t>(info.f_bavail) * info.f_frsize;
+}
+
+namespace {
+
+// Whether the writer of this temporary file is certainly gone. host-pid-start-n, from the end:
+// host names hold hyphens.
+bool is_stale(const std::string& folder, const std::string& name, size_t mark) {
+  std::string rest = name.substr(mark + sizeof kTemporary - 1);
+  int64_t numbers[3];  // n, start, pid
+  for (int64_t& number : numbers) {
+    const size_t hyphen = rest.rfind('-');
+    if (hyphen == rest.npos) return false;
+    const char* end = rest.data() + rest.size();
+    const auto parsed = std::from_chars(rest.data() + hyphen + 1, end, number);
+    if (parsed.ec != std::errc() || parsed.ptr != end) return false;
+    rest.resize(hyphen);
+  }
+  if (rest == host_name().substr(0, 64)) return !process_runs(numbers[2], numbers[1]);
+  struct stat info;
+  return stat((folder + "/" + name).c_str(), &info) == 0 &&
+         time(nullptr) - info.st_mtime > 24 * 3600;
+}
+
+}  // namespace
+
+void remove_stale_temporaries(const std::string& folder) {
+  for (const std::string& name : list_folder(folder)) {
+    const size_t mark = name.rfind(kTemporary);
+    if (mark != name.npos && is_stale(folder, name, mark)) remove_file(folder + "/" + name);
+  }
+}
+
+}  // namespace svfleet

@@ -1,0 +1,117 @@
+#include "checkpoints/journal.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstdio>
+
+#include "checkpoints/file.h"
+#include "checkpoints/hdf5_image.h"
+#include "comm/error.h"
+
+namespace svfleet {
+namespace {
+
+constexpr char kFormat[] = "svfleet-chunk";
+constexpr int64_t kVersion = 1;  // docs/formats.md; never renumber
+
+std::string folder_of(const std::string& run_dir) {
+  return run_dir + "/chunks";
+}
+
+std::string file_name(int64_t step, int chunk) {
+  char name[64];
+  std::snprintf(name, sizeof name, "step-%06lld-chunk-%04d.h5", static_cast<long long>(step),
+                chunk);
+  return name;
+}
+
+// False when `name` is not one that file_name() makes.
+bool parse_name(const std::string& name, int64_t* step, int* chunk) {
+  const size_t middle = name.find("-chunk-");
+  if (!name.starts_with("step-") || middle == name.npos) return false;
+  *step = -1;
+  *chunk = -1;
+  std::from_chars(name.data() + 5, name.data() + middle, *step);
+  std::from_chars(name.data() + middle + 7, name.data() + name.size(), *chunk);
+  return *step >= 0 && *chunk >= 0 && name == file_name(*step, *chunk);
+}
+
+FinishedChunk decode(const std::string& path) {
+  const Hdf5Reader in(read_file(path), path);
+  if (!in.has("format") || in.text("format") != kFormat || in.integer("version") != kVersion)
+    throw disk_error("'", path, "' is not a chunk that this svfleet reads");
+  FinishedChunk chunk;
+  chunk.run_id = in.text("run_id");
+  chunk.step = in.integer("step");
+  chunk.chunk = static_cast<int>(in.integer("chunk"));
+  chunk.z_hash = in.text("z_hash");
+  chunk.gradient = in.floats("gradient");
+  chunk.summary = in.text("summary");
+  return chunk;
+}
+
+}  // namespace
+
+void write_chunk(const std::string& run_dir, const FinishedChunk& chunk) {
+  SVFLEET_CHECK(chunk.step >= 0 && chunk.chunk >= 0, chunk.step, " ", chunk.chunk);
+  Hdf5Writer out;
+  out.text("format", kFormat);
+  out.integer("version", kVersion);
+  out.text("run_id", chunk.run_id);
+  out.integer("step", chunk.step);
+  out.integer("chunk", chunk.chunk);
+  out.text("z_hash", chunk.z_hash);
+  out.floats("gradient", chunk.gradient, {static_cast<int64_t>(chunk.gradient.size())});
+  out.text("summary", chunk.summary);
+  make_folder(folder_of(run_dir));
+  write_file_atomic(folder_of(run_dir) + "/" + file_name(chunk.step, chunk.chunk), out.finish());
+}
+
+std::vector<FinishedChunk> read_chunks(const std::string& run_dir, const std::string& run_id,
+                                       int64_t step, const std::string& z_hash,
+                                       std::vector<std::string>* ignored) {
+  std::vector<FinishedChunk> chunks;
+  // list_folder sorts names, but chunk 10000 sorts before 9999: ordered by number below.
+  std::vector<std::pair<int, std::string>> files;
+  for (const std::string& name : list_folder(folder_of(run_dir))) {
+    const std::string path = folder_of(run_dir) + "/" + name;
+    int64_t named_step;
+    int named_chunk;
+    if (name.find(".tmp-") != name.npos) continue;  // never finished
+    if (!parse_name(name, &named_step, &named_chunk))
+      ignored->push_back("'" + path + "' ignored: not a name of the chunk journal");
+    else if (named_step != step)
+      ignored->push_back("'" + path + "' ignored: of step " + std::to_string(named_step) +
+                         ", not " + std::to_string(step));
+    else
+      files.emplace_back(named_chunk, path);
+  }
+  std::sort(files.begin(), files.end());
+  for (const auto& [number, path] : files) {
+    try {
+      FinishedChunk chunk = decode(path);
+      auto refuse = [&](const char* what, const auto& is, const auto& wanted) {
+        throw disk_error("'", path, "' belongs to ", what, " ", is, ", not ", wanted);
+      };
+      if (chunk.run_id != run_id) refuse("run", chunk.run_id, run_id);
+      if (chunk.step != step) refuse("step", chunk.step, step);
+      if (chunk.chunk != number) refuse("chunk", chunk.chunk, number);
+      if (chunk.z_hash != z_hash) refuse("the policy", chunk.z_hash, z_hash);
+      chunks.push_back(std::move(chunk));
+    } catch (const Error& error) {
+      ignored->push_back(std::string(error.what()) + "; ignored, will be computed again");
+    }
+  }
+  return chunks;
+}
+
+void clear_chunks_before(const std::string& run_dir, int64_t step) {
+  for (const std::string& name : list_folder(folder_of(run_dir))) {
+    int64_t named_step;
+    int chunk;
+    if (parse_name(name, &named_step, &chunk) && named_step < step)
+      remove_file(folder_of(run_dir) + "/" + name);
+  }
+}
+
+}  // namespace svfleet

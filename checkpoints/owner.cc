@@ -1,0 +1,195 @@
+#include "checkpoints/owner.h"
+
+#include <chrono>
+#include <ctime>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <random>
+#include <thread>
+
+#include "checkpoints/file.h"
+#include "checkpoints/process.h"
+#include "comm/error.h"
+
+namespace svfleet {
+namespace {
+
+constexpr char kFormat[] = "svfleet-owner";
+constexpr int kVersion = 1;  // docs/formats.md; never renumber
+
+struct OwnerFile {
+  OwnerIdentity who;
+  int64_t process_start = 0;  // 0: not known
+  std::string started;        // for people
+};
+
+std::string owner_path(const std::string& run_dir) {
+  return run_dir + "/owner.json";
+}
+
+std::string random_token() {
+  std::random_device source;
+  std::string token;
+  for (int i = 0; i < 32; ++i) token += "0123456789abcdef"[source() % 16];
+  return token;
+}
+
+std::string now_text() {
+  const time_t now = time(nullptr);
+  struct tm parts;
+  gmtime_r(&now, &parts);
+  char text[32];
+  strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return text;
+}
+
+std::string encode(const OwnerFile& file) {
+  nlohmann::ordered_json json = {{"format", kFormat},       {"version", kVersion},
+                                 {"host", file.who.host},   {"pid", file.who.pid},
+                                 {"job", file.who.job},     {"restarts", file.who.restarts},
+                                 {"token", file.who.token}, {"process_start", file.process_start},
+                                 {"started", file.started}};
+  return json.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
+// Nothing when the file is torn.
+std::optional<OwnerFile> decode(const std::string& text, const std::string& path) {
+  const auto json = nlohmann::json::parse(text, nullptr, false);
+  try {
+    if (!json.is_object() || json.at("format") != kFormat) return std::nullopt;
+    if (json.at("version") != kVersion)
+      throw user_error("'", path, "' was written by another version of svfleet; use that one");
+    OwnerFile file;
+    file.who.host = json.at("host");
+    file.who.pid = json.at("pid");
+    file.who.job = json.at("job");
+    file.who.restarts = json.at("restarts");
+    file.who.token = json.at("token");
+    file.process_start = json.at("process_start");
+    file.started = json.at("started");
+    return file;
+  } catch (const nlohmann::json::exception&) {
+    return std::nullopt;
+  }
+}
+
+struct Found {
+  bool exists = false;
+  std::optional<OwnerFile> owner;  // empty although it exists: torn
+};
+
+Found read_owner(const std::string& path) {
+  if (!file_exists(path)) return {};
+  try {
+    return {true, decode(read_file(path), path)};
+  } catch (const Error& error) {
+    if (!file_exists(path)) return {};  // released in between
+    throw;
+  }
+}
+
+// A file just made by O_EXCL may still be empty; one that stays torn was left by a crash.
+Found read_settled_owner(const std::string& path) {
+  Found found = read_owner(path);
+  for (int i = 0; i < 20 && found.exists && !found.owner; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    found = read_owner(path);
+  }
+  return found;
+}
+
+bool is_gone(const OwnerFile& owner, const OwnerIdentity& me,
+             bool (*job_ended)(const std::string& job)) {
+  const OwnerIdentity& who = owner.who;
+  if (who.host == host_name() && !process_runs(who.pid, owner.process_start)) return true;
+  if (who.job.empty()) return false;
+  if (who.job == me.job && who.restarts < me.restarts) return true;
+  return job_ended && job_ended(who.job);
+}
+
+[[noreturn]] void refuse(const std::string& run_dir, const OwnerFile& owner) {
+  const OwnerIdentity& who = owner.who;
+  throw user_error("the run folder '", run_dir, "' is in use by process ", who.pid, " on host ",
+                   who.host, who.job.empty() ? "" : " of job " + who.job, " since ", owner.started,
+                   "; wait for it or stop it (if it is surely gone, remove '", owner_path(run_dir),
+                   "')");
+}
+
+}  // namespace
+
+Owner::Owner(std::string run_dir, OwnerIdentity me)
+    : run_dir_(std::move(run_dir)), me_(std::move(me)) {}
+
+Owner::Owner(Owner&& other) noexcept
+    : run_dir_(std::move(other.run_dir_)), me_(std::move(other.me_)) {
+  other.me_.token.clear();
+}
+
+Owner Owner::take(const std::string& run_dir, OwnerIdentity me,
+                  bool (*job_ended)(const std::string& job)) {
+  me.token = random_token();
+  OwnerFile mine{me, me.host == host_name() ? process_start(me.pid) : 0, now_text()};
+  const std::string path = owner_path(run_dir);
+  make_folder(run_dir);
+  // Several may want the folder at once: each turn either takes it, or refuses, or finds that
+  // another one has moved and looks again.
+  for (int turn = 0; turn < 100; ++turn) {
+    bool existed = false;
+    const Found found = read_settled_owner(path);
+    if (!found.exists) {
+      write_new_file(path, encode(mine), &existed);
+      if (!existed) return Owner(run_dir, me);
+      continue;
+    }
+    if (found.owner && !is_gone(*found.owner, me, job_ended)) refuse(run_dir, *found.owner);
+
+    // The claim to succeed this very owner. Only one can make it; it becomes the owner file.
+    const std::string old_token = found.owner ? found.owner->who.token : "torn";
+    const std::string claim = path + ".after-" + old_token;
+    write_new_file(claim, encode(mine), &existed);
+    if (existed) {
+      const Found other = read_settled_owner(claim);
+      if (other.exists && (!other.owner || is_gone(*other.owner, me, job_ended)))
+        remove_file(claim);
+      else
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      continue;
+    }
+    const Found still = read_owner(path);
+    const bool same = still.exists && (still.owner ? still.owner->who.token : "torn") == old_token;
+    if (!same) {
+      remove_file(claim);
+      continue;
+    }
+    rename_file(claim, path);
+    const Found now = read_owner(path);
+    if (now.owner && now.owner->who.token == me.token) return Owner(run_dir, me);
+  }
+  throw user_error("the run folder '", run_dir, "' is being taken by another process; start ",
+                   "again when it has ended");
+}
+
+Owner::~Owner() {
+  if (me_.token.empty()) return;
+  try {
+    verify();
+    remove_file(owner_path(run_dir_));
+  } catch (const Error&) {
+    // Taken over, or a disk that fails: the next owner's rules cope with what is left.
+  }
+}
+
+void Owner::verify() const {
+  const std::string path = owner_path(run_dir_);
+  const Found found = read_owner(path);
+  if (found.owner && found.owner->who.token == me_.token) return;
+  std::string by = "nobody (its owner file is gone)";
+  if (found.owner)
+    by = "process " + std::to_string(found.owner->who.pid) + " on host " + found.owner->who.host;
+  else if (found.exists)
+    by = "another process";
+  throw make_error(kExitRequeue, "the run folder '", run_dir_, "' now belongs to ", by,
+                   "; this process writes nothing more to it");
+}
+
+}  // namespace svfleet
