@@ -21,11 +21,14 @@ struct TaskSpec {
   // a multiple-choice item: {choices} gives one "LABEL. text" line each.
   std::string prompt = "{question}";
   std::string answer = "answer";  // the field that holds the gold answer; a.b reaches inside
-  std::string system;             // system message; `has_system` false = the template's default
+  // The field that holds the choices of a multiple-choice item, also looked for under `question`:
+  // [{"label", "text"}], ["..."] (labels A, B, ... implied), or {"label": [...], "text": [...]}.
+  std::string choices = "choices";
+  std::string system;  // system message; `has_system` false = the template's default
   bool has_system = false;
-  std::string few_shot;  // JSONL file of solved examples, put before the question
-  int few_shot_count = 0;
-  std::string few_shot_answer;      // template of the solved answers, "{answer}" by default
+  std::string few_shot;             // JSONL file of solved examples, put before the question
+  int few_shot_count = 0;           // the first so many of the file; 0 = all
+  std::string few_shot_answer;      // template of the solved answers; empty = "{answer}", the gold
   std::string prefill;              // the start of the model's answer
   bool chat = true;                 // false: the prompt is plain text, no chat template
   std::vector<RewardSpec> rewards;  // summed by weight
@@ -52,8 +55,10 @@ struct Task {
   std::string content_hash;  // of spec and items: a run's identity includes its data
 };
 
-// Reads one split ("train", "validation", "test"). Errors are Error(kExitUser) with file:line:
-// invalid JSON, missing field, empty file, gold that the reward cannot parse.
+// Reads one split ("train", "validation", "test"), at most `limit` items (0 = all). Errors are
+// Error(kExitUser) with file:line: invalid JSON or UTF-8, missing field, empty file, gold that the
+// reward cannot parse. An example that asks an item's own question is left out before that item.
+// With chat: false an item is one message: system, solved examples and question as paragraphs.
 Task load_task(const TaskSpec& spec, const std::string& split, int64_t limit = 0);
 
 // What the n-th prompt of training is: the tasks are interleaved by weight, each task's items in an

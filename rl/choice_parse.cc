@@ -1,0 +1,249 @@
+#include "rl/choice_parse.h"
+
+#include <algorithm>
+#include <set>
+
+#include "rl/ascii.h"
+#include "rl/normalise.h"
+
+namespace svfleet {
+namespace {
+
+constexpr std::string_view kOpening = " \t\r\n*_\"'`([{<:=-$>";
+
+bool contains(std::initializer_list<std::string_view> words, std::string_view word) {
+  return std::find(words.begin(), words.end(), word) != words.end();
+}
+
+char at(std::string_view text, size_t i) {
+  return i < text.size() ? text[i] : '\0';
+}
+
+size_t skip(std::string_view text, size_t i, std::string_view set) {
+  while (i < text.size() && set.find(text[i]) != std::string_view::npos) ++i;
+  return i;
+}
+
+// The letters and digits at i.
+std::string_view word_at(std::string_view text, size_t i) {
+  size_t end = i;
+  while (is_word(at(text, end))) ++end;
+  return i < text.size() ? text.substr(i, end - i) : std::string_view();
+}
+
+class Reader {
+ public:
+  Reader(const std::vector<std::string>& labels, const std::vector<std::string>& choices)
+      : labels_(labels), choices_(choices) {}
+
+  // Rules 1 to 6 of the header in turn.
+  std::optional<int> read(std::string_view reply) const {
+    std::string_view boxed;
+    size_t begin = 0;
+    if (last_boxed(reply, &boxed, &begin)) {
+      for (std::string_view wrapper : {"\\text{", "\\textbf{", "\\mathrm{", "\\mathbf{"})
+        if (boxed.starts_with(wrapper)) boxed = boxed.substr(wrapper.size());
+      if (const auto found = whole(boxed)) return found;
+    }
+    if (const auto found = whole(reply)) return found;
+    if (const std::set<int> found = after_answer(reply); !found.empty()) return single(found);
+    if (const auto found = single(after_option(reply))) return found;
+    if (const auto found = single(at_line_start(reply))) return found;
+    return mentioned(reply);
+  }
+
+ private:
+  static std::optional<int> single(const std::set<int>& found) {
+    return found.size() == 1 ? std::optional(*found.begin()) : std::nullopt;
+  }
+
+  std::optional<int> whole(std::string_view text) const {
+    const std::string core = normalise(text, true);
+    for (size_t i = 0; i < labels_.size(); ++i)
+      if (core == lower_case(labels_[i])) return static_cast<int>(i);
+    std::set<int> equal;
+    for (size_t i = 0; i < choices_.size(); ++i)
+      if (core == normalise(choices_[i], true)) equal.insert(static_cast<int>(i));
+    if (const auto found = single(equal)) return found;
+    // "b. iron": label and text of the same choice.
+    const size_t after = core.find_first_of(".):- ");
+    for (size_t i = 0; after != std::string::npos && i < labels_.size(); ++i)
+      if (core.substr(0, after) == lower_case(labels_[i]) &&
+          normalise(std::string_view(core).substr(after), true) == normalise(choices_[i], true))
+        return static_cast<int>(i);
+    return std::nullopt;
+  }
+
+  // The label that stands at i, its end in `end`; -1 when none does.
+  int label_at(std::string_view text, size_t i, size_t* end) const {
+    const std::string_view word = word_at(text, i);
+    if (word.empty() || (i > 0 && is_word(text[i - 1]))) return -1;
+    for (size_t k = 0; k < labels_.size(); ++k) {
+      if (word != labels_[k]) continue;
+      *end = i + word.size();
+      const char next = at(text, *end), second = at(text, *end + 1);
+      // 3.5, 3,000, 3/4 and A's are no labels.
+      if (is_digit(word[0]) && (next == '.' || next == ',' || next == '/') && is_digit(second))
+        return -1;
+      if (next == '\'' && is_letter(second)) return -1;
+      return static_cast<int>(k);
+    }
+    return -1;
+  }
+
+  // "A lion": the label from `begin` to `end` is an article.
+  static bool is_article(std::string_view text, size_t begin, size_t end, bool any_case) {
+    const std::string_view word = text.substr(begin, end - begin);
+    if ((word != "A" && word != "I") || at(text, end) != ' ') return false;
+    const std::string_view next = word_at(text, end + 1);
+    if (next.empty() || !is_letter(next[0]) || (is_upper(next[0]) && !any_case)) return false;
+    return !contains({"is", "was", "are", "because", "since", "as", "and", "or", "would", "for"},
+                     next);
+  }
+
+  // Adds the label at i, and one that is offered beside it: "A or B", "A, B", "A and B".
+  void add_with_rivals(std::string_view text, int label, size_t end, std::set<int>* found) const {
+    found->insert(label);
+    for (;;) {
+      const size_t closed = skip(text, end, ")]*_\"'`");
+      size_t i = skip(text, closed, " \t,/&");
+      const bool listed = text.substr(closed, i - closed).find_first_of(",/&") != std::string::npos;
+      const std::string_view word = word_at(text, i);
+      const bool joined = word == "or" || word == "and";
+      if (joined) i += word.size();
+      if (!joined && !listed) return;
+      i = skip(text, i, " \t([*_\"'`");
+      const int rival = label_at(text, i, &end);
+      if (rival < 0 || is_article(text, i, end, true)) return;
+      found->insert(rival);
+    }
+  }
+
+  // The label that follows a word ending at i, over words that may stand between.
+  bool follows(std::string_view text, size_t i, std::set<int>* found) const {
+    for (;;) {
+      const bool escaped = at(text, i) == '\\';  // \( \text{ \boxed{
+      i = skip(text, escaped ? i + 1 : i, kOpening);
+      size_t end = 0;
+      const int label = label_at(text, i, &end);
+      if (label >= 0) {
+        if (is_article(text, i, end, false)) return false;
+        add_with_rivals(text, label, end, found);
+        return true;
+      }
+      const std::string_view word = word_at(text, i);
+      if (word.empty() && at(text, i) == '\\') continue;
+      if (word.empty() ||
+          !contains({"is",        "are",   "was",     "be",       "would",  "should", "must",
+                     "the",       "to",    "this",    "question", "letter", "number", "option",
+                     "choice",    "final", "correct", "right",    "best",   "most",   "likely",
+                     "therefore", "s",     "text",    "boxed",    "mathrm", "textbf", "mathbf"},
+                    lower_case(word)))
+        return false;
+      i += word.size();
+    }
+  }
+
+  std::set<int> after_answer(std::string_view text) const {
+    const std::string lower = lower_case(text);
+    constexpr std::string_view kAnswer = "answer";
+    for (size_t i = lower.rfind(kAnswer); i != std::string::npos;
+         i = i == 0 ? std::string::npos : lower.rfind(kAnswer, i - 1)) {
+      std::set<int> found;
+      if (follows(text, i + kAnswer.size(), &found)) return found;
+    }
+    return {};
+  }
+
+  std::set<int> after_option(std::string_view text) const {
+    const std::string lower = lower_case(text);
+    std::set<int> found;
+    for (std::string_view trigger : {"option", "choice", "choose", "select", "pick"})
+      for (size_t i = lower.find(trigger); i != std::string::npos; i = lower.find(trigger, i + 1))
+        follows(text, i + trigger.size(), &found);
+    return found;
+  }
+
+  std::set<int> at_line_start(std::string_view text) const {
+    std::set<int> found;
+    bool first_line = true;
+    for (size_t line = 0; line < text.size();) {
+      size_t next = text.find('\n', line);
+      if (next == std::string_view::npos) next = text.size();
+      const std::string_view row = text.substr(line, next - line);
+      line = next + 1;
+      const size_t i = skip(row, 0, " \t\r*_\"'`([");
+      if (i == row.size()) continue;
+      size_t end = 0;
+      const int label = label_at(row, i, &end);
+      const char after = at(row, end);
+      const bool dash = after == ' ' && at(row, end + 1) == '-';
+      const bool delimited =
+          label >= 0 && (after == '\0' || after == '\r' || dash ||
+                         std::string_view(".):],*").find(after) != std::string_view::npos);
+      if (delimited) add_with_rivals(row, label, end, &found);
+      if (first_line && !delimited) return {};
+      first_line = false;
+    }
+    // Several labels at line starts are a list of the choices, not a decision.
+    return found;
+  }
+
+  std::optional<int> mentioned(std::string_view reply) const {
+    std::string text(reply);
+    const std::optional<int> by_text = mentioned_text(&text);
+    std::set<int> bracketed, alone;
+    for (size_t i = 0; i < text.size(); ++i) {
+      size_t end = 0;
+      const int label = label_at(text, i, &end);
+      if (label < 0) continue;
+      const char before = i > 0 ? text[i - 1] : ' ';
+      if ((before == '(' && at(text, end) == ')') || (before == '[' && at(text, end) == ']')) {
+        bracketed.insert(label);
+      } else if (is_letter(text[i]) && before != '\'' && !is_article(text, i, end, true)) {
+        alone.insert(label);
+      }
+    }
+    std::optional<int> by_label = single(bracketed);
+    if (!by_label && bracketed.empty()) by_label = single(alone);
+    if (by_text && by_label && *by_text != *by_label) return std::nullopt;
+    return by_text ? by_text : by_label;
+  }
+
+  // The one choice whose text stands in the reply as whole words; a text inside another one that
+  // was found ("lion" in "sea lion") does not count. Blanks out what it finds, so that the C of
+  // "Vitamin C" is no label.
+  std::optional<int> mentioned_text(std::string* reply) const {
+    const std::string lower = lower_case(*reply);
+    std::vector<std::pair<size_t, int>> by_length;  // longest first
+    for (size_t k = 0; k < choices_.size(); ++k)
+      by_length.emplace_back(normalise(choices_[k], true).size(), static_cast<int>(k));
+    std::stable_sort(by_length.begin(), by_length.end(),
+                     [](const auto& a, const auto& b) { return a.first > b.first; });
+    std::string left = lower;
+    std::set<int> found;
+    for (const auto& [length, k] : by_length) {
+      const std::string choice = normalise(choices_[k], true);
+      if (choice.empty()) continue;
+      for (size_t i = left.find(choice); i != std::string::npos; i = left.find(choice, i + 1)) {
+        if ((i > 0 && is_word(left[i - 1])) || is_word(at(left, i + length))) continue;
+        left.replace(i, length, length, '\x01');
+        reply->replace(i, length, length, '\x01');
+        found.insert(k);
+      }
+    }
+    return single(found);
+  }
+
+  const std::vector<std::string>& labels_;
+  const std::vector<std::string>& choices_;
+};
+
+}  // namespace
+
+std::optional<int> chosen(std::string_view reply, const std::vector<std::string>& labels,
+                          const std::vector<std::string>& choices) {
+  return Reader(labels, choices).read(plain_punctuation(reply));
+}
+
+}  // namespace svfleet

@@ -1,0 +1,72 @@
+#include "rl/fields.h"
+
+#include <charconv>
+
+#include "comm/error.h"
+
+namespace svfleet {
+
+const nlohmann::json* find_field(const nlohmann::json& item, std::string_view path) {
+  const nlohmann::json* value = &item;
+  for (;;) {
+    const size_t dot = path.find('.');
+    const std::string_view name = path.substr(0, dot);
+    if (value->is_object()) {
+      const auto found = value->find(std::string(name));
+      if (found == value->end()) return nullptr;
+      value = &*found;
+    } else if (value->is_array()) {
+      size_t index = 0;
+      const auto read = std::from_chars(name.data(), name.data() + name.size(), index);
+      if (read.ec != std::errc() || read.ptr != name.data() + name.size() || index >= value->size())
+        return nullptr;
+      value = &(*value)[index];
+    } else {
+      return nullptr;
+    }
+    if (dot == std::string_view::npos) return value;
+    path.remove_prefix(dot + 1);
+  }
+}
+
+std::optional<std::string> field_text(const nlohmann::json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  if (value.is_number() || value.is_boolean()) return value.dump();
+  return std::nullopt;
+}
+
+std::string field_names(const nlohmann::json& item) {
+  std::string names;
+  for (const auto& [name, value] : item.items()) {
+    if (value.is_object()) {
+      for (const auto& inner : value.items())
+        names += (names.empty() ? "" : ", ") + name + "." + inner.key();
+    } else {
+      names += (names.empty() ? "" : ", ") + name;
+    }
+  }
+  return names.empty() ? "no fields" : names;
+}
+
+std::string fill_template(std::string_view text, const std::string& where,
+                          const std::function<std::string(const std::string&)>& value) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (c != '{' && c != '}') {
+      out += c;
+    } else if (i + 1 < text.size() && text[i + 1] == c) {
+      out += c;
+      ++i;
+    } else {
+      const size_t close = c == '{' ? text.find('}', i) : std::string_view::npos;
+      if (close == std::string_view::npos)
+        throw user_error(where, ": '", c, "' without its partner; write ", c, c, " for a brace");
+      out += value(std::string(text.substr(i + 1, close - i - 1)));
+      i = close;
+    }
+  }
+  return out;
+}
+
+}  // namespace svfleet
