@@ -1,0 +1,68 @@
+#include "comm/chunk_ledger.h"
+
+#include <algorithm>
+#include <set>
+
+#include "comm/error.h"
+
+namespace svfleet {
+
+void ChunkLedger::start(const std::vector<int>& order) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  SVFLEET_CHECK(cancelled_ || (held_.empty() && next_ == order_.size()), held_.size(),
+                " chunks held and ", order_.size() - next_, " not handed out of round ", round_);
+  SVFLEET_CHECK(std::set<int>(order.begin(), order.end()).size() == order.size(),
+                "a chunk twice among ", order.size());
+  order_ = order;
+  next_ = 0;
+  ++round_;
+  cancelled_ = false;
+  held_.clear();
+  finished_ = 0;
+}
+
+int64_t ChunkLedger::round() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return round_;
+}
+
+std::optional<int> ChunkLedger::hand_out(int rank, int64_t round) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (round != round_ || cancelled_ || next_ == order_.size()) return std::nullopt;
+  const int chunk = order_[next_++];
+  held_[chunk] = {rank, Clock::now()};
+  return chunk;
+}
+
+void ChunkLedger::finish(int rank, int64_t round, int chunk) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (round != round_) return;  // of a cancelled round
+  const auto held = held_.find(chunk);
+  SVFLEET_CHECK(held != held_.end() && held->second.rank == rank, "rank ", rank, " finished chunk ",
+                chunk, ", which it does not hold");
+  held_.erase(held);
+  ++finished_;
+}
+
+void ChunkLedger::cancel(int64_t round) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (round == round_) cancelled_ = true;
+}
+
+std::vector<Holding> ChunkLedger::holdings() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  std::vector<Holding> all;
+  for (const auto& [chunk, held] : held_)
+    all.push_back(
+        {chunk, held.rank, std::chrono::duration<double>(Clock::now() - held.since).count()});
+  std::stable_sort(all.begin(), all.end(),
+                   [](const Holding& a, const Holding& b) { return a.seconds > b.seconds; });
+  return all;
+}
+
+int64_t ChunkLedger::finished_count() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return finished_;
+}
+
+}  // namespace svfleet

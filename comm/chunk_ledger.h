@@ -1,0 +1,45 @@
+// The book that rank 0 keeps of a round: what is still to be handed out, who holds what since
+// when, what is finished. Every member may be called by any thread.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "comm/chunk_queue.h"
+
+namespace svfleet {
+
+class ChunkLedger {
+ public:
+  // Begins the next round. The round before must be finished or cancelled.
+  void start(const std::vector<int>& order);
+  int64_t round() const;
+  // Nothing when `round` is over, cancelled or not the present one: a message of an old round
+  // cannot take a chunk of a new one.
+  std::optional<int> hand_out(int rank, int64_t round);
+  void finish(int rank, int64_t round, int chunk);
+  void cancel(int64_t round);
+  std::vector<Holding> holdings() const;
+  int64_t finished_count() const;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  struct Held {
+    int rank;
+    Clock::time_point since;
+  };
+
+  mutable std::mutex mutex_;
+  std::vector<int> order_;
+  size_t next_ = 0;
+  int64_t round_ = 0;
+  bool cancelled_ = false;
+  std::map<int, Held> held_;  // by chunk
+  int64_t finished_ = 0;
+};
+
+}  // namespace svfleet

@@ -1,0 +1,275 @@
+// Three queues behind one interface: a ledger alone, rank 0 of several (ledger and a thread that
+// serves the others), and a rank that asks.
+#include "comm/chunk_queue.h"
+
+#include <atomic>
+#include <cstring>
+#include <exception>
+#include <map>
+#include <string>
+#include <thread>
+
+#include "comm/chunk_ledger.h"
+#include "comm/error.h"
+#include "comm/wait.h"
+
+namespace svfleet {
+namespace {
+
+enum Kind : int32_t { kAsk, kFinished, kCancel };
+
+struct Request {
+  int64_t round;
+  int64_t ticket;  // of kAsk: tells a late reply from the one that is waited for
+  int32_t kind;
+  int32_t chunk;
+};
+
+struct Reply {
+  int64_t round;
+  int64_t ticket;
+  int32_t any;  // 0: the round has been handed out
+  int32_t chunk;
+};
+
+template <class Message>
+std::string_view bytes_of(const Message& message) {
+  return {reinterpret_cast<const char*>(&message), sizeof message};
+}
+
+template <class Message>
+Message message_in(const std::string& bytes) {
+  SVFLEET_CHECK(bytes.size() == sizeof(Message), bytes.size(), " bytes in a chunk message");
+  Message message;
+  std::memcpy(&message, bytes.data(), sizeof message);
+  return message;
+}
+
+class LoneQueue : public ChunkQueue {
+ public:
+  void start_round(const std::vector<int>& order) override { ledger_.start(order); }
+  std::optional<int> next() override { return ledger_.hand_out(0, ledger_.round()); }
+  void finished(int chunk) override { ledger_.finish(0, ledger_.round(), chunk); }
+  void cancel_round() override { ledger_.cancel(ledger_.round()); }
+  std::vector<Holding> holdings() const override { return ledger_.holdings(); }
+  int64_t finished_count() const override { return ledger_.finished_count(); }
+
+ private:
+  ChunkLedger ledger_;
+};
+
+// What all ranks of a group share: tags of this queue's own, so that messages of an earlier queue
+// of the same group cannot reach it, and an end that waits for all.
+class SharedQueue : public ChunkQueue {
+ public:
+  SharedQueue(Group& group, double timeout_s, int number)
+      : group_(group),
+        timeout_s_(timeout_s),
+        request_tag_(2 * number),
+        reply_tag_(2 * number + 1) {}
+
+ protected:
+  void leave_together() {
+    if (std::uncaught_exceptions() > exceptions_at_start_) return;
+    try {
+      group_.barrier("end of the chunk queue");
+    } catch (const Error&) {
+      // The group remembers why it failed and says so at its next use.
+    }
+  }
+
+  Group& group_;
+  const double timeout_s_;
+  const int request_tag_;
+  const int reply_tag_;
+
+ private:
+  const int exceptions_at_start_ = std::uncaught_exceptions();
+};
+
+class ServingQueue : public SharedQueue {
+ public:
+  ServingQueue(Group& group, double timeout_s, int number)
+      : SharedQueue(group, timeout_s, number), heard_(group.size()) {
+    for (auto& count : heard_) count = 0;
+    service_ = std::thread([this] { serve(); });
+  }
+
+  ~ServingQueue() override {
+    leave_together();
+    stop_ = true;
+    service_.join();
+  }
+
+  void start_round(const std::vector<int>& order) override {
+    wait_to_hear(group_.gather("", "start a round of chunks"));
+    ledger_.start(order);
+    group_.barrier("round of chunks started");
+  }
+
+  std::optional<int> next() override {
+    rethrow_service_error();
+    return ledger_.hand_out(0, ledger_.round());
+  }
+  void finished(int chunk) override { ledger_.finish(0, ledger_.round(), chunk); }
+  void cancel_round() override { ledger_.cancel(ledger_.round()); }
+  std::vector<Holding> holdings() const override { return ledger_.holdings(); }
+  int64_t finished_count() const override { return ledger_.finished_count(); }
+
+ private:
+  // What a rank said of the round before may be still on its way when the rank is already here.
+  void wait_to_hear(const std::vector<std::string>& said) {
+    const Deadline deadline(timeout_s_);
+    Patience patience;
+    for (int rank = 1; rank < group_.size(); ++rank) {
+      const int64_t count = message_in<int64_t>(said[rank]);
+      while (heard_[rank] < count) {
+        rethrow_service_error();
+        if (deadline.passed())
+          throw make_error(kExitRequeue, "timeout after ", timeout_s_,
+                           " s in 'start a round of "
+                           "chunks': a message of rank ",
+                           rank, " did not arrive");
+        patience.pause();
+      }
+    }
+  }
+
+  void serve() {
+    try {
+      while (!stop_) {
+        int rank = -1, tag = request_tag_;
+        std::string bytes;
+        if (!group_.mailbox().try_receive(&rank, &tag, &bytes)) {
+          std::this_thread::sleep_for(std::chrono::milliseconds(1));
+          continue;
+        }
+        answer(rank, message_in<Request>(bytes));
+      }
+    } catch (...) {
+      std::lock_guard<std::mutex> lock(error_mutex_);
+      error_ = std::current_exception();
+    }
+  }
+
+  void answer(int rank, const Request& request) {
+    if (request.kind == kAsk) {
+      const auto chunk = ledger_.hand_out(rank, request.round);
+      const Reply reply{request.round, request.ticket, chunk.has_value(), chunk.value_or(0)};
+      group_.mailbox().send(rank, reply_tag_, bytes_of(reply));
+      return;
+    }
+    if (request.kind == kCancel)
+      ledger_.cancel(request.round);
+    else
+      ledger_.finish(rank, request.round, request.chunk);
+    ++heard_[rank];
+  }
+
+  void rethrow_service_error() {
+    std::lock_guard<std::mutex> lock(error_mutex_);
+    if (error_) std::rethrow_exception(error_);
+  }
+
+  ChunkLedger ledger_;
+  std::vector<std::atomic<int64_t>> heard_;  // messages other than kAsk, by rank
+  std::atomic<bool> stop_{false};
+  std::mutex error_mutex_;
+  std::exception_ptr error_;  // what ended the service
+  std::thread service_;
+};
+
+class AskingQueue : public SharedQueue {
+ public:
+  using SharedQueue::SharedQueue;
+  ~AskingQueue() override { leave_together(); }
+
+  void start_round(const std::vector<int>&) override {
+    const int64_t said = said_;
+    group_.gather(bytes_of(said), "start a round of chunks");
+    group_.barrier("round of chunks started");
+    cancelled_ = false;
+    ++round_;
+  }
+
+  // One question at a time; the threads of a rank take turns.
+  std::optional<int> next() override {
+    std::lock_guard<std::mutex> lock(asking_);
+    if (cancelled_) return std::nullopt;
+    if (rank_0_is_silent_) throw_silence();
+    const Request request{round_, ++ticket_, kAsk, 0};
+    group_.mailbox().send(0, request_tag_, bytes_of(request));
+    const Deadline deadline(timeout_s_);
+    Patience patience;
+    while (true) {
+      int rank = 0, tag = reply_tag_;
+      std::string bytes;
+      if (group_.mailbox().try_receive(&rank, &tag, &bytes)) {
+        const Reply reply = message_in<Reply>(bytes);
+        if (reply.ticket != request.ticket) continue;
+        if (!reply.any || cancelled_) return std::nullopt;
+        return reply.chunk;
+      }
+      if (deadline.passed()) {
+        rank_0_is_silent_ = true;
+        throw_silence();
+      }
+      patience.pause();
+    }
+  }
+
+  void finished(int chunk) override {
+    ++said_;
+    const Request request{round_, 0, kFinished, chunk};
+    group_.mailbox().send(0, request_tag_, bytes_of(request));
+  }
+
+  void cancel_round() override {
+    if (cancelled_.exchange(true)) return;
+    ++said_;
+    const Request request{round_, 0, kCancel, 0};
+    group_.mailbox().send(0, request_tag_, bytes_of(request));
+  }
+
+  std::vector<Holding> holdings() const override { only_on_rank_0(); }
+  int64_t finished_count() const override { only_on_rank_0(); }
+
+ private:
+  [[noreturn]] void throw_silence() {
+    throw make_error(kExitRequeue, "timeout after ", timeout_s_,
+                     " s in 'ask for a chunk': rank 0 did not answer rank ", group_.rank(),
+                     " (host ", group_.host(), ")");
+  }
+  [[noreturn]] void only_on_rank_0() const {
+    throw make_error(kExitInternal, "internal error: the chunk ledger was read on rank ",
+                     group_.rank(), "; it is on rank 0");
+  }
+
+  std::mutex asking_;
+  bool rank_0_is_silent_ = false;  // the other threads need not wait for it in turn
+  int64_t ticket_ = 0;
+  std::atomic<int64_t> round_{0};
+  std::atomic<int64_t> said_{0};
+  std::atomic<bool> cancelled_{false};
+};
+
+// Queues are made collectively, so the n-th one is the same on all ranks.
+int next_number() {
+  static std::atomic<int> count{0};
+  return count++ % 8000;  // MPI promises tags up to 32767
+}
+
+}  // namespace
+
+std::unique_ptr<ChunkQueue> make_chunk_queue(Group& group, double timeout_s) {
+  if (group.size() == 1) return std::make_unique<LoneQueue>();
+  const int number = next_number();
+  std::unique_ptr<ChunkQueue> queue;
+  if (group.rank() == 0)
+    queue = std::make_unique<ServingQueue>(group, timeout_s, number);
+  else
+    queue = std::make_unique<AskingQueue>(group, timeout_s, number);
+  return queue;
+}
+
+}  // namespace svfleet
