@@ -1,0 +1,110 @@
+"""scripts/quickstart with a stand-in for the program: what it calls, what it keeps, what it redoes."""
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+import compare  # noqa: E402
+from test_plot_run import made_up_run  # noqa: E402
+
+# Writes down how it was called. `train` copies a finished run, `hash` prints a hash of the bytes.
+SVFLEET = """#!/bin/bash
+echo "$1" >> calls
+run=$(sed 's/.*run_dir=\\([^ ]*\\).*/\\1/' <<< "$*")
+case $1 in
+  train) [ -e $run ] && echo "already finished" || { mkdir -p runs; cp -r finished $run; } ;;
+  hash) sha256sum < "$2" ;;
+  evaluate) [ ! -e fail ] || { echo "{"; exit 3; }; cat answer.json ;;
+esac
+"""
+ANSWER = {
+    "split": "test", "n": 1000,
+    "results": [
+        {"name": "base", "right": 433, "n": 1000, "accuracy": 0.433, "low": 0.4026, "high": 0.4639,
+         "ended": 0.88, "mean_tokens": 13.25},
+        {"name": "runs/quickstart/experts/final.safetensors", "right": 978, "n": 1000, "accuracy": 0.978,
+         "low": 0.967, "high": 0.9854, "ended": 1.0, "mean_tokens": 12.0, "p_value": 1.5e-160,
+         "only_base": 3, "only_expert": 548},
+    ],
+}
+
+
+class Quickstart(unittest.TestCase):
+    def setUp(self):
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        self.tree = Path(temporary.name)
+        for folder in ("scripts", "build", "examples/tasks", "finished"):
+            (self.tree / folder).mkdir(parents=True)
+        for name in ("quickstart", "plot_run", "plot_run.py", "compare.py"):
+            shutil.copy(ROOT / "scripts" / name, self.tree / "scripts")
+        (self.tree / ".venv").symlink_to(ROOT / ".venv")
+        for name, text in (("build/svfleet", SVFLEET), ("scripts/setup", "#!/bin/bash\n"),
+                           ("scripts/fetch_model", "#!/bin/bash\n")):
+            (self.tree / name).write_text(text)
+            (self.tree / name).chmod(0o755)
+        (self.tree / "examples" / "quickstart.yaml").write_text("train:\n  steps: 48\n")
+        (self.tree / "examples" / "tasks" / "max3.yaml").write_text("name: max3\n")
+        (self.tree / "answer.json").write_text(json.dumps(ANSWER))
+        made_up_run(self.tree / "finished")
+        self.run_folder = self.tree / "runs" / "quickstart"
+
+    def quickstart(self):
+        (self.tree / "calls").write_text("")
+        result = subprocess.run([self.tree / "scripts" / "quickstart"], capture_output=True, text=True)
+        return result, (self.tree / "calls").read_text().split()
+
+    def files(self):
+        return {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in self.run_folder.rglob("*") if p.is_file()}
+
+    def test_goes_all_the_way_and_then_changes_nothing(self):
+        result, calls = self.quickstart()
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(calls, ["decompose", "train", "hash", "evaluate"])
+        self.assertRegex(result.stdout, r"base +433 +0\.433 +0\.403 to 0\.464 +88\.0% +13\.2\n"
+                                        r"final +978 +0\.978 +0\.967 to 0\.985 +100\.0% +12\.0\n")
+        for picture in ("curves.png", "z.png"):
+            self.assertTrue((self.run_folder / picture).exists())
+        before = self.files()
+        again, calls = self.quickstart()
+        self.assertEqual(calls, ["decompose", "train", "hash"])
+        self.assertEqual(before, self.files())
+        self.assertEqual(again.stdout.split("== done")[1].split("\n", 1)[1],
+                         result.stdout.split("== done")[1].split("\n", 1)[1])
+
+    def test_another_expert_is_evaluated_anew(self):
+        self.quickstart()
+        expert = self.run_folder / "experts" / "final.safetensors"
+        data = bytearray(expert.read_bytes())
+        data[-1] ^= 1
+        expert.write_bytes(data)
+        _, calls = self.quickstart()
+        self.assertIn("evaluate", calls)
+
+    def test_an_evaluation_that_fails_is_not_kept(self):
+        (self.tree / "fail").touch()
+        result, _ = self.quickstart()
+        self.assertEqual(result.returncode, 3)
+        self.assertFalse((self.run_folder / "evaluation.json").exists())
+        (self.tree / "fail").unlink()
+        result, calls = self.quickstart()
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("evaluate", calls)
+
+
+class Compare(unittest.TestCase):
+    def test_table(self):
+        lines = compare.table(ANSWER).split("\n")
+        self.assertEqual(lines[0], "1000 items of the test split")
+        self.assertEqual(lines[-1], "final against base on the same items: 548 right only with it, "
+                                    "3 only without; exact McNemar p = 1.5e-160")
+
+
+if __name__ == "__main__":
+    unittest.main()
