@@ -61,10 +61,14 @@ class Reader {
     const std::string core = normalise(text, true);
     for (size_t i = 0; i < labels_.size(); ++i)
       if (core == lower_case(labels_[i])) return static_cast<int>(i);
-    std::set<int> equal;
-    for (size_t i = 0; i < choices_.size(); ++i)
-      if (core == normalise(choices_[i], true)) equal.insert(static_cast<int>(i));
-    if (const auto found = single(equal)) return found;
+    // Case decides where it is all that tells two choices apart ("Ww", "WW").
+    for (const bool ignore_case : {false, true}) {
+      const std::string form = normalise(text, ignore_case);
+      std::set<int> equal;
+      for (size_t i = 0; i < choices_.size(); ++i)
+        if (form == normalise(choices_[i], ignore_case)) equal.insert(static_cast<int>(i));
+      if (const auto found = single(equal)) return found;
+    }
     // "b. iron": label and text of the same choice.
     const size_t after = core.find_first_of(".):- ");
     for (size_t i = 0; after != std::string::npos && i < labels_.size(); ++i)
@@ -214,22 +218,23 @@ class Reader {
   // was found ("lion" in "sea lion") does not count. Blanks out what it finds, so that the C of
   // "Vitamin C" is no label.
   std::optional<int> mentioned_text(std::string* reply) const {
-    const std::string lower = lower_case(*reply);
-    std::vector<std::pair<size_t, int>> by_length;  // longest first
+    std::string left = lower_case(*reply);
+    std::vector<std::pair<std::string, int>> texts;  // longest first
     for (size_t k = 0; k < choices_.size(); ++k)
-      by_length.emplace_back(normalise(choices_[k], true).size(), static_cast<int>(k));
-    std::stable_sort(by_length.begin(), by_length.end(),
-                     [](const auto& a, const auto& b) { return a.first > b.first; });
-    std::string left = lower;
+      texts.emplace_back(normalise(choices_[k], true), static_cast<int>(k));
+    std::stable_sort(texts.begin(), texts.end(),
+                     [](const auto& a, const auto& b) { return a.first.size() > b.first.size(); });
     std::set<int> found;
-    for (const auto& [length, k] : by_length) {
-      const std::string choice = normalise(choices_[k], true);
-      if (choice.empty()) continue;
-      for (size_t i = left.find(choice); i != std::string::npos; i = left.find(choice, i + 1)) {
-        if ((i > 0 && is_word(left[i - 1])) || is_word(at(left, i + length))) continue;
-        left.replace(i, length, length, '\x01');
-        reply->replace(i, length, length, '\x01');
+    std::string_view blanked;
+    for (const auto& [text, k] : texts) {
+      if (text.empty()) continue;
+      if (text == blanked) found.insert(k);  // two choices of one text: neither can be meant
+      for (size_t i = left.find(text); i != std::string::npos; i = left.find(text, i + 1)) {
+        if ((i > 0 && is_word(left[i - 1])) || is_word(at(left, i + text.size()))) continue;
+        left.replace(i, text.size(), text.size(), '\x01');
+        reply->replace(i, text.size(), text.size(), '\x01');
         found.insert(k);
+        blanked = text;
       }
     }
     return single(found);

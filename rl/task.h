@@ -66,6 +66,7 @@ Task load_task(const TaskSpec& spec, const std::string& split, int64_t limit = 0
 struct PromptPick {
   int task = 0;
   int64_t item = 0;
+  bool operator==(const PromptPick&) const = default;
 };
 class PromptOrder {
  public:

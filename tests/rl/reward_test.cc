@@ -1,0 +1,177 @@
+#include "rl/reward.h"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <thread>
+
+#include "comm/error.h"
+#include "rl/normalise.h"
+#include "rl/pattern.h"
+
+namespace svfleet {
+namespace {
+
+RewardSpec spec(RewardKind kind, std::string pattern = "") {
+  RewardSpec s;
+  s.kind = kind;
+  s.pattern = std::move(pattern);
+  return s;
+}
+
+TEST(Reward, NamesRoundTrip) {
+  for (const char* name : {"exact", "last_number", "multiple_choice", "regex", "random"})
+    EXPECT_STREQ(reward_name(reward_kind(name)), name);
+  try {
+    reward_kind("lastnumber");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), kExitUser);
+    EXPECT_NE(std::string(error.what()).find("last_number"), std::string::npos);
+  }
+}
+
+TEST(Reward, ExactAfterNormalisation) {
+  const RewardSpec exact = spec(RewardKind::kExact);
+  const Gold paris{"Paris", {}, {}};
+  for (const char* right :
+       {"Paris", " paris.", "**PARIS**", "\"Paris\"", "\u201CParis\u201D\n", "(Paris)!"})
+    EXPECT_EQ(score_reply(exact, right, paris), 1) << right;
+  for (const char* wrong : {"", "Pari", "Paris, France", "The Paris", "Paris Paris"})
+    EXPECT_EQ(score_reply(exact, wrong, paris), 0) << wrong;
+  EXPECT_EQ(score_reply(exact, "New \n  York", {"new york", {}, {}}), 1);
+  EXPECT_EQ(score_reply(exact, "-5", {"5", {}, {}}), 0);
+  EXPECT_EQ(score_reply(exact, "?", {"?", {}, {}}), 1);
+  EXPECT_EQ(score_reply(exact, "!", {"?", {}, {}}), 0);
+  RewardSpec strict = exact;
+  strict.ignore_case = false;
+  EXPECT_EQ(score_reply(strict, "paris", paris), 0);
+  EXPECT_EQ(score_reply(strict, "Paris.", paris), 1);
+}
+
+TEST(Reward, LastNumberUsesTheTolerance) {
+  RewardSpec number = spec(RewardKind::kLastNumber);
+  const Gold gold{"#### 1,200", {}, {}};
+  EXPECT_EQ(score_reply(number, "so $1,200.", gold), 1);
+  EXPECT_EQ(score_reply(number, "1200.0000001", gold), 1);
+  EXPECT_EQ(score_reply(number, "1200.1", gold), 0);
+  EXPECT_EQ(score_reply(number, "1200 of 5", gold), 0);
+  EXPECT_EQ(score_reply(number, "-1200", gold), 0);
+  EXPECT_EQ(score_reply(number, "", gold), 0);
+  number.tolerance = 0.5;
+  EXPECT_EQ(score_reply(number, "1200.1", gold), 1);
+}
+
+TEST(Reward, MultipleChoice) {
+  const RewardSpec choice = spec(RewardKind::kMultipleChoice);
+  const Gold gold{"B", {"A", "B"}, {"tin", "iron"}};
+  EXPECT_EQ(score_reply(choice, "Answer: B", gold), 1);
+  EXPECT_EQ(score_reply(choice, "iron", gold), 1);
+  EXPECT_EQ(score_reply(choice, "A", gold), 0);
+  EXPECT_EQ(score_reply(choice, "A or B", gold), 0);
+}
+
+TEST(Reward, Regex) {
+  const Gold gold{"apple", {}, {}};
+  EXPECT_EQ(score_reply(spec(RewardKind::kRegex, "is (\\w+)"), "It is Apple!", gold), 1);
+  EXPECT_EQ(score_reply(spec(RewardKind::kRegex, "is (\\w+)"), "It is a pear", gold), 0);
+  EXPECT_EQ(score_reply(spec(RewardKind::kRegex, "a\\w+"), "an apple", gold), 0);
+  EXPECT_EQ(score_reply(spec(RewardKind::kRegex, "ap\\w+"), "an apple", gold), 1);
+  EXPECT_EQ(score_reply(spec(RewardKind::kRegex, "x|(y)"), "x", gold), 0);
+  EXPECT_EQ(score_reply(spec(RewardKind::kRegex, "^\\p{L}+$"), "\u00e9t\u00e9",
+                        {"\u00e9t\u00e9", {}, {}}),
+            1);
+  RewardSpec match = spec(RewardKind::kRegex, "^\\d{3}$");
+  match.match_only = true;
+  EXPECT_EQ(score_reply(match, "123", {}), 1);
+  EXPECT_EQ(score_reply(match, "1234", {}), 0);
+  EXPECT_FALSE(needs_gold(match));
+  // Bytes that are not UTF-8 are passed over, not an error.
+  EXPECT_EQ(score_reply(spec(RewardKind::kRegex, "ap\\w+"), "\xff\xfe apple", gold), 1);
+  EXPECT_EQ(score_reply(match, "", {}), 0);
+}
+
+TEST(Reward, ACatastrophicPatternIsAnErrorNotAHang) {
+  const auto start = std::chrono::steady_clock::now();
+  try {
+    find_pattern("^(a+)+$", std::string(5000, 'a') + "b");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), kExitUser);
+    EXPECT_NE(std::string(error.what()).find("(a+)+"), std::string::npos);
+    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
+  }
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  EXPECT_LT(seconds.count(), 10);
+  // Control: the same pattern on a reply that it matches is no error.
+  EXPECT_TRUE(find_pattern("^(a+)+$", "aaaa"));
+}
+
+TEST(Reward, PatternsAreSharedByThreads) {
+  std::vector<std::thread> threads;
+  std::vector<int> right(4, 0);
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([&, t] {
+      const std::vector<std::string> patterns = {"a=(\\d)", "b=(\\d)", "c=(\\d)"};
+      const std::string digit = std::to_string(t);
+      for (int i = 0; i < 200; ++i) {
+        std::string text = patterns[i % 3].substr(0, 2);
+        text += digit;
+        right[t] += find_pattern(patterns[i % 3], text) == digit;
+      }
+    });
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(right, std::vector<int>(4, 200));
+}
+
+TEST(Reward, RandomIsAFairCoinOfReplyGoldAndSeed) {
+  RewardSpec coin = spec(RewardKind::kRandom);
+  const int n = 4000;
+  int heads = 0, with_seed = 0, with_gold = 0;
+  for (int i = 0; i < n; ++i) {
+    const std::string reply = "reply " + std::to_string(i);
+    const double score = score_reply(coin, reply, {"1", {}, {}});
+    ASSERT_EQ(score, score_reply(coin, reply, {"1", {}, {}}));
+    heads += score == 1;
+    with_gold += score == score_reply(coin, reply, {"2", {}, {}});
+    RewardSpec other = coin;
+    other.seed = 1;
+    with_seed += score == score_reply(other, reply, {"1", {}, {}});
+  }
+  // Half of them, within five deviations of 31.6.
+  for (int count : {heads, with_gold, with_seed}) EXPECT_NEAR(count, n / 2, 158);
+}
+
+TEST(Reward, SeveralAreAveragedByWeight) {
+  RewardSpec number = spec(RewardKind::kLastNumber);
+  number.weight = 3;
+  RewardSpec form = spec(RewardKind::kRegex, "^\\d+$");
+  form.match_only = true;
+  const std::vector<RewardSpec> both = {number, form};
+  const Gold gold{"7", {}, {}};
+  EXPECT_EQ(score_reply(both, "7", gold), 1);
+  EXPECT_EQ(score_reply(both, "It is 7", gold), 0.75);
+  EXPECT_EQ(score_reply(both, "8", gold), 0.25);
+  EXPECT_EQ(score_reply(both, "It is 8", gold), 0);
+}
+
+TEST(Reward, UnusableGoldsAndRewardsAreNamed) {
+  const auto has = [](const std::string& text, const char* part) {
+    EXPECT_NE(text.find(part), std::string::npos) << "'" << text << "' lacks '" << part << "'";
+  };
+  EXPECT_EQ(gold_problem(spec(RewardKind::kLastNumber), {"72", {}, {}}), "");
+  has(gold_problem(spec(RewardKind::kLastNumber), {"east", {}, {}}), "'east' is not a number");
+  has(gold_problem(spec(RewardKind::kExact), {" ", {}, {}}), "empty");
+  has(gold_problem(spec(RewardKind::kMultipleChoice), {"A", {}, {}}), "no choices");
+  has(gold_problem(spec(RewardKind::kMultipleChoice), {"E", {"A", "B"}, {"x", "y"}}), "'E'");
+  EXPECT_EQ(gold_problem(spec(RewardKind::kMultipleChoice), {"B", {"A", "B"}, {"x", "y"}}), "");
+  has(reward_problem(spec(RewardKind::kRegex, "(a")), "at character 2");
+  has(reward_problem(spec(RewardKind::kRegex)), "no pattern");
+  EXPECT_EQ(reward_problem(spec(RewardKind::kRegex, "(a)")), "");
+  RewardSpec weightless = spec(RewardKind::kExact);
+  weightless.weight = 0;
+  has(reward_problem(weightless), "weight");
+}
+
+}  // namespace
+}  // namespace svfleet
