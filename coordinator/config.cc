@@ -1,0 +1,79 @@
+#include "coordinator/config.h"
+
+#include <filesystem>
+
+#include "checkpoints/file.h"
+#include "coordinator/config_reader.h"
+
+namespace svfleet {
+namespace {
+
+bool is_utf8(const std::string& text) {
+  for (size_t i = 0; i < text.size();) {
+    const unsigned char c = text[i];
+    const size_t length = c < 0x80                ? 1
+                          : c >= 0xC2 && c < 0xE0 ? 2
+                          : c >= 0xE0 && c < 0xF0 ? 3
+                          : c >= 0xF0 && c < 0xF5 ? 4
+                                                  : 0;
+    if (length == 0 || i + length > text.size()) return false;
+    for (size_t k = 1; k < length; ++k)
+      if ((static_cast<unsigned char>(text[i + k]) & 0xC0) != 0x80) return false;
+    i += length;
+  }
+  return true;
+}
+
+// "train.steps=5"
+void apply_override(Config& config, const std::string& text, Places& places) {
+  const Reading reading{Source{config.file, text}, &places, ""};
+  const std::string where = reading.source.at(YAML::Node());
+  const size_t equals = text.find('=');
+  if (equals == std::string::npos || equals == 0)
+    refuse(where, "an override is written key=value, such as train.steps=5");
+  if (!is_utf8(text)) refuse(where, "not valid UTF-8");
+  const std::string key = text.substr(0, equals);
+  const std::string value = text.substr(equals + 1);
+  if (key.rfind("task.", 0) == 0 && !config.tasks.empty()) {
+    read_task_override(key.substr(5), value, config.tasks, reading);
+    return;
+  }
+  const Field<Config>* field = find_field(config_fields(), key);
+  if (!field) {
+    if (is_section(config_fields(), key))
+      refuse(where, key + " is a section; set one of its keys, such as " + key + "." +
+                        keys_below(config_fields(), key + ".")[0]);
+    const size_t dot = key.find('.');
+    const bool in_section =
+        dot != std::string::npos && is_section(config_fields(), key.substr(0, dot));
+    std::vector<std::string> known;
+    for (const auto& name : all_keys(config_fields()))
+      if (!in_section || name.rfind(key.substr(0, dot + 1), 0) == 0) known.push_back(name);
+    refuse_unknown_key(where, key, known, all_keys(config_fields()), "");
+  }
+  const Ref ref = field->ref(config);
+  places[key] = where;
+  read_value(override_node(ref, value, reading.source), field->limits, ref, key, reading);
+}
+
+}  // namespace
+
+Config load_config(const std::string& file, const std::vector<std::string>& overrides) {
+  Config config;
+  config.file = file;
+  std::error_code ignored;
+  if (!std::filesystem::exists(file, ignored))
+    refuse(file, "no such file; the path is relative to the working directory");
+  if (std::filesystem::is_directory(file, ignored))
+    refuse(file, "is a folder; give a YAML file in it");
+  const Source source{file, ""};
+  Places places;
+  const YAML::Node node = parse_yaml(read_file(file), source);
+  if (node.IsNull()) refuse(file, "the configuration is empty; see examples/quickstart.yaml");
+  read_mapping(node, config_fields(), config, "", Reading{source, &places, ""});
+  for (const auto& text : overrides) apply_override(config, text, places);
+  check_config(config, places);
+  return config;
+}
+
+}  // namespace svfleet

@@ -1,0 +1,11 @@
+# Configuration, command line, progress, logs and identity: no torch.
+add_library(svfleet_config STATIC
+  config.cc
+  config_checks.cc
+  config_fields.cc
+  config_print.cc
+  config_reader.cc
+  config_tasks.cc
+)
+target_link_libraries(svfleet_config PUBLIC svfleet_checkpoints nlohmann_json::nlohmann_json
+  PRIVATE yaml-cpp)
