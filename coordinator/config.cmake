@@ -1,5 +1,6 @@
 # Configuration, command line, progress, logs and identity: no torch.
 add_library(svfleet_config STATIC
+  command_line.cc
   config.cc
   config_checks.cc
   config_fields.cc
@@ -7,5 +8,6 @@ add_library(svfleet_config STATIC
   config_reader.cc
   config_tasks.cc
 )
+target_compile_definitions(svfleet_config PRIVATE SVFLEET_VERSION="${PROJECT_VERSION}")
 target_link_libraries(svfleet_config PUBLIC svfleet_checkpoints nlohmann_json::nlohmann_json
-  PRIVATE yaml-cpp)
+  PRIVATE yaml-cpp CLI11::CLI11)

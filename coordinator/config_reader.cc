@@ -27,7 +27,7 @@ void refuse(const std::string& where, const std::string& message) {
 std::string shown(std::string text) {
   for (char& c : text)
     if (static_cast<unsigned char>(c) < 32 || c == 127) c = ' ';
-  constexpr size_t kLongest = 80;
+  constexpr size_t kLongest = 120;
   if (text.size() <= kLongest) return text;
   size_t end = kLongest;
   while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;

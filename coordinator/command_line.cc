@@ -1,0 +1,209 @@
+#include "coordinator/command_line.h"
+
+#include <CLI/CLI.hpp>
+#include <cmath>
+#include <limits>
+
+#include "comm/error.h"
+#include "coordinator/config_reader.h"
+
+#ifndef SVFLEET_VERSION
+#error "SVFLEET_VERSION comes from coordinator/config.cmake"
+#endif
+
+namespace svfleet {
+namespace {
+
+constexpr char kAbout[] =
+    "svfleet trains expert vectors (one scale for each singular value of each weight) for large "
+    "language models by reinforcement learning, alone or over many ranks.";
+
+constexpr char kExamples[] = R"(Start here:
+  svfleet decompose examples/quickstart.yaml     singular bases of the model, once
+  svfleet train     examples/quickstart.yaml     an expert; the same command resumes
+  svfleet evaluate  examples/quickstart.yaml --expert EXPERT.safetensors
+  svfleet generate  examples/quickstart.yaml --expert EXPERT.safetensors "Which is largest: 3 9 4"
+
+On several ranks, with the same result bit by bit:
+  mpirun -n 2 --bind-to none svfleet train examples/quickstart.yaml
+  srun --mpi=pmix svfleet train run.yaml
+
+Exit codes: 0 finished, 2 wrong input, 70 internal error, 74 disk, 75 start me again, 76 no progress.
+svfleet COMMAND --help explains a command; svfleet config FILE prints every setting.)";
+
+constexpr char kDecomposeFooter[] =
+    R"(Shares the matrices among all ranks and writes each to its own file in svd.store, by default
+<model.path>.factors. Finished matrices are skipped, so a run that was stopped goes on.
+
+Examples:
+  svfleet decompose run.yaml
+  svfleet decompose run.yaml --set svd.targets=all --set svd.storage=bfloat16
+  mpirun -n 4 --bind-to none svfleet decompose run.yaml)";
+
+constexpr char kTrainFooter[] =
+    R"(Everything is written to run_dir: checkpoints/, experts/, log.jsonl, rollouts.jsonl, svfleet.log.
+When run_dir holds a checkpoint, training goes on from the newest good one, on any number of ranks.
+For a new start choose a new run_dir.
+
+Examples:
+  svfleet train run.yaml
+  svfleet train run.yaml --set run_dir=runs/seed1 --set train.seed=1
+  mpirun -n 2 --bind-to none svfleet train run.yaml)";
+
+constexpr char kEvaluateFooter[] =
+    R"(Prints accuracy with its 95 % interval for the base model and each expert on the same items, and an
+exact paired test of each against the base.
+
+Examples:
+  svfleet evaluate run.yaml
+  svfleet evaluate run.yaml --expert runs/a/experts/best.safetensors --expert other.safetensors
+  svfleet evaluate run.yaml --set evaluate.split=validation --set evaluate.items=200 --json)";
+
+constexpr char kGenerateFooter[] =
+    R"(Prints the answers of the base model and of each expert, as they are produced.
+
+Examples:
+  svfleet generate run.yaml "What is the capital of France?"
+  svfleet generate run.yaml --expert runs/a/experts/best.safetensors --temperature 0.7 "Tell a joke")";
+
+constexpr char kConfigFooter[] =
+    R"(Reads and checks FILE and prints the effective configuration: YAML with a comment above every
+setting, which can be used as a configuration itself.
+
+Examples:
+  svfleet config run.yaml
+  svfleet config run.yaml --set train.steps=5 > new.yaml
+  svfleet config --reference)";
+
+constexpr char kHashFooter[] =
+    R"(Prints one hash of the content of an expert, a checkpoint, a factor store or a run folder. It does
+not depend on names, times or other metadata of files: equal results have equal hashes.
+
+Examples:
+  svfleet hash runs/a
+  svfleet hash runs/a/checkpoints/step-000048.h5)";
+
+// CLI11's messages may take several lines: the first one says what is wrong.
+std::string first_line(const std::string& text) {
+  return text.substr(0, text.find('\n'));
+}
+
+void add_config(CLI::App* command, CommandLine* line, bool required = true) {
+  command->add_option("CONFIG", line->config_file, "YAML file; see examples/quickstart.yaml")
+      ->required(required)
+      ->type_name("");
+  command
+      ->add_option("--set", line->overrides,
+                   "Override a setting, such as train.steps=5; may be repeated")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
+}
+
+void add_reporting(CLI::App* command, CommandLine* line) {
+  command->add_flag("--json", line->json, "Report as one JSON object on stdout");
+  command->add_flag("--quiet", line->quiet, "No progress on stderr");
+}
+
+void add_experts(CLI::App* command, CommandLine* line) {
+  command->add_option("--expert", line->experts, "Expert file; may be repeated")
+      ->type_name("FILE")
+      ->allow_extra_args(false);
+}
+
+}  // namespace
+
+CommandLine parse_command_line(int argc, const char* const* argv) {
+  CommandLine line;
+  CLI::App app(kAbout, "svfleet");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", std::string("svfleet ") + SVFLEET_VERSION);
+  app.footer(kExamples);
+  app.get_formatter()->column_width(34);
+
+  const auto add = [&](Command value, const char* name, const char* about, const char* footer) {
+    CLI::App* command = app.add_subcommand(name, about);
+    command->footer(footer);
+    command->final_callback([&line, value] { line.command = value; });
+    return command;
+  };
+  CLI::App* decompose = add(Command::kDecompose, "decompose",
+                            "Compute the singular bases of the model, once", kDecomposeFooter);
+  add_config(decompose, &line);
+  add_reporting(decompose, &line);
+
+  CLI::App* train =
+      add(Command::kTrain, "train", "Train an expert, or go on with a run", kTrainFooter);
+  add_config(train, &line);
+  add_reporting(train, &line);
+  train->add_flag("--allow-different-hardware", line.allow_different_hardware,
+                  "Resume although processor, build or threads differ: the result may differ in "
+                  "its last bits");
+
+  CLI::App* evaluate =
+      add(Command::kEvaluate, "evaluate", "Measure the accuracy of the base model and of experts",
+          kEvaluateFooter);
+  add_config(evaluate, &line);
+  add_experts(evaluate, &line);
+  evaluate->add_option("--out", line.out, "Write every item and reply to this JSONL file")
+      ->type_name("FILE");
+  add_reporting(evaluate, &line);
+
+  CLI::App* generate = add(Command::kGenerate, "generate",
+                           "Answer prompts with the base model and experts", kGenerateFooter);
+  add_config(generate, &line);
+  generate->add_option("PROMPT", line.prompts, "Prompts to answer")->required()->type_name("");
+  add_experts(generate, &line);
+  generate->add_option("--max-new-tokens", line.max_new_tokens, "Longest answer, in tokens")
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{1}, int64_t{1000000}).description(""));
+  generate->add_option("--temperature", line.temperature, "0 = greedy")
+      ->type_name("T")
+      ->check(CLI::Range(0.0, 100.0).description(""));
+  add_reporting(generate, &line);
+
+  CLI::App* config = add(Command::kConfig, "config",
+                         "Print the effective configuration, with comments", kConfigFooter);
+  add_config(config, &line, false);
+  config->add_flag("--reference", line.reference, "Print the reference of all settings instead");
+
+  CLI::App* hash = add(Command::kHash, "hash", "Print the hash of a result's content", kHashFooter);
+  hash->add_option("PATH", line.path, "Expert, checkpoint, factor store or run folder")
+      ->required()
+      ->type_name("");
+  hash->add_flag("--json", line.json, "Report as one JSON object on stdout");
+
+  const auto used = [&] {
+    const auto chosen = app.get_subcommands();
+    return chosen.empty() ? &app : chosen[0];
+  };
+  const auto see = [&] {
+    return used() == &app ? std::string("; see svfleet --help")
+                          : "; see svfleet " + used()->get_name() + " --help";
+  };
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    line.text = app.help();
+    return line;
+  } catch (const CLI::CallForVersion& version) {
+    line.text = std::string(version.what()) + "\n";
+    return line;
+  } catch (const CLI::ParseError& e) {
+    if (argc <= 1) throw user_error("no command was given; see svfleet --help");
+    if (used() == &app && argv[1][0] != '-') {
+      std::vector<std::string> names;
+      for (const auto* command : app.get_subcommands({})) names.push_back(command->get_name());
+      const std::string near = nearest(argv[1], names);
+      throw user_error("unknown command '", shown(argv[1]), "'",
+                       near.empty() ? "" : ", did you mean '" + near + "'?", see());
+    }
+    throw user_error(shown(first_line(e.what())), see());
+  }
+  if (line.command == Command::kConfig && line.config_file.empty() && !line.reference)
+    throw user_error("CONFIG is required", see());
+  if (line.temperature && !std::isfinite(*line.temperature))
+    throw user_error("--temperature must be a number", see());
+  return line;
+}
+
+}  // namespace svfleet

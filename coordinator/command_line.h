@@ -1,0 +1,42 @@
+// What the user typed, checked as far as that is possible without reading a file.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace svfleet {
+
+enum class Command { kDecompose, kTrain, kEvaluate, kGenerate, kConfig, kHash };
+
+struct CommandLine {
+  // Not empty: --help or --version was asked for; print it to stdout and exit with 0.
+  std::string text;
+
+  Command command = Command::kConfig;
+  std::string config_file;             // all commands but hash
+  std::vector<std::string> overrides;  // "train.steps=5", in order
+  bool json = false;                   // one JSON object on stdout instead of text
+  bool quiet = false;                  // no progress on stderr
+
+  // train: resume on hardware or a build that may give other bits, and say so in the log.
+  bool allow_different_hardware = false;
+
+  // evaluate and generate: expert files; the base model always takes part.
+  std::vector<std::string> experts;
+  std::string out;  // evaluate: a JSONL file of every item and reply
+
+  std::vector<std::string> prompts;  // generate
+  std::optional<int64_t> max_new_tokens;
+  std::optional<double> temperature;
+
+  bool reference = false;  // config: docs/config.md instead of a configuration
+
+  std::string path;  // hash
+};
+
+// Wrong usage throws Error(kExitUser): one line that ends with the help to read.
+CommandLine parse_command_line(int argc, const char* const* argv);
+
+}  // namespace svfleet

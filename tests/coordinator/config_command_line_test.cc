@@ -1,0 +1,111 @@
+// What each command line means, and the one line that a wrong one gives.
+#include <gmock/gmock.h>
+
+#include "comm/error.h"
+#include "coordinator/command_line.h"
+
+namespace svfleet {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+CommandLine parse(std::vector<const char*> words) {
+  words.insert(words.begin(), "svfleet");
+  return parse_command_line(static_cast<int>(words.size()), words.data());
+}
+
+std::string error_of(const std::vector<const char*>& words) {
+  try {
+    parse(words);
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), kExitUser);
+    EXPECT_EQ(std::string(e.what()).find('\n'), std::string::npos);
+    return e.what();
+  }
+  return "no error";
+}
+
+TEST(CommandLine, Commands) {
+  CommandLine line = parse({"train", "run.yaml", "--set", "a=1", "--json", "--set", "b=x y"});
+  EXPECT_EQ(line.text, "");
+  EXPECT_EQ(line.command, Command::kTrain);
+  EXPECT_EQ(line.config_file, "run.yaml");
+  EXPECT_THAT(line.overrides, ElementsAre("a=1", "b=x y"));
+  EXPECT_TRUE(line.json);
+  EXPECT_FALSE(line.allow_different_hardware);
+
+  line = parse({"decompose", "--set", "svd.targets=all", "run.yaml"});
+  EXPECT_EQ(line.command, Command::kDecompose);
+  EXPECT_EQ(line.config_file, "run.yaml");
+
+  line = parse({"evaluate", "--expert", "a", "run.yaml", "--expert", "b", "--out", "o"});
+  EXPECT_EQ(line.command, Command::kEvaluate);
+  EXPECT_EQ(line.config_file, "run.yaml");
+  EXPECT_THAT(line.experts, ElementsAre("a", "b"));
+  EXPECT_EQ(line.out, "o");
+
+  line = parse({"generate", "run.yaml", "--expert", "a", "Hello, you", "--max-new-tokens", "9",
+                "--temperature", "0.5", "again"});
+  EXPECT_EQ(line.command, Command::kGenerate);
+  EXPECT_THAT(line.prompts, ElementsAre("Hello, you", "again"));
+  EXPECT_EQ(line.max_new_tokens, 9);
+  EXPECT_EQ(line.temperature, 0.5);
+
+  line = parse({"config", "run.yaml"});
+  EXPECT_EQ(line.command, Command::kConfig);
+  EXPECT_FALSE(line.max_new_tokens.has_value());
+  EXPECT_TRUE(parse({"config", "--reference"}).reference);
+
+  line = parse({"hash", "runs/a", "--json"});
+  EXPECT_EQ(line.command, Command::kHash);
+  EXPECT_EQ(line.path, "runs/a");
+  EXPECT_TRUE(line.json);
+
+  EXPECT_TRUE(parse({"train", "r", "--allow-different-hardware"}).allow_different_hardware);
+  // A comma in a value is a part of it, not a separator.
+  EXPECT_THAT(parse({"train", "r", "--set", "svd.targets=a,b"}).overrides,
+              ElementsAre("svd.targets=a,b"));
+}
+
+TEST(CommandLine, HelpAndVersion) {
+  EXPECT_EQ(parse({"--version"}).text.substr(0, 8), "svfleet ");
+  EXPECT_THAT(parse({"--help"}).text, HasSubstr("mpirun -n 2 --bind-to none svfleet train"));
+  for (const char* name : {"decompose", "train", "evaluate", "generate", "config", "hash"}) {
+    const std::string help = parse({name, "--help"}).text;
+    EXPECT_THAT(help, HasSubstr(std::string("Usage: svfleet ") + name));
+    EXPECT_THAT(help, HasSubstr(std::string("  svfleet ") + name + " "));  // an example
+    EXPECT_THAT(parse({"--help"}).text, HasSubstr(std::string("  ") + name + " "));
+  }
+}
+
+TEST(CommandLine, WrongUsageIsOneLine) {
+  EXPECT_EQ(error_of({"train", "r"}), "no error");
+  EXPECT_EQ(error_of({}), "no command was given; see svfleet --help");
+  EXPECT_EQ(error_of({"trian", "r"}),
+            "unknown command 'trian', did you mean 'train'?; see svfleet --help");
+  EXPECT_EQ(error_of({"train"}), "CONFIG is required; see svfleet train --help");
+  EXPECT_EQ(error_of({"config"}), "CONFIG is required; see svfleet config --help");
+  EXPECT_EQ(error_of({"generate", "r"}), "PROMPT is required; see svfleet generate --help");
+  EXPECT_EQ(error_of({"hash"}), "PATH is required; see svfleet hash --help");
+  EXPECT_EQ(error_of({"train", "r", "s"}),
+            "The following argument was not expected: s; see svfleet train --help");
+  EXPECT_EQ(error_of({"train", "r", "--expert", "e"}),
+            "The following arguments were not expected: e --expert; see svfleet train --help");
+  for (const std::vector<const char*>& words :
+       {std::vector<const char*>{"evaluate", "r", "--expert"},
+        {"train", "r", "--set"},
+        {"generate", "r", "p", "--temperature", "hot"},
+        {"generate", "r", "p", "--temperature", "nan"},
+        {"generate", "r", "p", "--temperature", "-1"},
+        {"generate", "r", "p", "--max-new-tokens", "0"},
+        {"generate", "r", "p", "--max-new-tokens", "1.5"},
+        {"hash", "a", "--set", "b=1"},
+        {"--jsn"}}) {
+    EXPECT_NE(error_of(words), "no error") << words.back();
+    EXPECT_THAT(error_of(words), HasSubstr("; see svfleet "));
+  }
+}
+
+}  // namespace
+}  // namespace svfleet
