@@ -149,7 +149,9 @@ Hdf5Writer::Hdf5Writer() : impl_(std::make_unique<Impl>()) {
   const std::string what = "a new file";
   const Handle access(wrote(H5Pcreate(H5P_FILE_ACCESS), what), H5Pclose);
   wrote(H5Pset_fapl_core(access, 1 << 20, false), what);
-  wrote(H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18), what);
+  // The oldest layout: HDF5 1.10's H5Fget_file_image spoils the checksum that newer superblocks
+  // have.
+  wrote(H5Pset_libver_bounds(access, H5F_LIBVER_EARLIEST, H5F_LIBVER_V18), what);
   const Handle creation(wrote(H5Pcreate(H5P_FILE_CREATE), what), H5Pclose);
   wrote(H5Pset_obj_track_times(creation, false), what);
   impl_->file = Handle(

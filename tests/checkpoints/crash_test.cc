@@ -1,0 +1,232 @@
+// Whatever happens in the middle of a save, a good checkpoint remains.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <random>
+
+#include "checkpoints/file.h"
+#include "checkpoints/journal.h"
+#include "checkpoints/run_checkpoint.h"
+#include "tests/checkpoints/crash_disk.h"
+#include "tests/checkpoints/scratch.h"
+
+namespace svfleet {
+namespace {
+
+// Every number tells the step (and the attempt), so that a mixture of two states would show.
+RunState state_of(int64_t step, size_t n = 50, float attempt = 0) {
+  RunState s;
+  s.step = step;
+  s.slots = {{"w", 0, static_cast<int64_t>(n)}};
+  s.p.assign(n, static_cast<float>(step) + attempt);
+  s.m = s.v = s.p;
+  return s;
+}
+
+struct Crashes {
+  int64_t points = 0;  // system calls at which the save was cut
+  int64_t states = 0;  // disks looked at
+  int64_t lost = 0;    // of them without the checkpoint that must be there
+};
+
+// Prepares a disk, runs `save` and crashes it at every one of its system calls in turn.
+// `good(folder, returned)` looks at what a crash left; `returned` says that save() had ended.
+template <class Prepare, class Save, class Good>
+Crashes crash_everywhere(Prepare prepare, Save save, Good good, bool syncs_lie = false,
+                         size_t largest_write = SIZE_MAX) {
+  Crashes count;
+  for (int64_t at = 0;; ++at) {
+    const Scratch scratch;
+    std::filesystem::create_directories(scratch / "root");
+    CrashDisk disk(scratch / "root");
+    prepare(scratch / "root");
+    disk.syncs_lie = syncs_lie;
+    disk.largest_write = largest_write;
+    disk.crash_at = disk.calls + at;
+    bool returned = false;
+    try {
+      save(scratch / "root", returned);
+    } catch (const Error&) {
+    }
+    const bool crashed = disk.crashed();
+    replace_file_system(nullptr);
+    for (int variant = 0; variant < CrashDisk::kVariants; ++variant) {
+      const std::string left = scratch / ("left" + std::to_string(variant));
+      std::filesystem::create_directories(left);
+      disk.leave(left, variant);
+      ++count.states;
+      if (!good(left, returned)) ++count.lost;
+    }
+    if (!crashed) return count;
+    ++count.points;
+  }
+}
+
+bool is_whole(const RunState& s, std::initializer_list<float> values) {
+  for (float value : values)
+    if (s.p == std::vector<float>(s.p.size(), value) && s.m == s.p && s.v == s.p) return true;
+  return false;
+}
+
+void save_1(const std::string& run) {
+  save_checkpoint(run, state_of(1));
+}
+void save_2_and_prune(const std::string& run, bool& returned) {
+  save_checkpoint(run, state_of(2));
+  returned = true;
+  prune_checkpoints(run, 1, -1);
+}
+bool good_1_or_2(const std::string& run, bool returned) {
+  const NewestCheckpoint newest = load_newest_checkpoint(run);
+  if (!newest.damaged.empty() || !newest.state) return false;
+  return newest.state->step == 2 ? is_whole(*newest.state, {2})
+                                 : !returned && is_whole(*newest.state, {1});
+}
+
+TEST(Crash, AtEverySystemCallOfASave) {
+  const Crashes count = crash_everywhere(save_1, save_2_and_prune, good_1_or_2);
+  EXPECT_GE(count.points, 8);
+  EXPECT_EQ(count.lost, 0) << "of " << count.states;
+}
+
+TEST(Crash, AtEveryPartOfASlowWrite) {
+  const Crashes count = crash_everywhere(save_1, save_2_and_prune, good_1_or_2, false, 700);
+  EXPECT_GE(count.points, 14);
+  EXPECT_EQ(count.lost, 0) << "of " << count.states;
+}
+
+// Control: the same search must find the loss when fsync does nothing.
+TEST(Crash, WithoutSyncIsFound) {
+  const Crashes count = crash_everywhere(save_1, save_2_and_prune, good_1_or_2, true);
+  EXPECT_GT(count.lost, 0);
+}
+
+TEST(Crash, WhenAStepIsSavedAgain) {
+  auto save = [](const std::string& run, bool& returned) {
+    save_checkpoint(run, state_of(1, 50, 0.5f));
+    returned = true;
+  };
+  auto good = [](const std::string& run, bool returned) {
+    const NewestCheckpoint newest = load_newest_checkpoint(run);
+    if (!newest.damaged.empty() || !newest.state) return false;
+    return returned ? is_whole(*newest.state, {1.5f}) : is_whole(*newest.state, {1, 1.5f});
+  };
+  EXPECT_EQ(crash_everywhere(save_1, save, good).lost, 0);
+}
+
+TEST(Crash, InTheFirstSaveOfARun) {
+  auto save = [](const std::string& run, bool& returned) {
+    save_checkpoint(run + "/deep/run", state_of(1));
+    returned = true;
+  };
+  auto good = [](const std::string& run, bool returned) {
+    const NewestCheckpoint newest = load_newest_checkpoint(run + "/deep/run");
+    if (!newest.damaged.empty()) return false;
+    return newest.state ? is_whole(*newest.state, {1}) : !returned;
+  };
+  EXPECT_EQ(crash_everywhere([](const std::string&) {}, save, good).lost, 0);
+}
+
+TEST(Crash, WhileAChunkIsWritten) {
+  auto prepare = [](const std::string& run) { write_chunk(run, {"r", 1, 0, "z", {1}, "{}"}); };
+  auto save = [](const std::string& run, bool& returned) {
+    write_chunk(run, {"r", 1, 1, "z", {2}, "{}"});
+    returned = true;
+  };
+  auto good = [](const std::string& run, bool returned) {
+    std::vector<std::string> ignored;
+    const auto chunks = read_chunks(run, "r", 1, "z", &ignored);
+    return ignored.empty() && chunks.size() >= (returned ? 2u : 1u) && chunks[0].gradient[0] == 1;
+  };
+  EXPECT_EQ(crash_everywhere(prepare, save, good).lost, 0);
+}
+
+// One failing call, and life goes on: either the save says so, or it has worked.
+TEST(Crash, EveryCallMayFailOnce) {
+  for (int error : {EIO, ENOSPC, EROFS, EINTR}) {
+    for (int64_t at = 0;; ++at) {
+      const Scratch scratch;
+      CrashDisk disk(scratch.path());
+      save_1(scratch.path());
+      disk.failure = error;
+      const int64_t first = disk.calls;
+      disk.fail_at = first + at;
+      bool threw = false;
+      try {
+        save_checkpoint(scratch.path(), state_of(2));
+      } catch (const Error&) {
+        threw = true;
+      }
+      const bool reached = disk.calls > disk.fail_at;
+      disk.fail_at = -1;
+      EXPECT_TRUE(good_1_or_2(scratch.path(), !threw)) << error << " at call " << at;
+      save_checkpoint(scratch.path(), state_of(2));  // the next try works
+      EXPECT_TRUE(good_1_or_2(scratch.path(), true)) << error << " at call " << at;
+      if (!reached) break;
+    }
+  }
+}
+
+TEST(Crash, FullAndReadOnlyDisksAreSaidInOneLine) {
+  const Scratch scratch;
+  CrashDisk disk(scratch.path());
+  save_1(scratch.path());
+  disk.write_failure = ENOSPC;
+  expect_error(kExitDisk,
+               {"disk full writing '" + checkpoint_path(scratch.path(), 2) + "'", "12 MB needed",
+                "nothing saved so far is lost"},
+               [&] { save_checkpoint(scratch.path(), state_of(2, 1'000'000 - 1'000)); });
+  disk.write_failure = EDQUOT;
+  expect_error(kExitDisk, {"quota full"}, [&] { save_checkpoint(scratch.path(), state_of(2)); });
+  disk.write_failure = EROFS;
+  expect_error(kExitUser, {"Read-only file system", "nothing saved so far is lost"},
+               [&] { save_checkpoint(scratch.path(), state_of(2)); });
+  disk.write_failure = EIO;
+  expect_error(kExitDisk, {"Input/output error"},
+               [&] { save_checkpoint(scratch.path(), state_of(2)); });
+  EXPECT_EQ(list_folder(scratch / "checkpoints"), std::vector<std::string>{"step-000001.h5"});
+}
+
+// The same with real processes: a writer that saves in a loop, killed at random moments.
+TEST(Crash, Sigkill) {
+  constexpr int kKills = 40;
+  constexpr size_t kNumbers = 100'000;
+  const Scratch scratch;
+  save_checkpoint(scratch.path(), state_of(1, kNumbers));
+  std::mt19937 random(std::random_device{}());
+  int64_t last = 1, inside = 0;
+  for (int kill_number = 0; kill_number < kKills; ++kill_number) {
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      for (int64_t step = last + 1;; ++step) {
+        save_checkpoint(scratch.path(), state_of(step, kNumbers));
+        prune_checkpoints(scratch.path(), 2, -1);
+      }
+    }
+    usleep(5'000 + random() % 60'000);
+    kill(child, SIGKILL);
+    int status;
+    waitpid(child, &status, 0);
+    ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) << status;
+    const NewestCheckpoint newest = load_newest_checkpoint(scratch.path());
+    ASSERT_TRUE(newest.state.has_value());
+    EXPECT_TRUE(newest.damaged.empty());
+    EXPECT_GE(newest.state->step, last);
+    EXPECT_TRUE(is_whole(*newest.state, {static_cast<float>(newest.state->step)}));
+    last = newest.state->step;
+    for (const std::string& name : list_folder(scratch / "checkpoints"))
+      inside += name.find(".tmp-") != name.npos;
+    remove_stale_temporaries(scratch / "checkpoints");
+    for (const std::string& name : list_folder(scratch / "checkpoints"))
+      EXPECT_EQ(name.find(".tmp-"), name.npos) << name;
+  }
+  std::printf("%d kills, %lld steps saved, %lld kills in the middle of a write\n", kKills,
+              static_cast<long long>(last), static_cast<long long>(inside));
+  EXPECT_GT(last, 1);
+}
+
+}  // namespace
+}  // namespace svfleet

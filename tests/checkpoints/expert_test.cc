@@ -1,0 +1,99 @@
+#include "checkpoints/expert.h"
+
+#include <gmock/gmock.h>
+
+#include <cmath>
+
+#include "checkpoints/file.h"
+#include "checkpoints/hash.h"
+#include "checkpoints/safetensors.h"
+#include "tests/checkpoints/scratch.h"
+
+namespace svfleet {
+namespace {
+
+using testing::ElementsAre;
+
+Expert example() {
+  return {{{"a.weight", {1.f, 0.5f, -2.f}}, {"b.weight", {1.25f}}},
+          {{"task", "largest of three"}, {"step", "12"}, {"model_hash", "abc"}}};
+}
+
+TEST(Expert, RoundTrip) {
+  const Scratch scratch;
+  save_expert(scratch / "e.safetensors", example());
+  const Expert back = load_expert(scratch / "e.safetensors");
+  EXPECT_EQ(back.z, example().z);
+  EXPECT_EQ(back.metadata.at("task"), "largest of three");
+  EXPECT_EQ(back.metadata.at("step"), "12");
+  EXPECT_EQ(back.metadata.at("format"), "svfleet-expert");
+  EXPECT_EQ(back.metadata.at("version"), "1");
+}
+
+// Made by the first version; every later one must read it.
+TEST(Expert, ReadsVersion1) {
+  const Expert expert = load_expert(fixture("expert_v1.safetensors"));
+  ASSERT_EQ(expert.z.size(), 2u);
+  EXPECT_THAT(expert.z.at("a.weight"), ElementsAre(1.f, 0.5f, -2.f));
+  EXPECT_THAT(expert.z.at("b.weight"), ElementsAre(1.25f));
+  EXPECT_EQ(expert.metadata.at("task"), "largest of three");
+  EXPECT_EQ(expert.metadata.at("model_hash"), "abc");
+}
+
+TEST(Expert, HashIsOfNamesAndBitsOnly) {
+  const std::string original = z_hash(example());
+  Expert e = example();
+  e.metadata.clear();
+  EXPECT_EQ(z_hash(e), original);
+  e.z["a.weight"][1] = std::nextafter(0.5f, 1.f);
+  EXPECT_NE(z_hash(e), original);
+  e = example();
+  e.z["c.weight"] = e.z["b.weight"];
+  e.z.erase("b.weight");
+  EXPECT_NE(z_hash(e), original);
+  // By hand: each name and each vector with its length before it.
+  EXPECT_EQ(z_hash({{{"w", {1.f}}}, {}}),
+            hash_bytes(std::string("\x0b\0\0\0\0\0\0\0svfleet-z-1\1\0\0\0\0\0\0\0w"
+                                   "\1\0\0\0\0\0\0\0\0\0\x80\x3f",
+                                   8 + 11 + 8 + 1 + 8 + 4)));
+}
+
+TEST(Expert, OtherFilesAreRefused) {
+  const Scratch scratch;
+  const std::string path = scratch / "e.safetensors";
+  expect_error(kExitUser, {path, "no expert file"}, [&] { load_expert(path); });
+  auto refused = [&](ExitCode code, const SafetensorsData& data, const std::string& part) {
+    write_safetensors(path, data);
+    expect_error(code, {path, part}, [&] { load_expert(path); });
+  };
+  const std::map<std::string, std::string> right = {{"format", "svfleet-expert"}, {"version", "1"}};
+  refused(kExitUser, {{}, {{"w", {{1}, {1.f}}}}}, "format=svfleet-expert");
+  refused(kExitUser, {{{"format", "pt"}}, {{"w", {{1}, {1.f}}}}}, "format=svfleet-expert");
+  refused(kExitUser, {{{"format", "svfleet-expert"}, {"version", "2"}}, {{"w", {{1}, {1.f}}}}},
+          "version '2'");
+  refused(kExitUser, {right, {}}, "no z");
+  refused(kExitUser, {right, {{"w", {{0}, {}}}}}, "'w' is empty");
+  refused(kExitUser, {right, {{"w", {{1, 2}, {1.f, 2.f}}}}}, "2 dimensions");
+  refused(kExitUser, {right, {{"w", {{2}, {1.f, std::nanf("")}}}}}, "'w' is not finite at entry 1");
+  refused(kExitUser, {right, {{"w", {{1}, {INFINITY}}}}}, "not finite");
+  write_safetensors(path, {right, {{"w", {{2}, {1.f, 2.f}}}}});  // control
+  EXPECT_THAT(load_expert(path).z.at("w"), ElementsAre(1.f, 2.f));
+  write_file_atomic(path, read_file(path).substr(0, 100));
+  expect_error(kExitDisk, {path, "damaged"}, [&] { load_expert(path); });
+  expect_error(kExitUser, {"python_bf16.safetensors", "'x'", "BF16"},
+               [&] { load_expert(fixture("python_bf16.safetensors")); });
+}
+
+TEST(Expert, BadOnesAreNotSaved) {
+  const Scratch scratch;
+  expect_error(kExitInternal, {"'w'", "not finite"}, [&] {
+    save_expert(scratch / "e", {{{"w", {NAN}}}, {}});
+  });
+  expect_error(kExitInternal, {"'w'", "empty"}, [&] {
+    save_expert(scratch / "e", {{{"w", {}}}, {}});
+  });
+  EXPECT_FALSE(file_exists(scratch / "e"));
+}
+
+}  // namespace
+}  // namespace svfleet
