@@ -1,0 +1,85 @@
+// One rank of a job in which something goes wrong; faults_test.cc starts it under mpirun.
+// fault_rank MODE TIMEOUT_S. Ends as svfleet's main does: one line, then the error's code.
+#include <signal.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <thread>
+
+#include "comm/chunk_queue.h"
+#include "comm/error.h"
+#include "comm/group.h"
+
+using namespace svfleet;
+
+namespace {
+
+void sleep_s(double seconds) {
+  std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
+}
+
+void run(const std::string& mode, double timeout_s) {
+  auto world = make_world({.timeout_s = timeout_s});
+  const int rank = world->rank();
+  world->set_step(12);
+  std::vector<int64_t> gradient = {rank};
+  if (mode == "absent") {
+    if (rank == 1 || rank == 3) sleep_s(120);
+    world->all_reduce_sum(gradient, "reduce gradient");
+  } else if (mode == "absent_root") {
+    if (rank == 0) sleep_s(120);
+    world->barrier("open the store");
+  } else if (mode == "late_root") {
+    // Rank 1 waits 0.7 of the timeout for rank 0, and both then wait for rank 2: all the same line.
+    if (rank == 0) sleep_s(0.7 * timeout_s);
+    if (rank == 2) sleep_s(120);
+    world->barrier("late root");
+  } else if (mode == "late") {  // a control: late, but in time
+    if (rank == 1) sleep_s(0.6 * timeout_s);
+    world->all_reduce_sum(gradient, "reduce gradient");
+    if (rank == 0) std::fprintf(stderr, "sum %d\n", static_cast<int>(gradient[0]));
+  } else if (mode == "killed") {
+    if (rank == 1) raise(SIGKILL);
+    world->all_reduce_sum(gradient, "reduce gradient");
+  } else if (mode == "other_call") {
+    if (rank == 2)
+      world->barrier("save");
+    else
+      world->all_reduce_sum(gradient, "reduce gradient");
+  } else if (mode == "other_size") {
+    if (rank == 1) gradient.push_back(0);
+    world->all_reduce_sum(gradient, "reduce gradient");
+  } else if (mode == "exception") {
+    if (rank == 1) throw user_error("cannot read 'x.jsonl'");
+    world->barrier("read the task");
+  } else if (mode == "exit") {
+    if (rank == 1) std::exit(kExitDisk);
+    world->barrier("read the task");
+  } else if (mode == "abort") {
+    if (rank == 1) world->abort(kExitNoProgress);
+    world->barrier("read the task");
+  } else if (mode == "silent_queue") {
+    auto queue = make_chunk_queue(*world, timeout_s);
+    queue->start_round({1, 2, 3});
+    if (rank == 0) raise(SIGSTOP);
+    sleep_s(0.5);
+    work_through(
+        *queue, 3, [](int) {}, nullptr);
+  }
+}
+
+}  // namespace
+
+int main(int, char** argv) {
+  try {
+    run(argv[1], std::atof(argv[2]));
+    return kExitFinished;
+  } catch (const Error& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    sleep_s(0.3);  // mpirun ends all ranks at the first one that aborts: let all lines come out
+    return error.code();
+  }
+}

@@ -1,0 +1,141 @@
+// Ranks that do not come, come to the wrong place or die: real jobs under mpirun, with what they
+// print and how they end.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <string>
+
+#include "comm/error.h"
+
+namespace svfleet {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+struct Job {
+  std::string output;
+  int code = -1;
+  double seconds = 0;
+};
+
+Job mpirun(int ranks, const std::string& mode, double timeout_s, const std::string& options = "") {
+  const std::string command = std::string(MPIEXEC) +
+                              " --allow-run-as-root --oversubscribe --bind-to none " + options +
+                              " -n " + std::to_string(ranks) + " " FAULT_RANK " " + mode + " " +
+                              std::to_string(timeout_s) + " 2>&1";
+  const auto start = std::chrono::steady_clock::now();
+  Job job;
+  FILE* pipe = popen(command.c_str(), "r");
+  char buffer[4096];
+  for (size_t n; (n = fread(buffer, 1, sizeof buffer, pipe)) > 0;) job.output.append(buffer, n);
+  const int status = pclose(pipe);
+  job.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  job.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return job;
+}
+
+std::string host() {
+  char name[256] = "";
+  gethostname(name, sizeof name - 1);
+  return name;
+}
+
+int count(const std::string& text, const std::string& part) {
+  int n = 0;
+  for (size_t at = 0; (at = text.find(part, at)) != std::string::npos; at += part.size()) ++n;
+  return n;
+}
+
+constexpr double kPatience = 25;  // beyond the deadlines, for a crowded machine
+
+TEST(Faults, AbsentRanksAreNamedOnEveryRankThatCame) {
+  const Job job = mpirun(4, "absent", 2);
+  const std::string line = "timeout after 2 s in 'reduce gradient' of step 12: ranks 1 (host " +
+                           host() + "), 3 (host " + host() + ") did not arrive";
+  EXPECT_EQ(count(job.output, line), 2) << job.output;  // ranks 0 and 2
+  EXPECT_EQ(job.code, kExitRequeue);
+  EXPECT_LT(job.seconds, kPatience);
+}
+
+TEST(Faults, LateIsNotAbsent) {
+  const Job job = mpirun(2, "late", 5);
+  EXPECT_THAT(job.output, HasSubstr("sum 1\n"));
+  EXPECT_THAT(job.output, Not(HasSubstr("timeout")));
+  EXPECT_EQ(job.code, kExitFinished);
+}
+
+TEST(Faults, AbsentRankZeroIsNamed) {
+  const Job job = mpirun(2, "absent_root", 2);
+  EXPECT_THAT(job.output, HasSubstr("timeout after 2 s in 'open the store' of step 12: rank 0 "
+                                    "(host " +
+                                    host() + ") did not arrive"));
+  EXPECT_EQ(job.code, kExitRequeue);
+  EXPECT_LT(job.seconds, kPatience);
+}
+
+TEST(Faults, WhoWaitsForALateRankZeroDoesNotBlameIt) {
+  const Job job = mpirun(3, "late_root", 4);
+  EXPECT_EQ(count(job.output, "in 'late root' of step 12: rank 2 (host"), 2) << job.output;
+  EXPECT_THAT(job.output, Not(HasSubstr("rank 0 (host")));
+  EXPECT_EQ(job.code, kExitRequeue);
+}
+
+TEST(Faults, KilledRankEndsTheJob) {
+  const Job job = mpirun(4, "killed", 5);
+  EXPECT_NE(job.code, 0);
+  EXPECT_LT(job.seconds, 5 + kPatience);
+}
+
+// With a launcher that does not end the job by itself, the deadline does.
+TEST(Faults, KilledRankIsNamedWhenTheLauncherCarriesOn) {
+  const Job job = mpirun(4, "killed", 2, "--enable-recovery");
+  EXPECT_THAT(job.output, HasSubstr("in 'reduce gradient' of step 12: rank 1 (host " + host() +
+                                    ") did not arrive"));
+  EXPECT_LT(job.seconds, kPatience);
+}
+
+TEST(Faults, DifferentCallsAreNamed) {
+  const Job job = mpirun(3, "other_call", 20);
+  EXPECT_THAT(job.output, HasSubstr("rank 2 (host " + host() +
+                                    ") is in 'save' (barrier) of step 12 "
+                                    "while rank 0 (host " +
+                                    host() +
+                                    ") is in 'reduce gradient' "
+                                    "(sum of 1 numbers) of step 12"));
+  EXPECT_EQ(job.code, kExitInternal);
+}
+
+TEST(Faults, DifferentSizesAreNamed) {
+  const Job job = mpirun(2, "other_size", 20);
+  EXPECT_THAT(job.output, HasSubstr("(sum of 2 numbers)"));
+  EXPECT_THAT(job.output, HasSubstr("(sum of 1 numbers)"));
+  EXPECT_EQ(job.code, kExitInternal);
+}
+
+// One rank's own error ends all ranks at once, with its code and its line.
+TEST(Faults, AnExceptionOnOneRankEndsTheJobWithItsCode) {
+  const Job job = mpirun(3, "exception", 60);
+  EXPECT_THAT(job.output, HasSubstr("cannot read 'x.jsonl'"));
+  EXPECT_EQ(job.code, kExitUser);
+  EXPECT_LT(job.seconds, kPatience);
+}
+
+TEST(Faults, ExitAndAbortEndTheJobWithTheirCode) {
+  EXPECT_EQ(mpirun(3, "exit", 60).code, kExitDisk);
+  EXPECT_EQ(mpirun(3, "abort", 60).code, kExitNoProgress);
+}
+
+TEST(Faults, SilentQueueIsNamed) {
+  const Job job = mpirun(2, "silent_queue", 3);
+  EXPECT_THAT(job.output,
+              HasSubstr("timeout after 3 s in 'ask for a chunk': rank 0 did not answer"));
+  EXPECT_LT(job.seconds, kPatience + 10);
+}
+
+}  // namespace
+}  // namespace svfleet
