@@ -7,7 +7,10 @@ add_library(svfleet_config STATIC
   config_print.cc
   config_reader.cc
   config_tasks.cc
+  identity.cc
+  progress.cc
+  run_log.cc
 )
 target_compile_definitions(svfleet_config PRIVATE SVFLEET_VERSION="${PROJECT_VERSION}")
 target_link_libraries(svfleet_config PUBLIC svfleet_checkpoints nlohmann_json::nlohmann_json
-  PRIVATE yaml-cpp CLI11::CLI11)
+  spdlog::spdlog Threads::Threads PRIVATE yaml-cpp CLI11::CLI11)

@@ -1,0 +1,38 @@
+#include "cluster/exit_report.h"
+
+#include <ctime>
+#include <nlohmann/json.hpp>
+
+#include "checkpoints/file.h"
+
+namespace svfleet {
+namespace {
+
+std::string path_of(const std::string& run_dir) {
+  return run_dir + "/exit.json";
+}
+
+}  // namespace
+
+void write_exit_report(const std::string& run_dir, const ExitReport& report) {
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  gmtime_r(&now, &utc);
+  char time[40];
+  std::strftime(time, sizeof time, "%Y-%m-%dT%H:%M:%SZ", &utc);
+  nlohmann::ordered_json json;
+  json["reason"] = report.reason;
+  json["code"] = report.code;
+  json["job"] = report.job;
+  json["restarts"] = report.restarts;
+  json["step"] = report.step;
+  json["time"] = time;
+  write_file_atomic(path_of(run_dir),
+                    json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+}
+
+void remove_exit_report(const std::string& run_dir) {
+  remove_file(path_of(run_dir));
+}
+
+}  // namespace svfleet

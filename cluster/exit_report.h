@@ -1,0 +1,22 @@
+// RUN/exit.json: how a run ended, for the job script that decides whether to start it again.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace svfleet {
+
+struct ExitReport {
+  std::string reason;  // one line: "finished", "stopped by SIGTERM after step 12", an error
+  int code = 0;        // the exit code of rank 0: docs/exit_codes.md
+  std::string job;     // Slurm job, or empty
+  int64_t restarts = 0;
+  int64_t step = 0;  // steps finished and saved
+};
+
+// Atomic; the time (UTC) is added. Rank 0's last act.
+void write_exit_report(const std::string& run_dir, const ExitReport& report);
+// At the start: the absence of the file then means that the run was killed.
+void remove_exit_report(const std::string& run_dir);
+
+}  // namespace svfleet

@@ -1,0 +1,31 @@
+// What Slurm says about this job, and about others.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace svfleet {
+
+struct SlurmJob {
+  std::string job;                  // SLURM_JOB_ID, empty outside of Slurm
+  int64_t restarts = 0;             // SLURM_RESTART_COUNT
+  std::vector<std::string> nodes;   // SLURM_JOB_NODELIST, written out
+  std::optional<int64_t> end_time;  // SLURM_JOB_END_TIME: seconds since 1970, end of the allocation
+};
+
+// From the environment; what is missing or malformed there stays empty.
+SlurmJob slurm_job();
+
+// "n[1-3,07],m" -> n1 n2 n3 n07 m. A list that cannot be read, or of more than 100,000 nodes,
+// comes back as a single name.
+std::vector<std::string> expand_node_list(const std::string& list);
+
+// True only when Slurm says that this job is over or unknown to it. False when it lives, or when
+// nobody can be asked: no squeue, no answer within `timeout_s`. Never throws.
+bool job_ended(const std::string& job, double timeout_s);
+// The same with 10 seconds, as a plain function for Owner::take.
+bool job_ended(const std::string& job);
+
+}  // namespace svfleet

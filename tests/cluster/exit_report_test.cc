@@ -1,0 +1,36 @@
+#include "cluster/exit_report.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "comm/error.h"
+
+namespace svfleet {
+namespace {
+
+TEST(ExitReport, IsReadableJsonAndGoesAway) {
+  std::string pattern = (std::filesystem::temp_directory_path() / "svfleet-XXXXXX").string();
+  ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+  const std::string run = pattern;
+  remove_exit_report(run);  // none there: no error
+  write_exit_report(run, {"a \"quoted\" reason \xFF", kExitRequeue, "42", 3, 17});
+  std::ifstream in(run + "/exit.json");
+  const auto json = nlohmann::json::parse(in);
+  EXPECT_EQ(json["reason"], "a \"quoted\" reason \xEF\xBF\xBD");
+  EXPECT_EQ(json["code"], 75);
+  EXPECT_EQ(json["job"], "42");
+  EXPECT_EQ(json["restarts"], 3);
+  EXPECT_EQ(json["step"], 17);
+  EXPECT_EQ(json["time"].get<std::string>().size(), 20u);
+  EXPECT_EQ(json.size(), 6u);
+  remove_exit_report(run);
+  EXPECT_FALSE(std::filesystem::exists(run + "/exit.json"));
+  EXPECT_THROW(write_exit_report(run + "/none", {}), Error);
+  std::filesystem::remove_all(run);
+}
+
+}  // namespace
+}  // namespace svfleet
