@@ -23,9 +23,13 @@ std::optional<int> number_from(const char* variable) {
   return static_cast<int>(value);
 }
 
+bool set(const char* variable) {
+  return std::getenv(variable) != nullptr;
+}
+
 // SLURM_PROCID is also set in a batch script, where it means nothing; only a step has ranks.
 bool in_slurm_step() {
-  return std::getenv("SLURM_STEP_ID") != nullptr;
+  return set("SLURM_STEP_ID");
 }
 
 std::optional<int> known_size() {
@@ -60,8 +64,12 @@ std::unique_ptr<Group> make_world(const GroupOptions& options) {
   SVFLEET_CHECK(options.timeout_s > 0, "timeout of ", options.timeout_s, " s");
 #ifdef SVFLEET_HAVE_MPI
   // A PMIx launcher that does not tell the size: only MPI knows it.
-  const bool unknown_size = !known_size() && std::getenv("PMIX_RANK") != nullptr;
+  const bool unknown_size = !known_size() && set("PMIX_RANK");
   if (launch_size() > 1 || unknown_size || forced()) {
+    if (in_slurm_step() && !set("OMPI_COMM_WORLD_RANK") && !set("PMIX_RANK") && !set("PMI_RANK"))
+      throw user_error("srun started ", launch_size(),
+                       " ranks that cannot find each other; use "
+                       "'srun --mpi=pmix'");
     auto world = make_mpi_group(options);
     if (known_size() && world->size() != launch_size())
       throw user_error("the launcher started ", launch_size(), " ranks but MPI sees ",

@@ -14,7 +14,7 @@ class Launch : public testing::Test {
   void SetUp() override {
     for (const char* name :
          {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "SLURM_STEP_ID",
-          "SLURM_PROCID", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS", "SVFLEET_MPI"})
+          "SLURM_PROCID", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS", "PMI_RANK", "SVFLEET_MPI"})
       unsetenv(name);
   }
   void set(const char* name, const char* value) { setenv(name, value, 1); }
@@ -51,6 +51,24 @@ TEST_F(Launch, BatchScriptIsAlone) {
   set("SLURM_PROCID", "0");
   set("SLURM_NTASKS", "4");
   EXPECT_EQ(launch_size(), 1);
+}
+
+// Open MPI would print two pages and exit.
+TEST_F(Launch, SlurmStepWithoutPmixSaysWhatToDo) {
+#ifdef SVFLEET_HAVE_MPI
+  set("SLURM_STEP_ID", "0");
+  set("SLURM_PROCID", "1");
+  set("SLURM_NTASKS", "4");
+  try {
+    make_world({});
+    FAIL() << "nothing thrown";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), kExitUser);
+    EXPECT_NE(std::string(error.what()).find("--mpi=pmix"), std::string::npos);
+  }
+#else
+  GTEST_SKIP() << "built without MPI";
+#endif
 }
 
 TEST_F(Launch, RankOfAnotherPmixLauncher) {
