@@ -37,16 +37,21 @@ class Tokenizer {
 };
 
 // Text of a growing reply, for streaming: returns what is new and complete (never half a
-// character).
+// character). What comes out, finish() included, is decode(ids) where that is valid text.
 class StreamDecoder {
  public:
   explicit StreamDecoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
   std::string push(int id);
+  // What was held back, once no more ids come: an unfinished character as U+FFFD.
+  std::string finish();
 
  private:
+  std::string emit(const std::string& text, bool whole);
+
   const Tokenizer& tokenizer_;
-  std::vector<int> ids_;
-  size_t printed_ = 0;
+  std::vector<int> ids_;    // a window: enough of the past to decode what follows
+  std::string printed_;     // what of the window's text is out
+  size_t printed_ids_ = 0;  // how many of the window's ids are out as a whole
 };
 
 }  // namespace svfleet

@@ -1,0 +1,100 @@
+// What is not supported is refused by name, in one line, and nothing else happens.
+#include "comm/error.h"
+#include "tests/worker/tokenizer_fixture.h"
+#include "worker/pretokenize_regex.h"
+
+namespace svfleet {
+namespace {
+
+using nlohmann::json;
+
+std::string refusal(const std::string& bytes) {
+  try {
+    load_bytes(bytes);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), kExitUser) << error.what();
+    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
+    return error.what();
+  }
+  return "accepted";
+}
+
+TEST(TokenizerRefusal, NamesWhatIsNotSupported) {
+  const auto base = read_json(kFixtures + "/llama2/tokenizer.json");
+  EXPECT_EQ(refusal(base.dump()), "accepted");
+  const auto with = [&](const char* pointer, const json& value) {
+    auto changed = base;
+    changed[json::json_pointer(pointer)] = value;
+    return refusal(changed.dump());
+  };
+  const std::pair<std::string, std::string> cases[] = {
+      {with("/normalizer", {{"type", "Lowercase"}}), "normalizer 'Lowercase'"},
+      {with("/pre_tokenizer", {{"type", "BertPreTokenizer"}}), "pre-tokenizer 'BertPreTokenizer'"},
+      {with("/decoder", {{"type", "WordPiece"}}), "decoder 'WordPiece'"},
+      {with("/post_processor", {{"type", "RobertaProcessing"}}), "'RobertaProcessing'"},
+      {with("/model/type", "Unigram"), "model type 'Unigram'"},
+      {with("/model/dropout", 0.1), "'dropout'"},
+      {with("/model/continuing_subword_prefix", "##"), "'continuing_subword_prefix'"},
+      {with("/model/new_switch", true), "'new_switch'"},
+      {with("/extra", 1), "'extra'"},
+      {with("/model/vocab", json::object()), "vocab: is empty"},
+      {with("/model/vocab/a", -3), "from 0 to"},
+      {with("/model/vocab/a", 4000000000u), "from 0 to"},
+      {with("/model/vocab/a", 1.5), "whole number"},
+      {with("/model/vocab/a", 5), "same id 5"},
+      {with("/model/merges/0", "a b c"), "merges[0]"},
+      {with("/model/merges/0", "nosuch token"), "'nosuch'"},
+      {with("/model/merges", "a b"), "should be a list"},
+      {with("/added_tokens/0/id", 77), "expected"},
+      {with("/added_tokens/0/lstrip", "yes"), "true or false"},
+      {with("/pre_tokenizer", {{"type", "Split"},
+                               {"pattern", {{"Regex", "(a"}}},
+                               {"behavior", "Isolated"},
+                               {"invert", false}}),
+       "not valid"},
+      {with("/pre_tokenizer", {{"type", "Split"},
+                               {"pattern", {{"String", "a"}}},
+                               {"behavior", "Sideways"},
+                               {"invert", false}}),
+       "'Sideways'"},
+      {refusal("{\"model\": "), "not valid JSON"},
+      {refusal("[]"), "should be an object"},
+      {refusal("{}"), "'model' is missing"},
+      {refusal(std::string(100000, '[')), "not valid JSON"},
+  };
+  for (const auto& [got, wanted] : cases)
+    EXPECT_NE(got.find(wanted), std::string::npos) << "got '" << got << "', wanted " << wanted;
+}
+
+TEST(TokenizerRefusal, AMissingFileIsNamed) {
+  const Folder folder;
+  try {
+    Tokenizer::load(folder.path());
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("tokenizer.json"), std::string::npos);
+  }
+}
+
+TEST(TokenizerRefusal, PatternsThatPcre2WouldReadDifferently) {
+  for (const char* pattern : {"\\w+",        "\\bfoo",
+                              "^a",          "a$",
+                              "[[:alpha:]]", "[a&&b]",
+                              "(?m:.)",      "(?<name>a)",
+                              "\\1",         "\\R",
+                              "\\p{Han}",    "\\p{Cn}",
+                              "(?i:\\p{L})", "(?i:\xc3\x9f)",
+                              "(?i:ss)",     "a{2}?",
+                              "a{2,3}+",     "a{x",
+                              "[a-\\s]",     "[\\s-z]",
+                              "[^\\P{L}]",   "\\u12",
+                              "[",           "[]",
+                              "\\",          "a)",
+                              "(?i)a",       "\\h",
+                              "\\Z"}) {
+    EXPECT_THROW(translate_onig(pattern, "test"), Error) << pattern;
+  }
+}
+
+}  // namespace
+}  // namespace svfleet
