@@ -15,6 +15,14 @@ bool is_expert(const std::string& path) {
   return read_safetensors_metadata(path)["format"] == "svfleet-expert";
 }
 
+// Empty for a whole file that is something else.
+std::string hash_checkpoint(const std::string& path) {
+  const std::string image = read_file(path);
+  const Hdf5Reader in(image, path);
+  if (!in.has("format") || in.text("format") != "svfleet-checkpoint") return "";
+  return state_hash(decode_state(image, path));
+}
+
 // "source_hash", "form", "Q" and "sigma" of every matrix; times, certificates and library versions
 // do not count.
 std::string hash_factor_store(const std::string& folder, const std::vector<std::string>& names) {
@@ -69,7 +77,7 @@ std::string hash_path(const std::string& path) {
   else if (path.ends_with(".safetensors"))
     hash = is_expert(path) ? z_hash(load_expert(path)) : SafetensorsFolder(path).content_hash();
   else if (path.ends_with(".h5"))
-    hash = state_hash(decode_state(read_file(path), path));
+    hash = hash_checkpoint(path);
   if (hash.empty())
     throw user_error("cannot hash '", path, "': it is none of: expert or other .safetensors file, ",
                      "Hugging Face model folder, checkpoint .h5, factor store, run folder");

@@ -1,5 +1,7 @@
 #include "checkpoints/owner.h"
 
+#include <unistd.h>
+
 #include <chrono>
 #include <ctime>
 #include <nlohmann/json.hpp>
@@ -101,7 +103,8 @@ Found read_settled_owner(const std::string& path) {
 bool is_gone(const OwnerFile& owner, const OwnerIdentity& me,
              bool (*job_ended)(const std::string& job)) {
   const OwnerIdentity& who = owner.who;
-  if (who.host == host_name() && !process_runs(who.pid, owner.process_start)) return true;
+  const bool here = who.host == me.host || who.host == host_name();
+  if (here && !process_runs(who.pid, owner.process_start)) return true;
   if (who.job.empty()) return false;
   if (who.job == me.job && who.restarts < me.restarts) return true;
   return job_ended && job_ended(who.job);
@@ -128,7 +131,7 @@ Owner::Owner(Owner&& other) noexcept
 Owner Owner::take(const std::string& run_dir, OwnerIdentity me,
                   bool (*job_ended)(const std::string& job)) {
   me.token = random_token();
-  OwnerFile mine{me, me.host == host_name() ? process_start(me.pid) : 0, now_text()};
+  OwnerFile mine{me, me.pid == getpid() ? process_start(me.pid) : 0, now_text()};
   const std::string path = owner_path(run_dir);
   make_folder(run_dir);
   // Several may want the folder at once: each turn either takes it, or refuses, or finds that

@@ -7,7 +7,7 @@
 namespace svfleet {
 
 struct OwnerIdentity {
-  std::string host;
+  std::string host;  // this machine's name
   int64_t pid = 0;
   std::string job;       // Slurm job id, or empty
   int64_t restarts = 0;  // SLURM_RESTART_COUNT
@@ -17,8 +17,8 @@ struct OwnerIdentity {
 class Owner {
  public:
   // Takes the folder, or throws Error(kExitUser) naming the live owner. An owner counts as gone
-  // when it ran on this host and its process is dead, or is an earlier restart of the same job, or
-  // `job_ended(job)` says so.
+  // when it ran on this host (me.host) and its process is dead, or is an earlier restart of the
+  // same job, or `job_ended(job)` says so.
   static Owner take(const std::string& run_dir, OwnerIdentity me,
                     bool (*job_ended)(const std::string& job) = nullptr);
   Owner(Owner&&) noexcept;

@@ -110,8 +110,10 @@ TEST(ContentHash, FactorStore) {
 
 TEST(ContentHash, OtherPathsListWhatCanBeHashed) {
   const Scratch scratch;
+  make_folder(scratch / "empty");
   write_file_atomic(scratch / "x.txt", "");
-  for (const std::string& path : {scratch.path(), scratch / "x.txt"})
+  write_factor(scratch / "factor.h5", {});
+  for (const std::string& path : {scratch / "empty", scratch / "x.txt", scratch / "factor.h5"})
     expect_error(kExitUser, {path, "expert", "checkpoint", "factor store", "run folder", "model"},
                  [&] { hash_path(path); });
   expect_error(kExitUser, {"no such file"}, [&] { hash_path(scratch / "missing"); });
