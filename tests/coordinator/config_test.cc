@@ -5,7 +5,6 @@
 #include <gmock/gmock.h>
 
 #include <nlohmann/json.hpp>
-#include <regex>
 
 #include "coordinator/config_fields.h"
 #include "tests/coordinator/config_files.h"
@@ -260,17 +259,36 @@ std::vector<std::string> declared_fields(const std::string& header, const std::s
   const std::string text = read_text(std::string(SVFLEET_SOURCE_DIR) + "/" + header);
   const size_t begin = text.find("struct " + name + " {");
   EXPECT_NE(begin, std::string::npos) << name;
-  std::string body = text.substr(begin, text.find("\n};", begin) - begin);
-  body = body.substr(body.find('{') + 1);
-  body = std::regex_replace(body, std::regex("//[^\n]*"), "");
-  body = std::regex_replace(body, std::regex("= *\\{[^}]*\\}|= *\"[^\"]*\"|= *[^,;]+"), "");
+  const std::string body = text.substr(begin, text.find("\n};", begin) - begin);
   std::vector<std::string> fields;
-  const std::regex declaration("([A-Za-z_0-9:<>]+)\\s+([^;]+);");
-  for (std::sregex_iterator it(body.begin(), body.end(), declaration), end; it != end; ++it) {
-    const std::string names = (*it)[2];
-    const std::regex word("[a-z_0-9]+");
-    for (std::sregex_iterator w(names.begin(), names.end(), word); w != end; ++w)
-      fields.push_back(w->str());
+  // A name is the last word before a comma, an equals sign or a semicolon, outside of comments,
+  // quotes, brackets and initial values.
+  std::string word;
+  bool in_comment = false, in_quotes = false, in_value = false;
+  int depth = 0;
+  for (size_t i = body.find('{') + 1; i < body.size(); ++i) {
+    const char c = body[i];
+    if (in_comment) {
+      in_comment = c != '\n';
+    } else if (c == '"') {
+      in_quotes = !in_quotes;
+    } else if (in_quotes) {
+      continue;
+    } else if (c == '/' && body[i + 1] == '/') {
+      in_comment = true;
+    } else if (c == '<' || c == '{') {
+      ++depth;
+    } else if (c == '>' || c == '}') {
+      --depth;
+    } else if (depth == 0 && (c == ',' || c == '=' || c == ';')) {
+      if (!in_value) fields.push_back(word);
+      in_value = c == '=';
+    } else if (depth == 0 && !in_value &&
+               (std::isalnum(static_cast<unsigned char>(c)) || c == '_')) {
+      const bool goes_on =
+          std::isalnum(static_cast<unsigned char>(body[i - 1])) || body[i - 1] == '_';
+      word = goes_on ? word + c : std::string(1, c);
+    }
   }
   return fields;
 }
@@ -377,6 +395,20 @@ TEST(Quickstart, IsValid) {
   EXPECT_EQ(c.evaluate.items, 1000);
   EXPECT_EQ(c.tasks.at(0).name, "max3");
   EXPECT_TRUE(std::filesystem::path(c.tasks[0].train).is_relative());
+}
+
+TEST(ExampleTasks, AreAllValid) {
+  const auto before = std::filesystem::current_path();
+  std::filesystem::current_path(SVFLEET_SOURCE_DIR);
+  int count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("examples/tasks")) {
+    if (entry.path().extension() != ".yaml") continue;
+    SCOPED_TRACE(entry.path());
+    EXPECT_NO_THROW(load_config("examples/quickstart.yaml", {"task=" + entry.path().string()}));
+    ++count;
+  }
+  std::filesystem::current_path(before);
+  EXPECT_GT(count, 0);
 }
 
 }  // namespace
