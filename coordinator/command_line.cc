@@ -146,6 +146,9 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
   add_experts(evaluate, &line);
   evaluate->add_option("--out", line.out, "Write every item and reply to this JSONL file")
       ->type_name("FILE");
+  evaluate->add_flag("--controls", line.controls,
+                     "Also measure each expert shuffled within each matrix and mirrored about 1: "
+                     "controls that must not reach its accuracy");
   add_reporting(evaluate, &line);
 
   CLI::App* generate = add(Command::kGenerate, "generate",

@@ -1,0 +1,221 @@
+#include "coordinator/base.h"
+
+#include <spdlog/spdlog.h>
+#include <algorithm>
+#include <map>
+#include <mutex>
+#include <numeric>
+#include <sstream>
+
+#include "checkpoints/file.h"
+#include "checkpoints/hash.h"
+#include "comm/error.h"
+#include "coordinator/progress.h"
+#include "svd/store.h"
+#include "worker/weights.h"
+
+namespace svfleet {
+namespace {
+
+at::ScalarType type_of(const std::string& name) {
+  return name == "float32" ? at::kFloat : at::kBFloat16;
+}
+
+std::vector<Target> targets_of(const Config& config, const Architecture& architecture) {
+  return choose_targets(config.svd.targets, config.svd.layers, architecture.layers,
+                        architecture.linear_shapes());
+}
+
+// Rank 0 reads the manifest, or hashes the model where there is none or the folder has changed
+// since; everyone gets the same.
+FactorStore::Manifest read_manifest(Crew& crew, const FactorStore& store,
+                                    const SafetensorsFolder& files) {
+  FactorStore::Manifest manifest;
+  std::string bytes;
+  const std::string fingerprint = files.quick_fingerprint();
+  if (crew.leads()) {
+    if (!store.load_manifest(&manifest) || manifest.model_fingerprint != fingerprint) {
+      manifest = {files.content_hash(), fingerprint, {}};
+      for (const std::string& name : files.names())
+        manifest.tensor_hashes[name] = files.tensor_hash(name);
+    }
+    bytes = manifest.model_hash;
+    for (const auto& [name, hash] : manifest.tensor_hashes) bytes += "\n" + name + "\n" + hash;
+  }
+  crew.group().broadcast(bytes, 0, "broadcast model hashes");
+  std::istringstream lines(bytes);
+  std::string name, hash;
+  std::getline(lines, manifest.model_hash);
+  manifest.model_fingerprint = fingerprint;
+  while (std::getline(lines, name) && std::getline(lines, hash))
+    manifest.tensor_hashes[name] = hash;
+  return manifest;
+}
+
+}  // namespace
+
+std::string store_folder(const Config& config) {
+  if (!config.svd.store.empty()) return config.svd.store;
+  std::string path = config.model.path;
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  return path + ".factors";
+}
+
+Base open_base(const Config& config, Crew& crew) {
+  Base base;
+  base.model = std::make_unique<Model>(config.model.path, type_of(config.model.dtype));
+  base.tokenizer = std::make_unique<Tokenizer>(Tokenizer::load(config.model.path));
+  if (base.tokenizer->size() > base.model->architecture().vocabulary)
+    throw user_error("'", config.model.path, "': tokenizer.json has ", base.tokenizer->size(),
+                     " tokens, more than the model's vocab_size ",
+                     base.model->architecture().vocabulary, "; the files do not belong together");
+  bool any_chat = config.tasks.empty();
+  for (const TaskSpec& task : config.tasks) any_chat = any_chat || task.chat;
+  if (any_chat)
+    base.chat = std::make_unique<ChatTemplate>(
+        ChatTemplate::load(config.model.path, config.model.chat_template));
+  base.weights_hash = base.model->weights_hash();
+  crew.agree("model in memory", base.weights_hash);
+  crew.agree("tokenizer", base.tokenizer->content_hash());
+  return base;
+}
+
+bool decompose_missing(const Config& config, Crew& crew, const Architecture& architecture,
+                       const SafetensorsFolder& files, std::string* model_hash,
+                       std::vector<NamedCertificate>* certificates) {
+  const FactorStore store(store_folder(config));
+  const at::ScalarType storage = type_of(config.svd.storage);
+  const std::vector<Target> targets = targets_of(config, architecture);
+  FactorStore::Manifest manifest = read_manifest(crew, store, files);
+  *model_hash = manifest.model_hash;
+
+  // Rank 0 alone looks at the shared folder: other nodes may see an old listing.
+  std::vector<int> missing;
+  if (crew.leads()) {
+    for (size_t t = 0; t < targets.size(); ++t) {
+      std::string why;
+      if (store.has(targets[t], manifest.tensor_hashes.at(targets[t].name), storage, &why))
+        continue;
+      if (!why.empty()) spdlog::warn("decomposing again: {}", why);
+      missing.push_back(int(t));
+    }
+    auto work = [&](int t) {  // of the eigensolver, and a little for reading
+      double k = double(targets[t].length());
+      return k * k * double(targets[t].rows + targets[t].cols);
+    };
+    std::stable_sort(missing.begin(), missing.end(),
+                     [&](int a, int b) { return work(a) > work(b); });
+  }
+  if (crew.leads() && !missing.empty()) {
+    make_folder(store.folder());
+    remove_stale_temporaries(store.folder());
+  }
+  Progress progress({.label = "decompose",
+                     .unit = "matrices",
+                     .total = int64_t(missing.size()),
+                     .shown = crew.leads() && !missing.empty()});
+  bool done = crew.share(
+      missing, "decompose",
+      [&](int t) {
+        const Target& target = targets[t];
+        Factor factor = decompose(
+            target, read_weight(files, target.name, {target.rows, target.cols}, at::kDouble),
+            storage);
+        factor.source_hash = manifest.tensor_hashes.at(target.name);
+        store.save(factor);
+      },
+      [&](int64_t finished) { progress.update(finished); });
+  progress.finish();
+  if (!done) return false;
+  if (crew.leads()) {
+    FactorStore::Manifest old;
+    if (!missing.empty() || !store.load_manifest(&old) ||
+        old.model_fingerprint != manifest.model_fingerprint)
+      store.save_manifest(manifest);
+    if (certificates)
+      for (size_t t = 0; t < targets.size(); ++t) {
+        Factor factor = store.load(targets[t], manifest.tensor_hashes.at(targets[t].name),
+                                   config.svd.tolerance);
+        certificates->push_back(
+            {targets[t].name, factor.certificate,
+             std::find(missing.begin(), missing.end(), int(t)) != missing.end()});
+      }
+  }
+  crew.group().barrier("end decompose");
+  return true;
+}
+
+bool open_factors(const Config& config, Crew& crew, Base& base) {
+  const Architecture& architecture = base.model->architecture();
+  if (!decompose_missing(config, crew, architecture, base.model->files(), &base.model_hash,
+                         nullptr))
+    return false;
+  const FactorStore store(store_folder(config));
+  std::vector<Factor> factors;
+  for (const Target& target : targets_of(config, architecture))
+    factors.push_back(store.load(target, "", config.svd.tolerance));
+  base.store_hash = factors_hash(factors);
+  crew.agree("factor store", base.store_hash);
+  base.model->attach(std::move(factors));
+  return true;
+}
+
+std::vector<MatrixSlot> slots(const Model& model) {
+  std::vector<MatrixSlot> slots;
+  for (const Target& target : model.targets())
+    slots.push_back({target.name, target.offset, target.length()});
+  return slots;
+}
+
+Expert as_expert(const Model& model, const std::vector<float>& z) {
+  Expert expert;
+  for (const Target& target : model.targets())
+    expert.z[target.name].assign(z.begin() + target.offset,
+                                 z.begin() + target.offset + target.length());
+  return expert;
+}
+
+std::vector<float> flat_z(const Base& base, const Expert& expert, const std::string& path) {
+  auto belongs = [&](const char* key, const std::string& ours, const char* what) {
+    auto it = expert.metadata.find(key);
+    if (it != expert.metadata.end() && it->second != ours)
+      throw user_error("expert '", path, "' was trained on ", what, " ", it->second, ", not on ",
+                       ours, "; use the ", what, " that it was trained on");
+  };
+  belongs("model_hash", base.model_hash, "base model");
+  belongs("store_hash", base.store_hash, "factor store");
+  const std::vector<Target>& targets = base.model->targets();
+  std::vector<float> z(total_length(targets), 1.0f);
+  size_t used = 0;
+  for (const Target& target : targets) {
+    auto it = expert.z.find(target.name);
+    if (it == expert.z.end()) continue;
+    if (int64_t(it->second.size()) != target.length())
+      throw user_error("expert '", path, "': z of '", target.name, "' has ", it->second.size(),
+                       " entries, the matrix needs ", target.length());
+    std::copy(it->second.begin(), it->second.end(), z.begin() + target.offset);
+    ++used;
+  }
+  if (used != expert.z.size())
+    for (const auto& [name, values] : expert.z)
+      if (std::none_of(targets.begin(), targets.end(),
+                       [&](const Target& target) { return target.name == name; }))
+        throw user_error("expert '", path, "' adapts '", name,
+                         "', which is not among svd.targets and svd.layers; widen them");
+  return z;
+}
+
+Prompt make_prompt(const Base& base, const TaskSpec& spec, const Item& item, int64_t key) {
+  Prompt prompt;
+  prompt.key = key;
+  prompt.max_new_tokens = spec.max_new_tokens;
+  prompt.stop = spec.stop;
+  if (spec.chat)
+    prompt.tokens = base.tokenizer->encode(base.chat->render(item.messages) + spec.prefill);
+  else
+    prompt.tokens =
+        base.tokenizer->encode(item.messages.front().content + spec.prefill, /*special=*/true);
+  return prompt;
+}
+
+}  // namespace svfleet

@@ -1,0 +1,15 @@
+// The program's commands. Each is collective over all ranks of the job and returns an exit code;
+// results go to stdout on rank 0, progress to stderr.
+#pragma once
+
+#include "coordinator/command_line.h"
+#include "coordinator/config.h"
+
+namespace svfleet {
+
+int decompose_command(const CommandLine& line, const Config& config);
+int train_command(const CommandLine& line, const Config& config);
+int evaluate_command(const CommandLine& line, const Config& config);
+int generate_command(const CommandLine& line, const Config& config);
+
+}  // namespace svfleet

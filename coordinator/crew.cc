@@ -1,0 +1,103 @@
+#include "coordinator/crew.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <sstream>
+#include <thread>
+
+#include "checkpoints/hash.h"
+#include "cluster/signals.h"
+#include "comm/error.h"
+#include "coordinator/identity.h"
+#include "worker/threads.h"
+
+namespace svfleet {
+namespace {
+
+int available_cores() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
+// Collective: how many ranks share this rank's host.
+int ranks_here(Group& group) {
+  std::vector<std::string> hosts = group.gather(group.host(), "gather hosts");
+  std::string list;
+  for (const std::string& host : hosts) list += host + "\n";
+  group.broadcast(list, 0, "broadcast hosts");
+  std::istringstream lines(list);
+  int here = 0;
+  for (std::string host; std::getline(lines, host);) here += host == group.host();
+  return std::max(1, here);
+}
+
+}  // namespace
+
+Crew::Crew(const Config& config) : timeout_s_(config.timeout_s) {
+  set_compute_threads(int(config.threads));
+  group_ = make_world({.timeout_s = config.timeout_s});
+  agree("program", program_hash());
+  agree("configuration", hash_bytes(print_config(config)));
+  workers_ = int(config.workers);
+  if (workers_ == 0)
+    workers_ = std::max<int>(1, available_cores() / ranks_here(*group_) / int(config.threads));
+  queue_ = make_chunk_queue(*group_, config.timeout_s);
+}
+
+void Crew::agree(const std::string& what, const std::string& value) {
+  std::vector<std::string> values = group_->gather(value, "compare " + what);
+  std::string verdict;
+  for (size_t rank = 1; rank < values.size(); ++rank)
+    if (values[rank] != values[0]) verdict += (verdict.empty() ? "" : ", ") + std::to_string(rank);
+  group_->broadcast(verdict, 0, "compare " + what);
+  if (!verdict.empty())
+    throw user_error("the ", what, " of ranks ", verdict,
+                     " differs from rank 0's; start all ranks with the same program and files");
+}
+
+bool Crew::share(const std::vector<int>& pieces, const std::string& what,
+                 const std::function<void(int)>& work, const std::function<void(int64_t)>& report) {
+  queue_->start_round(pieces);
+  work_through(
+      *queue_, workers_,
+      [&](int piece) {
+        set_compute_threads_here();
+        work(piece);
+      },
+      [&] {
+        if (leads() && report) report(queue_->finished_count());
+        return !stop_requested();
+      });
+  // A signal may have reached some ranks only: agree on it.
+  int32_t stop[1] = {stop_requested() ? 1 : 0};
+  group_->all_reduce_max(stop, "end " + what);
+  if (leads() && report) report(queue_->finished_count());
+  return stop[0] == 0;
+}
+
+void Crew::side_by_side(int64_t count, const std::function<void(int64_t)>& work) {
+  std::atomic<int64_t> next = 0;
+  std::mutex mutex;
+  std::exception_ptr failure;
+  auto loop = [&] {
+    set_compute_threads_here();
+    try {
+      for (int64_t i; (i = next++) < count;) work(i);
+    } catch (...) {
+      std::lock_guard lock(mutex);
+      if (!failure) failure = std::current_exception();
+      next = count;
+    }
+  };
+  std::vector<std::thread> threads;
+  for (int i = 1; i < workers_; ++i) threads.emplace_back(loop);
+  loop();
+  for (std::thread& thread : threads) thread.join();
+  if (failure) std::rethrow_exception(failure);
+}
+
+}  // namespace svfleet

@@ -1,0 +1,48 @@
+// The ranks and threads that work together: who we are, what all ranks must agree on, and work
+// handed out over all of them.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "comm/chunk_queue.h"
+#include "comm/group.h"
+#include "coordinator/config.h"
+
+namespace svfleet {
+
+class Crew {
+ public:
+  // Collective. Makes the world, sets threads per chunk, starts the queue, and checks that every
+  // rank runs the same program with the same configuration.
+  explicit Crew(const Config& config);
+
+  Group& group() { return *group_; }
+  bool leads() const { return group_->rank() == 0; }
+  int ranks() const { return group_->size(); }
+  int workers() const { return workers_; }  // of this rank
+  double timeout_s() const { return timeout_s_; }
+
+  // Collective. Error(kExitUser) on every rank, naming the ranks that differ from rank 0, unless
+  // `value` is the same everywhere.
+  void agree(const std::string& what, const std::string& value);
+
+  // Collective. `work` is called once for each of `pieces` (read on rank 0), somewhere, in threads;
+  // first ones first. `report(finished)` is called on rank 0 a few times a second. Returns false
+  // when a stop was asked for on any rank before all was done.
+  bool share(const std::vector<int>& pieces, const std::string& what,
+             const std::function<void(int)>& work, const std::function<void(int64_t)>& report);
+
+  // On this rank alone: work(0..count-1) side by side in workers() threads.
+  void side_by_side(int64_t count, const std::function<void(int64_t)>& work);
+
+ private:
+  std::unique_ptr<Group> group_;
+  std::unique_ptr<ChunkQueue> queue_;
+  double timeout_s_;
+  int workers_ = 1;
+};
+
+}  // namespace svfleet

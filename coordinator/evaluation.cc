@@ -1,0 +1,100 @@
+#include "coordinator/evaluation.h"
+
+#include <mutex>
+#include <nlohmann/json.hpp>
+
+#include "comm/error.h"
+#include "coordinator/progress.h"
+
+namespace svfleet {
+namespace {
+
+using nlohmann::json;
+
+struct Place {
+  const TaskSpec* spec;
+  const Item* item;
+  int64_t key;  // over all tasks, in order
+};
+
+bool is_right(const Place& place, const Rollout& rollout) {
+  // A reply cut by the length limit is wrong, unless the task says that it counts as it is.
+  if (!rollout.ended && place.spec->truncated != TruncatedRule::kScore) return false;
+  return score_reply(place.spec->rewards, place.spec->prefill + rollout.text, place.item->gold) >
+         1 - 1e-9;
+}
+
+}  // namespace
+
+std::vector<bool> Evaluation::verdicts() const {
+  std::vector<bool> verdicts;
+  for (const ItemResult& item : items) verdicts.push_back(item.right);
+  return verdicts;
+}
+
+std::optional<Evaluation> evaluate_policy(const Base& base, Crew& crew, const Policy& policy,
+                                          const std::vector<Task>& tasks,
+                                          const EvaluationOptions& options,
+                                          const std::string& name) {
+  std::vector<Place> places;
+  for (const Task& task : tasks)
+    for (const Item& item : task.items)
+      places.push_back({&task.spec, &item, int64_t(places.size())});
+  const int64_t n = int64_t(places.size()), batch = options.batch;
+  std::vector<int> batches((n + batch - 1) / batch);
+  for (size_t b = 0; b < batches.size(); ++b) batches[b] = int(b);
+
+  std::mutex mutex;
+  json mine = json::array();
+  Progress progress(
+      {.label = "evaluate " + name, .unit = "items", .total = n, .shown = crew.leads()});
+  bool done = crew.share(
+      batches, "evaluate",
+      [&](int b) {
+        std::vector<Prompt> prompts;
+        const int64_t first = b * batch, last = std::min(n, first + batch);
+        for (int64_t i = first; i < last; ++i)
+          prompts.push_back(make_prompt(base, *places[i].spec, *places[i].item, places[i].key));
+        std::vector<Rollout> rollouts = generate(*base.model, *base.tokenizer, prompts, 1,
+                                                 options.sampling, policy.sampling, policy.d);
+        std::lock_guard lock(mutex);
+        for (const Rollout& rollout : rollouts)
+          mine.push_back({first + rollout.prompt, is_right(places[first + rollout.prompt], rollout),
+                          rollout.ended, rollout.tokens.size(), rollout.text});
+      },
+      [&](int64_t finished) { progress.update(std::min(n, finished * batch)); });
+  progress.finish();
+  if (!done) return std::nullopt;
+
+  std::vector<std::string> parts = crew.group().gather(
+      mine.dump(-1, ' ', false, json::error_handler_t::replace), "gather evaluation");
+  Evaluation result;
+  std::string counts;
+  if (crew.leads()) {
+    result.items.resize(n);
+    int64_t seen = 0;
+    for (const std::string& part : parts)
+      for (const json& row : json::parse(part)) {
+        result.items.at(row[0].get<int64_t>()) = {row[1], row[2], row[3], row[4]};
+        ++seen;
+      }
+    SVFLEET_CHECK(seen == n, seen, " of ", n, " items answered");
+    int64_t tokens = 0;
+    for (const ItemResult& item : result.items) {
+      result.right += item.right;
+      result.ended += item.ended;
+      tokens += item.tokens;
+    }
+    counts = json{result.right, result.ended, tokens}.dump();
+  }
+  crew.group().broadcast(counts, 0, "broadcast evaluation");
+  json c = json::parse(counts);
+  result.name = name;
+  result.n = n;
+  result.right = c[0];
+  result.ended = c[1];
+  result.mean_tokens = n ? c[2].get<double>() / double(n) : 0;
+  return result;
+}
+
+}  // namespace svfleet

@@ -1,0 +1,80 @@
+// svfleet: commands, and the one place where errors end.
+#include <unistd.h>
+
+#include <cstdio>
+#include <exception>
+#include <string>
+
+#include "checkpoints/content_hash.h"
+#include "cluster/signals.h"
+#include "comm/error.h"
+#include "comm/group.h"
+#include "coordinator/command_line.h"
+#include "coordinator/commands.h"
+#include "coordinator/progress.h"
+#include "coordinator/run_log.h"
+
+namespace svfleet {
+namespace {
+
+int run(const CommandLine& line) {
+  if (!line.text.empty()) {
+    if (launch_rank() == 0) std::fputs(line.text.c_str(), stdout);
+    return kExitFinished;
+  }
+  if (line.command == Command::kHash) {
+    if (launch_rank() == 0) std::printf("%s\n", hash_path(line.path).c_str());
+    return kExitFinished;
+  }
+  if (line.command == Command::kConfig && line.reference) {
+    if (launch_rank() == 0) std::fputs(config_reference().c_str(), stdout);
+    return kExitFinished;
+  }
+  const Config config = load_config(line.config_file, line.overrides);
+  if (line.command == Command::kConfig) {
+    if (launch_rank() == 0) std::fputs(print_config(config).c_str(), stdout);
+    return kExitFinished;
+  }
+  open_messages(line.command == Command::kTrain ? config.run_dir : "", launch_rank());
+  if (line.quiet) hide_progress();
+  install_signal_handlers();
+  switch (line.command) {
+    case Command::kDecompose:
+      return decompose_command(line, config);
+    case Command::kTrain:
+      return train_command(line, config);
+    case Command::kEvaluate:
+      return evaluate_command(line, config);
+    default:
+      return generate_command(line, config);
+  }
+}
+
+// Ranks often fail together, all with the same line: rank 0 speaks first, and its end takes the
+// others with it. A rank that fails alone speaks after a moment.
+int report(int code, const std::string& message) {
+  const int rank = launch_rank();
+  if (rank != 0) sleep(3);
+  print_line("svfleet: " + message + (rank != 0 ? " (rank " + std::to_string(rank) + ")" : ""));
+  return code;
+}
+
+}  // namespace
+}  // namespace svfleet
+
+int main(int argc, char** argv) {
+  using namespace svfleet;
+  int code = kExitInternal;
+  try {
+    code = run(parse_command_line(argc, argv));
+    if (code == kExitFinished) return code;
+  } catch (const Error& error) {
+    code = report(error.code(), error.what());
+  } catch (const std::bad_alloc&) {
+    code = report(kExitUser, "out of memory; use fewer workers, smaller chunks or a smaller batch");
+  } catch (const std::exception& error) {
+    std::string text = error.what();
+    code = report(kExitInternal, "internal error: " + text.substr(0, text.find('\n')));
+  }
+  return code;
+}

@@ -1,0 +1,148 @@
+#include "coordinator/step_record.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "comm/error.h"
+
+namespace svfleet {
+namespace {
+
+using nlohmann::json;
+
+void add_chunk(const json& summary, StepRecord& record) {
+  for (const json& group : summary.at("groups")) {
+    ++record.groups;
+    record.signal_groups += group.at("signal").get<bool>();
+    (group.at("skipped").get<bool>() ? record.skipped_groups : record.trained_groups)++;
+    record.counted += group.at("counted").get<int64_t>();
+    record.truncated += group.at("truncated").get<int64_t>();
+    record.score_sum += group.at("score_sum").get<double>();
+    for (const json& reward : group.at("rewards")) record.reward_sum += reward.get<double>();
+    for (const json& tokens : group.at("tokens")) record.tokens += tokens.get<int64_t>();
+    for (const json& ended : group.at("ended")) {
+      record.ended += ended.get<bool>();
+      ++record.replies;
+    }
+  }
+  record.entropy_sum += summary.at("entropy").get<double>();
+  record.kl1 += summary.at("kl").at("k1").get<double>();
+  record.kl2 += summary.at("kl").at("k2").get<double>();
+  record.kl3 += summary.at("kl").at("k3").get<double>();
+  const json& mismatch = summary.at("mismatch");
+  record.mismatch_sum += mismatch.at("sum").get<double>();
+  record.mismatch_max = std::max(record.mismatch_max, mismatch.at("max").get<double>());
+  record.mismatch_tokens += mismatch.at("tokens").get<int64_t>();
+  for (const auto& [phase, seconds] : summary.at("seconds").items())
+    record.chunk_seconds[phase] += seconds.get<double>();
+  for (const json& text : summary.at("texts")) record.texts.push_back(text);
+}
+
+double per(double sum, int64_t count) {
+  return count ? sum / double(count) : 0;
+}
+
+}  // namespace
+
+StepRecord gather_record(Crew& crew, const std::vector<FinishedChunk>& own,
+                         const TrainingPlan& plan) {
+  json mine = json::array();
+  for (const FinishedChunk& chunk : own) mine.push_back({chunk.chunk, chunk.summary});
+  std::vector<std::string> parts = crew.group().gather(mine.dump(), "gather step");
+  json all = json::array();
+  for (size_t rank = 0; rank < parts.size(); ++rank)
+    for (const json& row : json::parse(parts[rank])) all.push_back({row[0], row[1], rank});
+  std::string bytes = all.dump();
+  crew.group().broadcast(bytes, 0, "broadcast step");
+  all = json::parse(bytes);
+  std::sort(all.begin(), all.end(),
+            [](const json& a, const json& b) { return a[0].get<int>() < b[0].get<int>(); });
+  SVFLEET_CHECK(int64_t(all.size()) == plan.chunks_per_step, all.size(), " chunks of ",
+                plan.chunks_per_step);
+  StepRecord record;
+  record.chunks_by_rank.assign(crew.ranks(), 0);
+  for (int c = 0; c < int(all.size()); ++c) {
+    SVFLEET_CHECK(all[c][0].get<int>() == c, "chunk ", c, " is missing or there twice");
+    add_chunk(json::parse(all[c][1].get<std::string>()), record);
+    ++record.chunks_by_rank[all[c][2].get<size_t>()];
+  }
+  return record;
+}
+
+json StepRecord::to_json(const RunState& state, const Policy& policy, const Model& model) const {
+  json z = json::object();
+  double largest = 0;
+  for (const Target& target : model.targets()) {
+    const float* values = policy.z.data() + target.offset;
+    double sum = 0, squares = 0, low = values[0], high = values[0];
+    for (int64_t i = 0; i < target.length(); ++i) {
+      const double x = values[i];
+      sum += x, squares += x * x;
+      low = std::min(low, x), high = std::max(high, x);
+    }
+    const double n = double(target.length()), mean = sum / n;
+    z[target.name] = {{"mean", mean},
+                      {"min", low},
+                      {"max", high},
+                      {"std", std::sqrt(std::max(0.0, squares / n - mean * mean))}};
+    largest = std::max({largest, std::abs(low - 1), std::abs(high - 1)});
+  }
+  json times = seconds;
+  for (const auto& [phase, s] : chunk_seconds) times[phase] = s;
+  const double mismatch_mean = per(mismatch_sum, mismatch_tokens);
+  json out = {{"position", state.position},
+              {"reward", per(reward_sum, counted)},
+              {"accuracy", per(score_sum, counted)},
+              {"signal_fraction", per(double(signal_groups), groups)},
+              {"groups", groups},
+              {"skipped_groups", skipped_groups},
+              {"replies", replies},
+              {"counted", counted},
+              {"truncated", truncated},
+              {"ended_fraction", per(double(ended), replies)},
+              {"mean_tokens", per(double(tokens), replies)},
+              {"entropy", per(entropy_sum, tokens)},
+              {"gradient_norm", gradient_norm},
+              {"learning_rate", learning_rate},
+              {"updates", state.updates},
+              {"finite", finite},
+              {"nonfinite_total", state.nonfinite_total},
+              {"log_prob_mismatch", {{"mean", mismatch_mean}, {"max", mismatch_max}}},
+              {"merged_weights_changed", policy.changed_share},
+              {"largest_z_move", largest},
+              {"tokens_per_s", wall_s > 0 ? double(tokens) / wall_s : 0},
+              {"wall_s", wall_s},
+              {"seconds", times},
+              {"chunks_by_rank", chunks_by_rank},
+              {"z_hash", policy.hash},
+              {"state_hash", state_hash(state)},
+              {"z", z}};
+  if (kl1 != 0 || kl2 != 0)
+    out["kl"] = {{"k1", per(kl1, replies)}, {"k2", per(kl2, replies)}, {"k3", per(kl3, replies)}};
+  return out;
+}
+
+std::string StepRecord::line() const {
+  char text[200];
+  std::snprintf(text, sizeof text,
+                "accuracy %.2f, signal %.2f, ended %.2f, tokens %.1f, |g| %.3g%s",
+                per(score_sum, counted), per(double(signal_groups), groups),
+                per(double(ended), replies), per(double(tokens), replies), gradient_norm,
+                finite ? "" : ", gradient NOT FINITE: step skipped");
+  return text;
+}
+
+json validation_record(const RunState& state, const Evaluation& evaluation) {
+  const Interval interval = wilson(evaluation.right, evaluation.n);
+  return {{"accuracy", evaluation.accuracy()},
+          {"right", evaluation.right},
+          {"n", evaluation.n},
+          {"low", interval.low},
+          {"high", interval.high},
+          {"ended_fraction", evaluation.ended_share()},
+          {"mean_tokens", evaluation.mean_tokens},
+          {"best_step", state.best_step}};
+}
+
+}  // namespace svfleet

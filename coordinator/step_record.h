@@ -1,0 +1,44 @@
+// What a step did, put together on every rank from the chunks' summaries: the counts that the
+// optimizer needs, and what the log and a reader want to see.
+#pragma once
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "checkpoints/journal.h"
+#include "coordinator/crew.h"
+#include "coordinator/evaluation.h"
+#include "coordinator/policy.h"
+#include "coordinator/training_plan.h"
+
+namespace svfleet {
+
+struct StepRecord {
+  int64_t groups = 0, signal_groups = 0, skipped_groups = 0, trained_groups = 0;
+  int64_t replies = 0, counted = 0, truncated = 0, ended = 0, tokens = 0;
+  double score_sum = 0, reward_sum = 0, entropy_sum = 0;
+  double kl1 = 0, kl2 = 0, kl3 = 0;  // estimates of KL(policy || base), summed over replies
+  double mismatch_sum = 0, mismatch_max = 0;
+  int64_t mismatch_tokens = 0;
+  bool finite = true;
+  double gradient_norm = 0, learning_rate = 0;
+  std::map<std::string, double> chunk_seconds;  // summed over chunks
+  std::map<std::string, double> seconds;        // of this rank, by phase
+  double wall_s = 0;
+  std::vector<int> chunks_by_rank;
+  std::vector<nlohmann::json> texts;
+
+  nlohmann::json to_json(const RunState& state, const Policy& policy, const Model& model) const;
+  std::string line() const;  // for a person, one line
+};
+
+// Collective. Chunks in order of their number, so that nothing depends on who computed what.
+// Error(kExitInternal) unless each chunk of the step is there exactly once.
+StepRecord gather_record(Crew& crew, const std::vector<FinishedChunk>& own,
+                         const TrainingPlan& plan);
+
+nlohmann::json validation_record(const RunState& state, const Evaluation& evaluation);
+
+}  // namespace svfleet

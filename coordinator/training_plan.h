@@ -1,0 +1,39 @@
+// What a training run will do, resolved once from the configuration and the data: the same on
+// every rank, and the same however many ranks there are.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "coordinator/base.h"
+#include "coordinator/chunk.h"
+#include "rl/adamw.h"
+#include "svd/parametrisation.h"
+
+namespace svfleet {
+
+struct TrainingPlan {
+  std::vector<Task> tasks;            // training split
+  std::vector<Task> validation;       // empty when never validated
+  std::vector<int64_t> segment_ends;  // of the flat z vector, one per matrix
+  int64_t chunks_per_step = 0;
+  std::string bits;  // canonical JSON of all that may alter bits: settings and data
+  Parametrisation parametrisation = Parametrisation::kDirect;
+  ChunkRules rules;        // without step and run_id
+  AdamWOptions optimizer;  // at the full learning rate
+
+  // The prompts of one chunk of one step.
+  std::vector<ChunkPrompt> prompts(const Config& config, int64_t step, int chunk) const;
+};
+
+TrainingPlan make_plan(const Config& config, const Base& base);
+
+// The state that a run starts from: the base model, or train.init_from.
+RunState first_state(const Config& config, const Base& base, const TrainingPlan& plan,
+                     const std::string& identity);
+
+// Error(kExitUser) naming what changed when `state` cannot be continued with this configuration,
+// model, factor store or hardware.
+void check_resumable(const RunState& state, const RunState& fresh, bool allow_different_hardware);
+
+}  // namespace svfleet

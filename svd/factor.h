@@ -1,0 +1,36 @@
+// Start here: a weight's one-sided decomposition, its certificate, and how it is made.
+//
+// Never U and V together: Q is the orthogonal eigenbasis of the smaller Gram matrix, which is all
+// that W' = W + W Q diag(z-1) Q^T (right) or W + Q diag(z-1) Q^T W (left) needs.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+#include <vector>
+
+#include "svd/target.h"
+
+namespace svfleet {
+
+// How good a stored Q is; all computed in float64 after rounding Q to its storage type.
+struct Certificate {
+  double orthogonality = 0;    // |Q^T Q - I|_F / sqrt(r)
+  double off_diagonal = 0;     // of (WQ)^T (WQ) (right) or (Q^T W)(Q^T W)^T, relative to its norm
+  double predicted_error = 0;  // |W' - exact W'|_F / |exact W'|_F for a fixed z in 1 +- 0.1
+};
+
+struct Factor {
+  Target target;
+  at::Tensor q;               // [k, k], k = r; float32 or bfloat16; column i belongs to sigma[i]
+  std::vector<double> sigma;  // [r], descending
+  Certificate certificate;
+  std::string source_hash;  // of the tensor it was made from
+};
+
+// Float64 Gram matrix and symmetric eigensolver on the calling thread; eigenvalues descending, the
+// largest entry of each eigenvector positive. `weight` [m, n] of any float type. `storage` is
+// kFloat or kBFloat16. Throws Error(kExitUser) naming the tensor when it holds a NaN or infinity.
+Factor decompose(const Target& target, const at::Tensor& weight, at::ScalarType storage);
+
+}  // namespace svfleet

@@ -1,0 +1,178 @@
+// W' built from a stored factor against U diag(sigma z) V^T from LAPACK's dgesdd in float64.
+#include "svd/factor.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "comm/error.h"
+#include "svd/apply.h"
+#include "svd/store.h"
+
+namespace svfleet {
+namespace {
+
+Target target_of(int64_t rows, int64_t cols) {
+  Target t{"model.layers.0.mlp.up_proj.weight", "up_proj", 0, rows, cols, Form::kRight, 0};
+  t.form = cols <= rows ? Form::kRight : Form::kLeft;
+  return t;
+}
+
+at::Tensor seeded(std::vector<int64_t> shape, int seed) {
+  at::manual_seed(seed);
+  return at::randn(shape, at::kDouble);
+}
+
+// Gaussian; a bulk with power-law outliers, as in language models; condition number 1e4; a matrix
+// that lacks rank.
+std::vector<at::Tensor> spectra(int64_t rows, int64_t cols) {
+  const int64_t r = std::min(rows, cols);
+  auto with = [&](const at::Tensor& sigma, int seed) {
+    auto [u, s0, v0] = at::linalg_svd(seeded({rows, cols}, seed), false);
+    return (u * sigma).mm(v0);
+  };
+  at::Tensor i = at::arange(1, r + 1, at::kDouble);
+  at::Tensor outliers = at::ones({r}, at::kDouble) + 50 / i.pow(1.2);
+  at::Tensor steep = at::pow(10.0, -4.0 * (i - 1) / double(r - 1));
+  at::Tensor short_rank = at::where(i <= r / 2, 1 / i, at::zeros_like(i));
+  return {seeded({rows, cols}, 1), with(outliers, 2), with(steep, 3), with(short_rank, 4)};
+}
+
+double relative(const at::Tensor& a, const at::Tensor& b) {
+  return ((a - b).norm() / b.norm()).item<double>();
+}
+
+struct Shape {
+  int64_t rows, cols;
+};
+const Shape kShapes[] = {{96, 40}, {40, 96}, {64, 64}};
+
+// W' in float64 from a stored basis: what remains is the storage of Q alone.
+at::Tensor merged_wide(const Factor& f, const at::Tensor& w, const at::Tensor& z) {
+  at::Tensor out = at::empty_like(w);
+  merge(f.target.form, w, f.q, z - 1, out);
+  return out;
+}
+
+at::Tensor exact(const at::Tensor& w, const at::Tensor& z) {
+  auto [u, s, vh] = at::linalg_svd(w, false);  // gesdd, on a CPU
+  return (u * (s * z)).mm(vh);
+}
+
+TEST(Factor, AgreesWithLapackAtEverySpectrumFormAndStorage) {
+  for (Shape shape : kShapes) {
+    int number = 0;
+    for (const at::Tensor& w64 : spectra(shape.rows, shape.cols)) {
+      // z within 1 +- 0.1; for the rank-deficient matrix the null space's z are free.
+      at::Tensor w = w64.to(at::kFloat);
+      at::Tensor z = 1 + 0.1 * (2 * at::rand({std::min(shape.rows, shape.cols)}, at::kDouble) - 1);
+      at::Tensor truth = exact(w.to(at::kDouble), z);
+      Target t = target_of(shape.rows, shape.cols);
+      Factor f32 = decompose(t, w, at::kFloat), bf16 = decompose(t, w, at::kBFloat16);
+      at::Tensor wide = w.to(at::kDouble);
+      EXPECT_LT(relative(merged_wide(f32, wide, z), truth), 1e-6) << number;
+      EXPECT_LT(relative(merged_wide(bf16, wide, z), truth), 5e-4) << number;
+      // The same through the float32 merge that training uses.
+      at::Tensor merged = at::empty_like(w);
+      merge(t.form, w, f32.q, (z - 1).to(at::kFloat), merged);
+      EXPECT_LT(relative(merged.to(at::kDouble), truth), 1e-6) << number;
+      // The certificates say so, each within a factor of three of what was measured.
+      EXPECT_LT(f32.certificate.predicted_error, 1e-7);
+      double measured = relative(merged_wide(bf16, wide, z), truth);
+      EXPECT_LT(bf16.certificate.predicted_error, 3 * measured + 1e-6);
+      EXPECT_GT(bf16.certificate.predicted_error, measured / 3);
+      ++number;
+    }
+  }
+}
+
+// Control: the same comparison notices a z that is shuffled, and a basis of another matrix.
+TEST(Factor, TheComparisonNoticesWrongZAndWrongBasis) {
+  at::Tensor w = seeded({96, 40}, 1);
+  at::Tensor z = 1 + 0.1 * (2 * at::rand({40}, at::kDouble) - 1);
+  Factor f = decompose(target_of(96, 40), w, at::kFloat);
+  EXPECT_GT(relative(merged_wide(f, w, z.flip(0)), exact(w, z)), 1e-2);
+  Factor other = decompose(target_of(96, 40), seeded({96, 40}, 9), at::kFloat);
+  EXPECT_GT(relative(merged_wide(other, w, z), exact(w, z)), 1e-2);
+}
+
+TEST(Factor, OneGivesTheWeightBitForBit) {
+  for (at::ScalarType type : {at::kFloat, at::kBFloat16, at::kDouble}) {
+    at::Tensor w = seeded({40, 96}, 5).to(type);
+    w[0][0] = -0.0;  // W + 0 would lose this sign
+    Factor f = decompose(target_of(40, 96), w, at::kFloat);
+    at::Tensor merged = at::empty_like(w);
+    merge(f.target.form, w, f.q, at::zeros({40}, at::kFloat), merged);
+    EXPECT_EQ(0, std::memcmp(merged.data_ptr(), w.data_ptr(), w.nbytes()));
+  }
+}
+
+TEST(Factor, SingularValuesAreLapacks) {
+  at::Tensor w = seeded({96, 40}, 6);
+  Factor f = decompose(target_of(96, 40), w, at::kFloat);
+  at::Tensor s = at::linalg_svdvals(w);
+  for (int64_t i = 0; i < 40; ++i) EXPECT_NEAR(f.sigma[i], s[i].item<double>(), 1e-10);
+}
+
+TEST(Factor, NotFiniteIsRefusedByName) {
+  at::Tensor w = seeded({8, 4}, 7);
+  w[3][2] = std::numeric_limits<double>::quiet_NaN();
+  try {
+    decompose(target_of(8, 4), w, at::kFloat);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("up_proj"), std::string::npos);
+  }
+}
+
+class Store : public ::testing::Test {
+ protected:
+  void SetUp() override { std::filesystem::remove_all(folder_); }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+  std::string folder_ = ::testing::TempDir() + "svfleet_store_test";
+};
+
+TEST_F(Store, GivesBackWhatWasSaved) {
+  for (at::ScalarType storage : {at::kFloat, at::kBFloat16}) {
+    Factor f = decompose(target_of(96, 40), seeded({96, 40}, 8), storage);
+    f.source_hash = "abc";
+    FactorStore store(folder_);
+    store.save(f);
+    Factor g = store.load(f.target, "abc", 1e-3);
+    EXPECT_EQ(factors_hash({f}), factors_hash({g}));
+    EXPECT_EQ(f.certificate.predicted_error, g.certificate.predicted_error);
+    std::string why;
+    EXPECT_TRUE(store.has(f.target, "abc", storage, &why));
+    EXPECT_FALSE(store.has(f.target, "other", storage, &why));
+    EXPECT_NE(why.find("another tensor"), std::string::npos);
+    EXPECT_THROW(store.load(f.target, "other", 1e-3), Error);
+    EXPECT_THROW(store.load(f.target, "abc", 1e-12), Error);  // certificate above tolerance
+    EXPECT_THROW(store.load(target_of(96, 41), "abc", 1e-3), Error);
+  }
+}
+
+TEST_F(Store, OneFlippedBitIsNoticedEverywhere) {
+  Factor f = decompose(target_of(12, 6), seeded({12, 6}, 8), at::kFloat);
+  FactorStore store(folder_);
+  store.save(f);
+  std::string path = store.path(f.target), why;
+  std::string good;
+  {
+    std::ifstream in(path, std::ios::binary);
+    good.assign(std::istreambuf_iterator<char>(in), {});
+  }
+  for (size_t at = 0; at < good.size(); at += 131) {
+    std::string bad = good;
+    bad[at] ^= 4;
+    std::ofstream(path, std::ios::binary) << bad;
+    EXPECT_FALSE(store.has(f.target, "", at::kFloat, &why)) << at;
+    EXPECT_THROW(store.load(f.target, "", 1e-3), Error) << at;
+  }
+  std::ofstream(path, std::ios::binary) << good.substr(0, good.size() / 2);
+  EXPECT_THROW(store.load(f.target, "", 1e-3), Error);
+}
+
+}  // namespace
+}  // namespace svfleet

@@ -1,0 +1,144 @@
+#include "worker/architecture.h"
+
+#include <nlohmann/json.hpp>
+
+#include "checkpoints/file.h"
+#include "comm/error.h"
+
+namespace svfleet {
+namespace {
+
+using nlohmann::json;
+
+json read_json(const std::string& path) {
+  json value = json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
+  if (!value.is_object())
+    throw user_error("'", path, "' is not a JSON object; the model folder is damaged");
+  return value;
+}
+
+// A field of config.json, or `fallback` when it is absent or null; a wrong type is an error.
+template <class T>
+T field(const json& config, const std::string& path, const char* name, T fallback) {
+  auto it = config.find(name);
+  if (it == config.end() || it->is_null()) return fallback;
+  try {
+    return it->get<T>();
+  } catch (const json::exception&) {
+    throw user_error("'", path, "': field '", name, "' has an unexpected type: ", it->dump());
+  }
+}
+
+int64_t required(const json& config, const std::string& path, const char* name) {
+  int64_t value = field<int64_t>(config, path, name, -1);
+  if (value <= 0)
+    throw user_error("'", path, "': field '", name, "' is missing or not a positive number");
+  return value;
+}
+
+RopeScaling read_rope(const json& config, const std::string& path) {
+  RopeScaling rope;
+  // transformers 5 calls the field rope_parameters and moves rope_theta into it.
+  const char* name = config.contains("rope_parameters") ? "rope_parameters" : "rope_scaling";
+  auto it = config.find(name);
+  if (it == config.end() || it->is_null()) return rope;
+  std::string type = it->value("rope_type", it->value("type", std::string("default")));
+  if (type == "default") return rope;
+  if (type != "llama3")
+    throw user_error("'", path, "': ", name, " of type '", type,
+                     "' is not supported; only llama3 and default are");
+  rope.llama3 = true;
+  rope.factor = field<double>(*it, path, "factor", 8);
+  rope.low_freq_factor = field<double>(*it, path, "low_freq_factor", 1);
+  rope.high_freq_factor = field<double>(*it, path, "high_freq_factor", 4);
+  rope.original_max_position = field<int64_t>(*it, path, "original_max_position_embeddings", 8192);
+  return rope;
+}
+
+void add_stop_tokens(const json& config, const std::string& path, std::vector<int>* stops) {
+  auto it = config.find("eos_token_id");
+  if (it == config.end() || it->is_null()) return;
+  if (it->is_number_integer())
+    stops->push_back(it->get<int>());
+  else if (it->is_array())
+    *stops = it->get<std::vector<int>>();
+  else
+    throw user_error("'", path, "': eos_token_id must be a number or a list of numbers");
+}
+
+void refuse_unsupported(const json& config, const std::string& path) {
+  std::string activation = field<std::string>(config, path, "hidden_act", "silu");
+  if (activation != "silu")
+    throw user_error("'", path, "': hidden_act '", activation, "' is not supported; only silu is");
+  for (const char* name : {"mlp_bias", "attention_bias"})
+    if (field<bool>(config, path, name, false))
+      throw user_error("'", path, "': ", name, ": true is not supported");
+  if (config.contains("quantization_config"))
+    throw user_error("'", path,
+                     "': quantised weights (quantization_config) are not supported; use the "
+                     "model's float folder");
+  for (const char* name : {"num_local_experts", "num_experts"})
+    if (config.contains(name))
+      throw user_error("'", path, "': mixture-of-experts models (", name, ") are not supported");
+}
+
+}  // namespace
+
+std::vector<MatrixShape> Architecture::linear_shapes() const {
+  const int64_t q = heads * head_dim, kv = kv_heads * head_dim;
+  return {{"q_proj", q, hidden},
+          {"k_proj", kv, hidden},
+          {"v_proj", kv, hidden},
+          {"o_proj", hidden, q},
+          {"gate_proj", intermediate, hidden},
+          {"up_proj", intermediate, hidden},
+          {"down_proj", hidden, intermediate}};
+}
+
+Architecture read_architecture(const std::string& folder) {
+  const std::string path = folder + "/config.json";
+  if (!file_exists(path))
+    throw user_error("'", folder, "' is not a Hugging Face model folder: no config.json; check ",
+                     "model.path");
+  json config = read_json(path);
+  Architecture arch;
+  arch.model_type = field<std::string>(config, path, "model_type", "");
+  if (arch.model_type != "llama" && arch.model_type != "mistral" && arch.model_type != "qwen2")
+    throw user_error("'", path, "': model_type '", arch.model_type,
+                     "' is not supported; supported are llama, mistral and qwen2");
+  refuse_unsupported(config, path);
+  arch.layers = int(required(config, path, "num_hidden_layers"));
+  arch.hidden = required(config, path, "hidden_size");
+  arch.intermediate = required(config, path, "intermediate_size");
+  arch.vocabulary = required(config, path, "vocab_size");
+  arch.heads = required(config, path, "num_attention_heads");
+  arch.kv_heads = field<int64_t>(config, path, "num_key_value_heads", arch.heads);
+  arch.head_dim = field<int64_t>(config, path, "head_dim", arch.hidden / arch.heads);
+  if (arch.kv_heads <= 0 || arch.heads % arch.kv_heads)
+    throw user_error("'", path, "': num_attention_heads ", arch.heads,
+                     " is not a multiple of num_key_value_heads ", arch.kv_heads);
+  if (arch.head_dim <= 0 || arch.head_dim % 2)
+    throw user_error("'", path, "': head_dim ", arch.head_dim, " is not a positive even number");
+  arch.rms_epsilon = field<double>(config, path, "rms_norm_eps", 1e-6);
+  arch.rope_theta = field<double>(config, path, "rope_theta", 10000);
+  if (auto it = config.find("rope_parameters"); it != config.end() && it->is_object())
+    arch.rope_theta = field<double>(*it, path, "rope_theta", arch.rope_theta);
+  arch.rope = read_rope(config, path);
+  arch.tied_embeddings = field<bool>(config, path, "tie_word_embeddings", false);
+  arch.qkv_bias = arch.model_type == "qwen2";
+  arch.max_positions = field<int64_t>(config, path, "max_position_embeddings", 0);
+  // Qwen2 writes a window that it does not use unless use_sliding_window is set.
+  if (arch.model_type != "qwen2" || field<bool>(config, path, "use_sliding_window", false))
+    arch.sliding_window = field<int64_t>(config, path, "sliding_window", 0);
+
+  const std::string generation = folder + "/generation_config.json";
+  if (file_exists(generation))
+    add_stop_tokens(read_json(generation), generation, &arch.stop_tokens);
+  if (arch.stop_tokens.empty()) add_stop_tokens(config, path, &arch.stop_tokens);
+  if (arch.stop_tokens.empty())
+    throw user_error("'", path, "': no eos_token_id here or in generation_config.json: a reply ",
+                     "could never end");
+  return arch;
+}
+
+}  // namespace svfleet
