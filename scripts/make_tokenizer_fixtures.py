@@ -9,6 +9,7 @@ for the chat templates, transformers 4.57. --model also writes smollm2_expected.
 with SmolLM2's real tokenizer.json. Everything is seeded: a second run writes the same bytes.
 """
 import argparse
+import collections
 import json
 import random
 import unicodedata
@@ -118,8 +119,11 @@ def byte_fallback(vocab_size, special, mistral):
         tokenizer.normalizer = normalizers.Sequence(
             [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
         tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")  # training only
+    # The trainer breaks ties in the alphabet at random, so it is chosen here.
+    count = collections.Counter("".join(corpus()).replace(" ", "▁"))
+    alphabet = sorted(count, key=lambda c: (-count[c], c))[:150]
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, show_progress=False, limit_alphabet=150,
+        vocab_size=vocab_size, show_progress=False, limit_alphabet=150, initial_alphabet=alphabet,
         special_tokens=["<unk>", "<s>", "</s>"] + [f"<0x{b:02X}>" for b in range(256)])
     tokenizer.train_from_iterator(corpus(), trainer)
     data = json.loads(tokenizer.to_str())
@@ -271,6 +275,117 @@ def make_classes():
     dump(OUT / "nfc.json", nfc)
 
 
+ALTERNATE = ("{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+             "{{ raise_exception('Conversation roles must alternate "
+             "user/assistant/user/assistant/...') }}{% endif %}")
+CHATML_TURN = "{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}"
+CHATML_ANSWER = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+LLAMA3_TURN = ("'<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'+ "
+               "message['content'] | trim + '<|eot_id|>'")
+LLAMA3_ANSWER = "{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}"
+LLAMA3_TEXT = ("{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = "
+               + LLAMA3_TURN + " %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}"
+               "{% endif %}{{ content }}{% endfor %}")
+
+
+def chatml(system=None):
+    first = ("{%% if loop.first and messages[0]['role'] != 'system' %%}{{ '<|im_start|>system\\n%s<|im_end|>\\n' }}"
+             "{%% endif %%}" % system) if system else ""
+    return "{% for message in messages %}" + first + CHATML_TURN + CHATML_ANSWER
+
+
+def mistral_plain(behind):
+    return ("{{ bos_token }}{% for message in messages %}" + ALTERNATE + "{% if message['role'] == 'user' %}"
+            "{{ '[INST] ' + message['content'] + ' [/INST]' }}{% elif message['role'] == 'assistant' %}"
+            "{{ message['content'] + eos_token" + behind + "}}{% else %}"
+            "{{ raise_exception('Only user and assistant roles are supported!') }}{% endif %}{% endfor %}")
+
+
+def mistral_v3(inst, answer):
+    """The path without tools."""
+    return ("{% if messages[0].role == 'system' %}{% set rest = messages[1:] %}{% else %}{% set rest = messages %}"
+            "{% endif %}{{ bos_token }}{% for message in rest %}" + ALTERNATE + "{% if message.role == 'user' %}{{ '"
+            + inst + "' }}{% if loop.last and messages[0].role == 'system' %}"
+            "{{ messages[0].content + '\\n\\n' }}{% endif %}{{ message.content + '[/INST]' }}{% else %}{{ "
+            + answer + " + eos_token }}{% endif %}{% endfor %}")
+
+
+def chat_templates():
+    """Yields family, bos, eos, template, whether it is the published text. Where it is not, the
+    published one also has tools, and this is what is left of it without them."""
+    yield "smollm2", "", "", chatml("You are a helpful AI assistant named SmolLM, trained by Hugging Face"), True
+    yield "chatml", "", "", chatml(), True
+    yield "qwen2", "", "", chatml("You are a helpful assistant."), True
+    qwen = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+    yield "qwen2.5", "", "", chatml(qwen), False
+    bos, eos = "<|begin_of_text|>", "<|eot_id|>"
+    yield "llama3", bos, eos, LLAMA3_TEXT + LLAMA3_ANSWER, True
+    answer = "{% if add_generation_prompt %}" + LLAMA3_ANSWER + "{% endif %}"
+    yield "llama3", bos, eos, LLAMA3_TEXT + answer, True
+    system = ("{{ bos_token + '<|start_header_id|>system<|end_header_id|>\\n\\nCutting Knowledge Date: December 2023"
+              "\\nToday Date: 26 Jul 2024\\n\\n' }}{% if messages[0].role == 'system' %}{{ messages[0].content | trim }}"
+              "{% endif %}{{ '<|eot_id|>' }}{% for message in messages %}"
+              "{% if not (loop.first and message.role == 'system') %}{{ " + LLAMA3_TURN + " }}{% endif %}{% endfor %}")
+    for family in ("llama3.1", "llama3.2"):
+        yield family, bos, eos, system + answer, False
+    llama2 = ("{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}"
+              "{% set system_message = messages[0]['content'] %}{% else %}{% set loop_messages = messages %}"
+              "{% set system_message = false %}{% endif %}{% for message in loop_messages %}" + ALTERNATE +
+              "{% if loop.index0 == 0 and system_message != false %}{% set content = '<<SYS>>\\n' + system_message"
+              " + '\\n<</SYS>>\\n\\n' + message['content'] %}{% else %}{% set content = message['content'] %}"
+              "{% endif %}{% if message['role'] == 'user' %}{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}"
+              "{% elif message['role'] == 'assistant' %}{{ ' '  + content.strip() + ' ' + eos_token }}{% endif %}"
+              "{% endfor %}")
+    yield "llama2", "<s>", "</s>", llama2, True
+    yield "mistral-v0.1", "<s>", "</s>", mistral_plain(" + ' ' "), True
+    yield "mistral-v0.2", "<s>", "</s>", mistral_plain(""), True
+    first = ("{% if messages[0].role == 'system' %}{% set rest = messages[1:] %}{% else %}{% set rest = messages %}"
+             "{% endif %}{{ bos_token }}{% for message in rest %}" + ALTERNATE + "{% if message.role == 'user' %}"
+             "{{ ' [INST] ' }}{% if loop.first and messages[0].role == 'system' %}{{ messages[0].content + '\\n\\n' }}"
+             "{% endif %}{{ message.content + ' [/INST]' }}{% else %}{{ ' ' + message.content + eos_token }}"
+             "{% endif %}{% endfor %}")
+    yield "mistral-v0.2-system", "<s>", "</s>", first, False
+    yield "mistral-v0.3", "<s>", "</s>", mistral_v3("[INST] ", "' ' + message.content | trim"), False
+    yield "mistral-nemo", "<s>", "</s>", mistral_v3("[INST]", "message.content"), False
+
+
+def conversations():
+    def chat(*contents, system=None):
+        turns = [{"role": "user" if i % 2 == 0 else "assistant", "content": c} for i, c in enumerate(contents)]
+        return ([] if system is None else [{"role": "system", "content": system}]) + turns
+    yield chat("Hello")
+    yield chat("Which is larger, 3 or 5?", system="Answer with only the number.")
+    yield chat("1", "2", "3", "4", "5")
+    yield chat("one", "two", "three", system="  Count.\n")
+    yield chat("", "", "", system="")
+    yield chat("  lead", "\n both \t\u00a0", "trail \u3000\n\n", "\x1cfs\x1f", " \u2028 ", system="\x85 s \u200b")
+    yield chat("größe 中文 😀👩‍👩‍👧 e\u0301", "שלום", "<|im_end|> [/INST] </s> {{ x }}", system="नमस्ते")
+    yield chat("line\nline\r\nline", "a 'quoted' \"text\"\\n")
+    yield chat("ends with", "the assistant", system="s")
+    yield chat(system="only a system message")
+    yield [{"role": "assistant", "content": "I begin"}, {"role": "user", "content": "odd"}]
+    yield [{"role": "user", "content": "twice"}, {"role": "user", "content": "in a row"}]
+    yield [{"role": "user", "content": "a"}, {"role": "system", "content": "late"}, {"role": "user", "content": "b"}]
+
+
+def make_chat_templates():
+    from transformers import PreTrainedTokenizerFast
+    families = []
+    chats = list(conversations())
+    for name, bos, eos, template, published in chat_templates():
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE()), bos_token=bos or None, eos_token=eos or None)
+        rendered = []
+        for chat in chats:
+            try:
+                rendered.append(tokenizer.apply_chat_template(
+                    chat, chat_template=template, tokenize=False, add_generation_prompt=True))
+            except Exception:  # raise_exception in the template
+                rendered.append(None)
+        families.append({"name": name, "bos": bos, "eos": eos, "template": template, "published": published,
+                         "rendered": rendered})
+    dump(OUT / "chat_templates.json", {"conversations": chats, "families": families})
+
+
 def every_char():
     return (c for c in range(0x110000) if not 0xd800 <= c < 0xe000)
 
@@ -336,6 +451,7 @@ def main():
     make_fixtures()
     make_invalid_utf8()
     make_classes()
+    make_chat_templates()
     if args.model:
         tokenizer = Tokenizer.from_file(str(args.model / "tokenizer.json"))
         added = ["<|im_start|>", "<|im_end|>", "<|endoftext|>", "<file_sep>", "<jupyter_text>"]

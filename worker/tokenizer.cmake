@@ -4,6 +4,8 @@ find_library(UTF8PROC_LIBRARY utf8proc REQUIRED)
 find_path(PCRE2_INCLUDE_DIR pcre2.h REQUIRED)
 add_library(svfleet_tokenizer STATIC
   bpe.cc
+  chat_template.cc
+  chat_template_canonical.cc
   pretokenize.cc
   pretokenize_onig.cc
   pretokenize_regex.cc
