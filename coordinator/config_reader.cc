@@ -1,9 +1,12 @@
 #include "coordinator/config_reader.h"
 
+#include <yaml-cpp/eventhandler.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <filesystem>
+#include <sstream>
 
 #include "comm/error.h"
 
@@ -41,15 +44,53 @@ std::string shown(const YAML::Node& node) {
   return "nothing";
 }
 
+namespace {
+
+// Where each document starts; what is in them does not matter.
+struct DocumentStarts : YAML::EventHandler {
+  std::vector<YAML::Mark> starts;
+  void OnDocumentStart(const YAML::Mark& mark) override { starts.push_back(mark); }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                  YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+};
+
+// YAML::Load takes the first document and is silent about what follows, and YAML::LoadAll makes
+// documents without end of a stray comma or bracket: so look for the start of a second one.
+void refuse_second_document(const std::string& text, const Source& source) {
+  std::istringstream in(text);
+  YAML::Parser parser(in);
+  DocumentStarts documents;
+  while (documents.starts.size() < 2 && parser.HandleNextDocument(documents)) continue;
+  if (documents.starts.size() < 2) return;
+  const int number = documents.starts[1].line;
+  std::istringstream lines(text);
+  std::string line;
+  for (int i = 0; i <= number; ++i) std::getline(lines, line);
+  const std::string where =
+      source.override_text.empty() ? source.file + ":" + std::to_string(number + 1) : source.at({});
+  refuse(where, line.rfind("---", 0) == 0
+                    ? "a second YAML document; one file holds one configuration"
+                    : "not valid YAML: '" + shown(line) + "' does not belong to what is before it");
+}
+
+}  // namespace
+
 YAML::Node parse_yaml(const std::string& text, const Source& source) {
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(text);
-    if (documents.size() > 1)
-      refuse(source.at(documents[1]), "a second YAML document; one file holds one configuration");
-    return documents.empty() ? YAML::Node() : documents[0];
+    refuse_second_document(text, source);
+    return YAML::Load(text);
   } catch (const YAML::Exception& e) {
     const std::string where = !source.override_text.empty()
-                                  ? "--set " + shown(source.override_text)
+                                  ? source.at({})
                                   : source.file + ":" + std::to_string(e.mark.line + 1);
     refuse(where, "not valid YAML: " + shown(e.msg));
   }

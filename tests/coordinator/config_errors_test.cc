@@ -155,7 +155,7 @@ TEST_F(ConfigErrors, Files) {
   expect_error("model: {path: m}\nrun_dir: r\n",
                "run.yaml: task is missing: the path of a task file, or a task");
   expect_error_after_head("---\nrun_dir: b\n",
-                          "run.yaml:5: a second YAML document; one file holds one configuration");
+                          "run.yaml:4: a second YAML document; one file holds one configuration");
 }
 
 TEST_F(ConfigErrors, Syntax) {
@@ -168,6 +168,9 @@ TEST_F(ConfigErrors, Syntax) {
   error_at("model:\n\tpath: m\n", "run.yaml:2");
   error_at("model:\n  path: \"\\q\"\n", "run.yaml:2");
   error_at("model: {path: m}\nrun_dir: *nowhere\n", "run.yaml:2");
+  error_at("# head\n,model: {path: m}\n", "run.yaml:2");
+  error_at("model: {path: m}\n}\n", "run.yaml:2");
+  error_at("model: {path: m}}\n", "run.yaml:1");
   error_at("a: b: c\n", "run.yaml:1");
 }
 
