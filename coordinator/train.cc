@@ -277,7 +277,7 @@ int train_command(const CommandLine& line, const Config& config) {
   }
   std::unique_ptr<RunLog> log;
   if (crew.leads()) log = std::make_unique<RunLog>(folder.path());
-  Trainer trainer{config, crew, base, folder, plan, log.get(), found ? *found : fresh, {}, {}};
+  Trainer trainer{config, crew, base, folder, plan, log.get(), found ? *found : fresh, {}, {}, {}};
   const bool was_finished = trainer.finished() && file_exists(folder.expert_path("final"));
   if (crew.leads() && !was_finished) {
     spdlog::info("{} {}, {} ranks, {} workers here",

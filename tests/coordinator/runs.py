@@ -1,0 +1,131 @@
+"""Runs of the tiny model for the tests that start, kill and resume whole jobs."""
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parents[2]
+SVFLEET = os.environ.get("SVFLEET", str(SOURCE / "build" / "svfleet"))
+MPIRUN = ["mpirun", "-q", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none"]
+
+CONFIG = """
+model: {{path: {model}, dtype: float32}}
+run_dir: {folder}/run
+svd: {{store: {folder}/store, targets: [all]}}
+task:
+  name: vowels
+  train: {source}/examples/tasks/max3/train.jsonl
+  validation: {source}/examples/tasks/max3/validation.jsonl
+  test: {source}/examples/tasks/max3/test.jsonl
+  rewards: [{{kind: regex, pattern: "[aeiou].*[aeiou]", match_only: true}}]
+  max_new_tokens: {tokens}
+  truncated: score
+train:
+  steps: {steps}
+  prompts_per_step: 8
+  samples_per_prompt: 4
+  prompts_per_chunk: 1
+  learning_rate: 0.01
+timeout_s: 60
+"""
+
+
+def work_folder():
+    """A new folder that other users can enter."""
+    folder = Path(tempfile.mkdtemp(prefix="svfleet-test-"))
+    folder.chmod(0o777)
+    return folder
+
+
+def write_config(folder, steps=5, tokens=24, model="tiny_llama3"):
+    path = Path(folder) / "run.yaml"
+    path.write_text(CONFIG.format(model=SOURCE / "tests/data/models" / model, folder=folder,
+                                  source=SOURCE, steps=steps, tokens=tokens))
+    return str(path)
+
+
+def command(config, run_dir, ranks, *more):
+    launcher = [] if ranks == 1 else MPIRUN + ["-n", str(ranks)]
+    return launcher + [SVFLEET, "train", config, "--set", f"run_dir={run_dir}", "--quiet", *more]
+
+
+def run(config, run_dir, ranks, *more):
+    done = subprocess.run(command(config, run_dir, ranks, *more), capture_output=True, text=True,
+                          timeout=300)
+    if done.returncode:
+        sys.exit(f"train on {ranks} ranks ended with {done.returncode}:\n{done.stderr}")
+    return done
+
+
+def content_hash(path):
+    return subprocess.run([SVFLEET, "hash", str(path)], capture_output=True, text=True,
+                          check=True).stdout.strip()
+
+
+def log_steps(run_dir):
+    """The last record of each step."""
+    steps = {}
+    for line in (Path(run_dir) / "log.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        if record["kind"] == "step":
+            steps[record["step"]] = record
+    return steps
+
+
+def newest_step(run_dir):
+    files = sorted((Path(run_dir) / "checkpoints").glob("step-*.h5"))
+    return int(files[-1].stem.split("-")[1]) if files else None
+
+
+def journal(run_dir):
+    """Chunk files of the unfinished step."""
+    step = newest_step(run_dir)
+    return [] if step is None else sorted(
+        (Path(run_dir) / "chunks").glob(f"step-{step:06d}-chunk-*.h5"))
+
+
+def ranks_of(launcher):
+    """Process ids of the svfleet processes below `launcher`, by rank."""
+    parents, found = {}, {}
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            stat = Path(f"/proc/{entry}/stat").read_text()
+            parents[int(entry)] = int(stat.rsplit(")", 1)[1].split()[1])
+        except OSError:
+            pass
+    for pid in parents:
+        up = pid
+        while up in parents and up != launcher:
+            up = parents[up]
+        if up != launcher:
+            continue
+        try:
+            if Path(os.readlink(f"/proc/{pid}/exe")).name != Path(SVFLEET).name:
+                continue
+            environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        rank = 0
+        for variable in environment:
+            if variable.startswith(b"OMPI_COMM_WORLD_RANK="):
+                rank = int(variable.split(b"=")[1])
+        found[rank] = pid
+    return found
+
+
+def kill_all_below(launcher):
+    for pid in ranks_of(launcher.pid).values():
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    launcher.kill()
+    launcher.wait()
