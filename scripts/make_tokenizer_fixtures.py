@@ -306,8 +306,9 @@ def mistral_v3(inst, answer):
     return ("{% if messages[0].role == 'system' %}{% set rest = messages[1:] %}{% else %}{% set rest = messages %}"
             "{% endif %}{{ bos_token }}{% for message in rest %}" + ALTERNATE + "{% if message.role == 'user' %}{{ '"
             + inst + "' }}{% if loop.last and messages[0].role == 'system' %}"
-            "{{ messages[0].content + '\\n\\n' }}{% endif %}{{ message.content + '[/INST]' }}{% else %}{{ "
-            + answer + " + eos_token }}{% endif %}{% endfor %}")
+            "{{ messages[0].content + '\\n\\n' }}{% endif %}{{ message.content + '[/INST]' }}"
+            "{% elif message.role == 'assistant' %}{{ " + answer + " + eos_token }}"
+            "{% else %}{{ raise_exception('role') }}{% endif %}{% endfor %}")
 
 
 def chat_templates():
@@ -342,8 +343,8 @@ def chat_templates():
     first = ("{% if messages[0].role == 'system' %}{% set rest = messages[1:] %}{% else %}{% set rest = messages %}"
              "{% endif %}{{ bos_token }}{% for message in rest %}" + ALTERNATE + "{% if message.role == 'user' %}"
              "{{ ' [INST] ' }}{% if loop.first and messages[0].role == 'system' %}{{ messages[0].content + '\\n\\n' }}"
-             "{% endif %}{{ message.content + ' [/INST]' }}{% else %}{{ ' ' + message.content + eos_token }}"
-             "{% endif %}{% endfor %}")
+             "{% endif %}{{ message.content + ' [/INST]' }}{% elif message.role == 'assistant' %}"
+             "{{ ' ' + message.content + eos_token }}{% else %}{{ raise_exception('role') }}{% endif %}{% endfor %}")
     yield "mistral-v0.2-system", "<s>", "</s>", first, False
     yield "mistral-v0.3", "<s>", "</s>", mistral_v3("[INST] ", "' ' + message.content | trim"), False
     yield "mistral-nemo", "<s>", "</s>", mistral_v3("[INST]", "message.content"), False
