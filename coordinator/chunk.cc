@@ -61,7 +61,8 @@ FinishedChunk compute_chunk(const Base& base, const Policy& policy, const ChunkR
   // KL(policy || base) of each reply: the base is the same weights without z.
   std::vector<std::vector<std::vector<float>>> base_log_probs;
   KlEstimates kl;
-  if (rules.kl_beta > 0) {
+  const bool with_base = rules.kl_beta > 0 || rules.measure_kl;
+  if (with_base) {
     base_log_probs =
         reply_log_probs(*base.model, reply_groups, Apply::kFrozen, policy.z, rules.temperature);
     seconds["base"] = watch.lap();
@@ -86,7 +87,7 @@ FinishedChunk compute_chunk(const Base& base, const Policy& policy, const ChunkR
           score_reply(prompt.spec->rewards, prompt.spec->prefill + rollout.text, prompt.item->gold);
       outcome.tokens = int64_t(rollout.tokens.size());
       outcome.ended = rollout.ended;
-      if (rules.kl_beta > 0) {
+      if (with_base) {
         KlEstimates own = kl_estimates(rollout.log_probs, base_log_probs[g][s]);
         outcome.kl = own.k1;
         kl.k1 += own.k1, kl.k2 += own.k2, kl.k3 += own.k3;

@@ -25,6 +25,7 @@ struct ChunkRules {
   double token_length = 0;  // 0 = sum over tokens
   double kl_beta = 0;
   bool kl_in_reward = true;
+  bool measure_kl = false;  // for the log, also where kl_beta is 0
   KlLoss kl_loss = KlLoss::kNone;
   Apply gradient = Apply::kActivation;
   int sampled_texts = 1;  // replies written to rollouts.jsonl from this chunk

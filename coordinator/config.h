@@ -79,6 +79,8 @@ struct TrainConfig {
   int64_t validation_items = 0;
   // Stop after this many validations without a better one (0 = never).
   int64_t early_stop_after = 0;
+  // Measure KL(policy || base) for the log every N steps where kl_beta is 0 (0 = never).
+  int64_t log_kl_every = 10;
   // Replies written to rollouts.jsonl per step.
   int64_t rollout_samples = 4;
   // Consecutive steps with a not-finite gradient that end the run.

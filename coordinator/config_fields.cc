@@ -142,6 +142,10 @@ std::vector<Field<Config>> make_config_fields() {
        AT(train.validation_items), no, at_least(0)},
       {"train.early_stop_after", "Stop after so many validations without a better one; 0 = never.",
        AT(train.early_stop_after), no, between(0, 1000000)},
+      {"train.log_kl_every",
+       "Measure KL(policy || base) for the log every N steps where kl_beta is 0 (0 = never); with "
+       "kl_beta it is measured in every step.",
+       AT(train.log_kl_every), no, between(0, 1000000)},
       {"train.rollout_samples", "Replies written to rollouts.jsonl in each step, to be read.",
        AT(train.rollout_samples), no, between(0, 100000)},
       {"train.max_nonfinite_steps",

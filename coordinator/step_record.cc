@@ -27,9 +27,12 @@ void add_chunk(const json& summary, StepRecord& record) {
     }
   }
   record.entropy_sum += summary.at("entropy").get<double>();
-  record.kl1 += summary.at("kl").at("k1").get<double>();
-  record.kl2 += summary.at("kl").at("k2").get<double>();
-  record.kl3 += summary.at("kl").at("k3").get<double>();
+  if (const json& kl = summary.at("kl"); !kl.is_null()) {
+    record.kl_measured = true;
+    record.kl1 += kl.at("k1").get<double>();
+    record.kl2 += kl.at("k2").get<double>();
+    record.kl3 += kl.at("k3").get<double>();
+  }
   const json& mismatch = summary.at("mismatch");
   record.mismatch_sum += mismatch.at("sum").get<double>();
   record.mismatch_max = std::max(record.mismatch_max, mismatch.at("max").get<double>());
@@ -90,7 +93,6 @@ json StepRecord::to_json(const RunState& state, const Policy& policy, const Mode
   }
   json times = seconds;
   for (const auto& [phase, s] : chunk_seconds) times[phase] = s;
-  const double mismatch_mean = per(mismatch_sum, mismatch_tokens);
   json out = {{"position", state.position},
               {"reward", per(reward_sum, counted)},
               {"accuracy", per(score_sum, counted)},
@@ -108,7 +110,7 @@ json StepRecord::to_json(const RunState& state, const Policy& policy, const Mode
               {"updates", state.updates},
               {"finite", finite},
               {"nonfinite_total", state.nonfinite_total},
-              {"log_prob_mismatch", {{"mean", mismatch_mean}, {"max", mismatch_max}}},
+              {"log_prob_mismatch", {{"mean", mismatch_mean()}, {"max", mismatch_max}}},
               {"merged_weights_changed", policy.changed_share},
               {"largest_z_move", largest},
               {"tokens_per_s", wall_s > 0 ? double(tokens) / wall_s : 0},
@@ -118,9 +120,13 @@ json StepRecord::to_json(const RunState& state, const Policy& policy, const Mode
               {"z_hash", policy.hash},
               {"state_hash", state_hash(state)},
               {"z", z}};
-  if (kl1 != 0 || kl2 != 0)
+  if (kl_measured)
     out["kl"] = {{"k1", per(kl1, replies)}, {"k2", per(kl2, replies)}, {"k3", per(kl3, replies)}};
   return out;
+}
+
+double StepRecord::mismatch_mean() const {
+  return per(mismatch_sum, mismatch_tokens);
 }
 
 std::string StepRecord::line() const {

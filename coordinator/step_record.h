@@ -19,6 +19,7 @@ struct StepRecord {
   int64_t groups = 0, signal_groups = 0, skipped_groups = 0, trained_groups = 0;
   int64_t replies = 0, counted = 0, truncated = 0, ended = 0, tokens = 0;
   double score_sum = 0, reward_sum = 0, entropy_sum = 0;
+  bool kl_measured = false;
   double kl1 = 0, kl2 = 0, kl3 = 0;  // estimates of KL(policy || base), summed over replies
   double mismatch_sum = 0, mismatch_max = 0;
   int64_t mismatch_tokens = 0;
@@ -31,7 +32,8 @@ struct StepRecord {
   std::vector<nlohmann::json> texts;
 
   nlohmann::json to_json(const RunState& state, const Policy& policy, const Model& model) const;
-  std::string line() const;  // for a person, one line
+  double mismatch_mean() const;  // |log pi_sample - log pi_train| per trained token
+  std::string line() const;      // for a person, one line
 };
 
 // Collective. Chunks in order of their number, so that nothing depends on who computed what.

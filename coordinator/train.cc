@@ -11,6 +11,7 @@
 #include "checkpoints/file.h"
 #include "checkpoints/journal.h"
 #include "cluster/exit_report.h"
+#include "cluster/signals.h"
 #include "cluster/slurm.h"
 #include "comm/error.h"
 #include "comm/exact_sum.h"
@@ -32,6 +33,9 @@ namespace svfleet {
 namespace {
 
 using nlohmann::json;
+
+// |log pi_sample - log pi_train| per token; bfloat16 forms differ by about 0.03.
+constexpr double kMismatchWarning = 0.1;
 
 double now_s() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -100,6 +104,8 @@ struct Trainer {
     ChunkRules rules = plan.rules;
     rules.run_id = folder.run_id();
     rules.step = state.step;
+    const int64_t every = config.train.log_kl_every;
+    rules.measure_kl = every > 0 && state.step % every == 0;
     std::mutex mutex;
     bool done = crew.share(
         missing, "chunks",
@@ -234,7 +240,11 @@ struct Trainer {
         log->step(state.step, record.to_json(state, policy, *base.model));
         for (const json& text : record.texts) log->rollout(state.step, text);
         note = record.line();
-        spdlog::debug("step {}: {}", state.step, note);
+        if (record.mismatch_mean() > kMismatchWarning)
+          spdlog::warn(
+              "step {}: sampling and gradient disagree by {:.3f} per token on average; "
+              "use train.sampling_form: activation, or model.dtype: float32",
+              state.step, record.mismatch_mean());
       }
       if (state.nonfinite_in_a_row >= config.train.max_nonfinite_steps)
         throw make_error(kExitNoProgress, "the gradient was not finite in ",
@@ -257,11 +267,7 @@ struct Trainer {
   }
 };
 
-}  // namespace
-
-int train_command(const CommandLine& line, const Config& config) {
-  Crew crew(config);
-  RunFolder folder(config, crew);
+int train_in(RunFolder& folder, const CommandLine& line, const Config& config, Crew& crew) {
   const std::string hardware = identity({torch_version(), config.threads, ""});
   crew.agree("hardware and build", hardware);
   Base base = open_base(config, crew);
@@ -279,38 +285,63 @@ int train_command(const CommandLine& line, const Config& config) {
   if (crew.leads()) log = std::make_unique<RunLog>(folder.path());
   Trainer trainer{config, crew, base, folder, plan, log.get(), found ? *found : fresh, {}, {}, {}};
   const bool was_finished = trainer.finished() && file_exists(folder.expert_path("final"));
-  if (crew.leads() && !was_finished) {
-    spdlog::info("{} {}, {} ranks, {} workers here",
-                 found ? "resuming after step" : "starting at step", trainer.state.step,
-                 crew.ranks(), crew.workers());
-    log->event(found ? "resume" : "start", {{"step", trainer.state.step},
-                                            {"ranks", crew.ranks()},
-                                            {"workers", crew.workers()},
-                                            {"identity", json::parse(fresh.identity)},
-                                            {"parameters", trainer.state.p.size()},
-                                            {"state_hash", state_hash(trainer.state)}});
-    if (!found) trainer.checkpoint();
-  }
-  const int code = was_finished ? int(kExitFinished) : trainer.run();
-  if (crew.leads()) {
-    const SlurmJob slurm = slurm_job();
-    write_exit_report(folder.path(), {code == kExitFinished ? "finished" : "stopped", code,
-                                      slurm.job, slurm.restarts, trainer.state.step});
-    if (code == kExitFinished) {
-      json result = {{"steps", trainer.state.step},
-                     {"already_finished", was_finished},
-                     {"expert", folder.expert_path("final")},
-                     {"best_validation", trainer.state.best_score},
-                     {"hash", state_hash(trainer.state)}};
-      if (line.json)
-        std::printf("%s\n", result.dump().c_str());
-      else
-        std::printf("%s after %lld steps: %s\n", was_finished ? "already finished" : "finished",
-                    static_cast<long long>(trainer.state.step),
-                    folder.expert_path("final").c_str());
+  int code = kExitFinished;
+  if (!was_finished) {
+    if (crew.leads()) {
+      remove_exit_report(folder.path());
+      spdlog::info("{} {}, {} ranks, {} workers here",
+                   found ? "resuming after step" : "starting at step", trainer.state.step,
+                   crew.ranks(), crew.workers());
+      log->event(found ? "resume" : "start", {{"step", trainer.state.step},
+                                              {"ranks", crew.ranks()},
+                                              {"workers", crew.workers()},
+                                              {"identity", json::parse(hardware)},
+                                              {"parameters", trainer.state.p.size()},
+                                              {"state_hash", state_hash(trainer.state)}});
+      if (!found) trainer.checkpoint();
+    }
+    code = trainer.run();
+    if (crew.leads()) {
+      const SlurmJob slurm = slurm_job();
+      const std::string reason =
+          code == kExitFinished ? "finished" : std::string("stopped by ") + stop_signal_name();
+      write_exit_report(folder.path(),
+                        {reason, code, slurm.job, slurm.restarts, trainer.state.step});
     }
   }
+  if (crew.leads() && code == kExitFinished) {
+    json result = {{"steps", trainer.state.step},
+                   {"already_finished", was_finished},
+                   {"expert", folder.expert_path("final")},
+                   {"best_validation", trainer.state.best_score},
+                   {"hash", state_hash(trainer.state)}};
+    if (line.json)
+      std::printf("%s\n", result.dump().c_str());
+    else
+      std::printf("%s after %lld steps: %s\n", was_finished ? "already finished" : "finished",
+                  static_cast<long long>(trainer.state.step), folder.expert_path("final").c_str());
+  }
   return code;
+}
+
+}  // namespace
+
+int train_command(const CommandLine& line, const Config& config) {
+  Crew crew(config);
+  RunFolder folder(config, crew);
+  try {
+    return train_in(folder, line, config, crew);
+  } catch (const Error& error) {
+    // What the job script reads; a run that was killed leaves none.
+    try {
+      const SlurmJob slurm = slurm_job();
+      if (crew.leads())
+        write_exit_report(folder.path(),
+                          {error.what(), error.code(), slurm.job, slurm.restarts, -1});
+    } catch (const Error&) {  // the folder itself may be what failed
+    }
+    throw;
+  }
 }
 
 }  // namespace svfleet
