@@ -165,11 +165,18 @@ FinishedChunk compute_chunk(const Base& base, const Policy& policy, const ChunkR
   finished.summary = json{
       {"groups", groups},
       {"entropy", entropy},
-      {"kl", {{"k1", kl.k1}, {"k2", kl.k2}, {"k3", kl.k3}}},
+      {"kl", with_base ? json{{"k1", kl.k1}, {"k2", kl.k2}, {"k3", kl.k3}} : json()},
       {"mismatch", {{"sum", mismatch_sum}, {"max", mismatch_max}, {"tokens", mismatch_tokens}}},
       {"seconds", seconds},
       {"texts", texts}}.dump(-1, ' ', false, json::error_handler_t::replace);
   return finished;
+}
+
+void check_receipt(const FinishedChunk& chunk, int64_t step, const std::string& z_hash) {
+  if (chunk.step == step && chunk.z_hash == z_hash) return;
+  throw make_error(kExitInternal, "chunk ", chunk.chunk, " of step ", chunk.step,
+                   " was made with policy ", chunk.z_hash, ", but the trainer is at step ", step,
+                   " with policy ", z_hash, "; nothing was trained on it");
 }
 
 }  // namespace svfleet

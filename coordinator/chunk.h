@@ -43,4 +43,8 @@ struct ChunkPrompt {
 FinishedChunk compute_chunk(const Base& base, const Policy& policy, const ChunkRules& rules,
                             int chunk, const std::vector<ChunkPrompt>& prompts);
 
+// A rollout made with another policy would be trained on without a sign: Error(kExitInternal)
+// unless the chunk belongs to this step and was made with the z of this hash.
+void check_receipt(const FinishedChunk& chunk, int64_t step, const std::string& z_hash);
+
 }  // namespace svfleet
