@@ -14,21 +14,26 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 BLUE, ORANGE, GREY = "#1f77b4", "#d95f02", "#888888"
+KINDS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 LAYER = re.compile(r"\.layers\.(\d+)\.(?:.*\.)?([^.]+)\.weight$")
 
 
 def read_log(path):
-    """(steps, validations): one object per step, in order; of a redone step the last one counts."""
-    steps, validations = {}, {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    """(steps, validations) in order of their steps, by the rule of coordinator/run_log.h: a line
+    without its end is torn, and of a step that was done again the last attempt counts."""
+    last = {}
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
         try:
-            entry = json.loads(line)
+            record = json.loads(line)
         except json.JSONDecodeError:
-            continue  # torn by a crash; the step was redone
-        kind = {"step": steps, "validation": validations}.get(entry.get("event"))
-        if kind is not None:
-            kind[entry["step"]] = entry
-    return [steps[k] for k in sorted(steps)], [validations[k] for k in sorted(validations)]
+            continue
+        if isinstance(record, dict) and isinstance(record.get("step"), int):
+            last[record.get("kind"), record.get("name"), record["step"]] = record
+
+    def of(kind, name):
+        return [last[key] for key in sorted(k for k in last if k[:2] == (kind, name))]
+
+    return of("step", None), of("evaluation", "validation")
 
 
 def read_expert(path):
@@ -45,20 +50,34 @@ def read_expert(path):
 
 
 def by_kind(z):
-    """{kind of matrix: [(layer, z)] by layer}, kinds in the order of their first appearance."""
+    """{kind of matrix: [(layer, z)] by layer}, kinds in the order in which a layer uses them."""
     kinds = {}
     for name, values in z.items():
         match = LAYER.search(name)
         layer, kind = (int(match[1]), match[2]) if match else (0, name)
         kinds.setdefault(kind, []).append((layer, values))
-    return {kind: sorted(rows, key=lambda row: row[0]) for kind, rows in kinds.items()}
+    order = sorted(kinds, key=lambda kind: (KINDS.index(kind) if kind in KINDS else len(KINDS), kind))
+    return {kind: sorted(kinds[kind], key=lambda row: row[0]) for kind in order}
 
 
-def series(entries, key):
-    """(steps, values) of the entries that have a finite number under `key`."""
-    points = [(e["step"], e[key]) for e in entries if isinstance(e.get(key), (int, float))]
-    points = [p for p in points if np.isfinite(p[1])]
-    return [p[0] for p in points], [p[1] for p in points]
+def series(records, *keys):
+    """(steps, values) of the records that have a finite number at that place."""
+    steps, values = [], []
+    for record in records:
+        value = record
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        if isinstance(value, (int, float)) and np.isfinite(value):
+            steps.append(record["step"])
+            values.append(value)
+    return steps, values
+
+
+def wilson(share, n, z=1.959964):
+    """The 95 % interval of a share that was measured on n replies (Wilson 1927)."""
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def smooth(values, width=5):
@@ -67,47 +86,92 @@ def smooth(values, width=5):
     return [float(np.mean(values[max(0, i - half) : i + half + 1])) for i in range(len(values))]
 
 
-def curve(axes, entries, key, label, color=BLUE, smoothed=False):
-    steps, values = series(entries, key)
+def curve(axes, records, *keys, label=None, color=BLUE, smoothed=False, line="-"):
+    steps, values = series(records, *keys)
     if not steps:
         return
     if smoothed and len(steps) > 5:
         axes.plot(steps, values, color=color, alpha=0.3, linewidth=1)
-        axes.plot(steps, smooth(values), color=color, linewidth=2, label=f"{label} (mean of 5 steps)")
+        axes.plot(steps, smooth(values), color=color, linewidth=2, label=f"{label}, mean of 5 steps")
     else:
-        axes.plot(steps, values, color=color, linewidth=1.5, marker=".", markersize=4, label=label)
+        axes.plot(steps, values, line, color=color, linewidth=1.5, marker="." if line != " " else "o", markersize=5, label=label)
+
+
+def draw_accuracy(axes, steps, validations):
+    measured = [r for r in steps if r.get("counted") and isinstance(r.get("accuracy"), (int, float))]
+    if measured:
+        low, high = np.array([wilson(r["accuracy"], r["counted"]) for r in measured]).T
+        axes.fill_between([r["step"] for r in measured], low, high, color=BLUE, alpha=0.15, linewidth=0,
+                          label=f"95 % interval of a step's {measured[-1]['counted']} replies")
+    curve(axes, steps, "accuracy", label="sampled in training", smoothed=True)
+    points = [r for r in validations if "accuracy" in r]
+    if points:
+        value, low, high = np.array([[r["accuracy"], r.get("low", r["accuracy"]), r.get("high", r["accuracy"])]
+                                     for r in points]).T
+        axes.errorbar([r["step"] for r in points], value, [value - low, high - value], color=ORANGE, fmt="o",
+                      markersize=5, capsize=3, label=f"validation, {points[-1].get('n', '?')} items, greedy")
+        best = points[int(np.argmax(value))]
+        axes.annotate(f"{best['accuracy']:.3f}", (best["step"], best["accuracy"]), color=ORANGE,
+                      xytext=(-5, -14), textcoords="offset points", ha="right", fontsize=9)
+
+
+def draw_seconds(axes, steps):
+    """Where the time goes; what several workers did side by side is added up."""
+    names = {"generate": "generate", "gradient": "gradient", "base": "base model, for KL", "merge": "merge",
+             "validate": "validate", "reduce": "reduce", "save": "save"}
+    phases = [p for p in names if any(p in r.get("seconds", {}) for r in steps)]
+    bottom = np.zeros(len(steps))
+    for number, phase in enumerate(phases):
+        height = np.array([r.get("seconds", {}).get(phase, 0) for r in steps])
+        axes.bar([r["step"] for r in steps], height, 1.0, bottom, color=plt.get_cmap("Set2")(number), label=names[phase])
+        bottom += height
+    curve(axes, steps, "wall_s", label="by the clock", color="black")
+    if phases:
+        axes.set_ylim(top=1.35 * bottom.max())  # room for the legend
+        axes.legend(fontsize=8, frameon=False, ncols=3, loc="upper center")
 
 
 def draw_curves(steps, validations, title):
-    figure, grid = plt.subplots(3, 3, figsize=(14, 10), constrained_layout=True)
-    reward, accuracy, ended, signal, kl, gradient, tokens, speed, seconds = grid.flat
-    curve(reward, steps, "reward", "mean reward", smoothed=True)
-    curve(accuracy, steps, "accuracy", "sampled, in training", smoothed=True)
-    curve(accuracy, validations, "accuracy", "validation", ORANGE)
-    curve(ended, steps, "ended_fraction", "replies that end by themselves")
-    curve(signal, steps, "signal_fraction", "groups with signal")
-    curve(kl, steps, "kl", "KL(policy ‖ base) per reply")
-    curve(gradient, steps, "gradient_norm", "gradient norm")
-    curve(tokens, steps, "mean_tokens", "tokens per reply")
-    curve(speed, steps, "tokens_per_s", "tokens sampled per second")
-    phases = [p for p in ("generate", "gradient", "reduce", "merge", "save")
-              if any(p in e.get("seconds", {}) for e in steps)]
-    if phases:
-        rows = [[e.get("seconds", {}).get(p, 0) for e in steps] for p in phases]
-        seconds.stackplot([e["step"] for e in steps], rows, labels=phases, alpha=0.8)
-    names = ["Reward", "Accuracy", "Replies that end", "Groups with signal", "KL to the base model",
-             "Gradient norm", "Length of replies", "Speed", "Seconds per step, by phase"]
-    for axes, name in zip(grid.flat, names):
+    figure, grid = plt.subplots(3, 4, figsize=(19, 11), constrained_layout=True)
+    (reward, accuracy, ended, signal), (kl, entropy, gradient, tokens), (z, mismatch, speed, seconds) = grid
+    curve(reward, steps, "reward", label="mean over replies", smoothed=True)
+    draw_accuracy(accuracy, steps, validations)
+    curve(ended, steps, "ended_fraction", label="sampled in training")
+    curve(ended, validations, "ended_fraction", label="validation", color=ORANGE, line=" ")
+    curve(signal, steps, "signal_fraction", label="their replies differ in reward", smoothed=True)
+    curve(kl, steps, "kl", "k1", label="k1, unbiased")
+    curve(kl, steps, "kl", "k3", label="k3, unbiased, less noisy", color=ORANGE)
+    curve(entropy, steps, "entropy", label="of the sampled distribution")
+    curve(gradient, steps, "gradient_norm", label="before clipping")
+    curve(tokens, steps, "mean_tokens", label="sampled in training")
+    curve(tokens, validations, "mean_tokens", label="validation", color=ORANGE, line=" ")
+    curve(z, steps, "largest_z_move", label="largest |z − 1|")
+    spread = [{"step": r["step"], "z": float(np.mean([m["std"] for m in r["z"].values()]))} for r in steps if r.get("z")]
+    curve(z, spread, "z", label="standard deviation of z, mean over matrices", color=ORANGE)
+    curve(mismatch, steps, "log_prob_mismatch", "mean", label="mean over tokens")
+    curve(mismatch, steps, "log_prob_mismatch", "max", label="largest", color=ORANGE)
+    curve(speed, steps, "tokens_per_s", label="sampled tokens by the clock")
+    draw_seconds(seconds, steps)
+    titles = {reward: "Reward", accuracy: "Accuracy", ended: "Replies that end by themselves (share)",
+              signal: "Prompts with signal (share)", kl: "KL(policy ‖ base) (nats per reply)",
+              entropy: "Entropy (nats per token)", gradient: "Gradient norm", tokens: "Length (tokens per reply)",
+              z: "How far z has moved", mismatch: "|log π sampled − log π trained| (nats)",
+              speed: "Speed (tokens per second)", seconds: "Seconds per step, of all workers added up"}
+    for axes, name in titles.items():
         axes.set_title(name, loc="left", fontsize=11)
         axes.set_xlabel("step")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_xlim(0, steps[-1]["step"] + 1)
         axes.grid(alpha=0.25)
+        if axes.get_legend():
+            continue
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8, frameon=False)
         else:
             axes.text(0.5, 0.5, "not in the log", ha="center", color=GREY, transform=axes.transAxes)
     for axes in (accuracy, ended, signal):
         axes.set_ylim(-0.02, 1.02)
-    for axes in (tokens, speed, seconds):
+    for axes in (entropy, gradient, tokens, z, mismatch, speed, seconds):
         axes.set_ylim(bottom=0)
     figure.suptitle(title, fontsize=13)
     return figure
@@ -120,7 +184,7 @@ def columns(values, count):
 
 def draw_z(kinds, title):
     """Per kind of matrix, above: the spread of z in each layer; below: how far z moved, by rank."""
-    figure, grid = plt.subplots(2, len(kinds), figsize=(max(5, 4.2 * len(kinds)), 9), squeeze=False,
+    figure, grid = plt.subplots(2, len(kinds), figsize=(max(6, 4.6 * len(kinds)), 9), squeeze=False,
                                 constrained_layout=True, sharey="row")
     heat = {kind: np.array([columns(v, 32) for _, v in rows]) for kind, rows in kinds.items()}
     largest = max(h.max() for h in heat.values()) or 1.0
@@ -132,19 +196,23 @@ def draw_z(kinds, title):
         axes.vlines(layers, low, high, color=BLUE, alpha=0.35, linewidth=2, label="smallest to largest")
         axes.vlines(layers, p5, p95, color=BLUE, linewidth=4, label="5 % to 95 %")
         axes.scatter(layers, median, color=ORANGE, s=14, zorder=3, label="median")
-        axes.set_title(f"{kind}: z", loc="left", fontsize=11)
+        moved = np.sqrt(np.mean(np.concatenate([v - 1 for _, v in rows]) ** 2))
+        axes.set_title(f"{kind}: z of each layer (RMS of z − 1: {moved:.3f})", loc="left", fontsize=11)
         axes.set_xlabel("layer")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.25)
         axes = grid[1, column]
         image = axes.pcolormesh(np.arange(heat[kind].shape[1] + 1) / heat[kind].shape[1] * len(rows[0][1]),
                                 np.append(layers, layers[-1] + 1) - 0.5, heat[kind],
                                 cmap="viridis", vmin=0, vmax=largest)
-        axes.set_title(f"{kind}: mean |z − 1|", loc="left", fontsize=11)
-        axes.set_xlabel("singular value, largest first")
-    grid[0, 0].legend(fontsize=8, frameon=False)
+        axes.set_title(f"{kind}: mean |z − 1| of neighbours", loc="left", fontsize=11)
+        axes.set_xlabel("number of the singular value, largest first")
+        axes.yaxis.get_major_locator().set_params(integer=True)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     grid[0, 0].set_ylabel("z")
     grid[1, 0].set_ylabel("layer")
-    figure.colorbar(image, ax=list(grid[1]), shrink=0.9)
+    figure.colorbar(image, ax=list(grid[1]), shrink=0.9, label="mean |z − 1|")
     figure.suptitle(title, fontsize=13)
     return figure
 
@@ -170,7 +238,7 @@ def main():
     if not steps:
         sys.exit(f"plot_run: {log} has no finished step yet")
     name = arguments.run.resolve().name
-    save(draw_curves(steps, validations, f"{name}: {len(steps)} steps"), arguments.run / "curves.png")
+    save(draw_curves(steps, validations, f"{name}: {steps[-1]['step']} steps"), arguments.run / "curves.png")
     if expert.is_file():
         z = read_expert(expert)
         count = sum(v.size for v in z.values())

@@ -27,20 +27,29 @@ def write_expert(path, z):
 
 
 def made_up_run(folder, steps=48, layers=30):
+    """A log as coordinator/step_record.cc writes it, and the expert."""
     random = np.random.default_rng(0)
+    names = [f"model.layers.{i}.mlp.{kind}.weight" for kind in ("gate_proj", "up_proj", "down_proj")
+             for i in range(layers)]
     with open(folder / "log.jsonl", "w") as log:
-        for step in range(steps):
-            learnt = 1 - np.exp(-step / 10)
-            entry = {"event": "step", "step": step, "reward": 2 * learnt - 1 + 0.1 * random.standard_normal(),
-                     "accuracy": learnt, "ended_fraction": 0.8 + 0.2 * learnt, "signal_fraction": 0.5,
-                     "kl": 3 * learnt, "gradient_norm": 1 + random.random(), "mean_tokens": 14 - 4 * learnt,
-                     "tokens_per_s": 120 + 10 * random.random(), "attempt": 0,
-                     "seconds": {"generate": 3.0, "gradient": 0.8, "reduce": 0.1, "merge": 0.4, "save": 0.02}}
-            log.write(json.dumps(entry) + "\n")
+
+        def write(**record):
+            log.write(json.dumps(record) + "\n")
+
+        write(kind="event", name="start", step=0, ranks=1, workers=2)
+        for step in range(1, steps + 1):
+            learnt, both = 1 - np.exp(-step / 10), {"step": step, "attempt": 1}
             if step % 8 == 0:
-                log.write(json.dumps({"event": "validation", "step": step, "accuracy": learnt}) + "\n")
-    z = {f"model.layers.{i}.mlp.{kind}.weight": 1 + 0.03 * (i + 1) / layers * random.standard_normal(576)
-         for kind in ("gate_proj", "up_proj", "down_proj") for i in range(layers)}
+                write(kind="evaluation", name="validation", **both, accuracy=learnt, low=learnt - 0.05,
+                      high=learnt + 0.02, n=200, right=int(200 * learnt), ended_fraction=1.0, mean_tokens=11.0)
+            write(kind="step", **both, reward=2 * learnt - 1 + 0.1 * random.standard_normal(), accuracy=learnt,
+                  counted=32, ended_fraction=0.8 + 0.2 * learnt, signal_fraction=0.5, entropy=2 - learnt,
+                  gradient_norm=1 + random.random(), mean_tokens=14 - 4 * learnt, largest_z_move=0.1 * learnt,
+                  log_prob_mismatch={"mean": 0.03, "max": 0.3}, tokens_per_s=120 + 10 * random.random(), wall_s=4.5,
+                  seconds={"chunks": 4.0, "generate": 6.0, "gradient": 1.6, "reduce": 0.1, "merge": 0.4, "save": 0.02},
+                  z={name: {"mean": 1.0, "std": 0.01 * learnt} for name in names},
+                  **({"kl": {"k1": 3 * learnt, "k2": 3 * learnt, "k3": 2.9 * learnt}} if step % 10 == 1 else {}))
+    z = {name: 1 + 0.03 * (i % layers + 1) / layers * random.standard_normal(576) for i, name in enumerate(names)}
     write_expert(folder / "experts" / "final.safetensors", z)
 
 
@@ -61,23 +70,41 @@ class PlotRun(unittest.TestCase):
         self.folder = Path(temporary.name)
 
     def test_last_attempt_of_a_step_counts_and_a_torn_line_does_not(self):
-        (self.folder / "log.jsonl").write_text(
-            '{"event":"start"}\n{"event":"step","step":1,"reward":0.1}\n{"event":"step","step":0,"reward":9}\n'
-            '{"event":"step","step":1,"reward":0.5}\n{"event":"validation","step":1,"accuracy":0.25}\n'
-            '{"event":"step","step":2,"rew')
-        steps, validations = plot_run.read_log(self.folder / "log.jsonl")
-        self.assertEqual([(e["step"], e["reward"]) for e in steps], [(0, 9), (1, 0.5)])
-        self.assertEqual([e["accuracy"] for e in validations], [0.25])
+        lines = [dict(kind="event", name="start", step=0),
+                 dict(kind="step", step=2, attempt=1, reward=0.1), dict(kind="step", step=1, attempt=1, reward=9),
+                 dict(kind="evaluation", name="validation", step=2, attempt=1, accuracy=0.75),
+                 dict(kind="event", name="resume", step=1),
+                 dict(kind="evaluation", name="validation", step=2, attempt=2, accuracy=0.25),
+                 dict(kind="evaluation", name="test base", step=2, attempt=2, accuracy=1),
+                 dict(kind="step", step=2, attempt=2, reward=0.5)]
+        whole = "".join(json.dumps(line) + "\n" for line in lines)
+        for torn in ("", '{"kind":"step","step":3,"rew', '{"kind":"step","step":3,"attempt":1,"reward":0.5}'):
+            (self.folder / "log.jsonl").write_text(whole + torn)
+            steps, validations = plot_run.read_log(self.folder / "log.jsonl")
+            self.assertEqual([(r["step"], r["reward"]) for r in steps], [(1, 9), (2, 0.5)])
+            self.assertEqual([r["accuracy"] for r in validations], [0.25])
+
+    def test_a_broken_line_is_left_out(self):
+        (self.folder / "log.jsonl").write_bytes(b'\xff\n[1]\n\n{"kind":"step","step":1}\n{"kind":"step","step":"x"}\n')
+        self.assertEqual([r["step"] for r in plot_run.read_log(self.folder / "log.jsonl")[0]], [1])
+
+    def test_wilson_interval(self):
+        # Wilson 1927, as tabled for 10 of 20; and the ends, where the normal interval has no width.
+        np.testing.assert_allclose(plot_run.wilson(0.5, 20), (0.2993, 0.7007), atol=5e-5)
+        np.testing.assert_allclose(plot_run.wilson(0.0, 32), (0.0, 0.1072), atol=5e-5)
+        np.testing.assert_allclose(plot_run.wilson(1.0, 32), (0.8928, 1.0), atol=5e-5)
 
     def test_numbers_that_are_not_finite_are_left_out(self):
         entries = [{"step": 0, "kl": 1.0}, {"step": 1, "kl": None}, {"step": 2, "kl": float("nan")}, {"step": 3}]
         self.assertEqual(plot_run.series(entries, "kl"), ([0], [1.0]))
+        inside = [{"step": 1, "kl": {"k1": 2.5}}, {"step": 2, "kl": {}}, {"step": 3}]
+        self.assertEqual(plot_run.series(inside, "kl", "k1"), ([1], [2.5]))
 
-    def test_layers_are_sorted_as_numbers_within_their_kind(self):
+    def test_kinds_and_layers_are_in_the_order_of_the_model(self):
         z = {f"model.layers.{i}.{kind}.weight": [i] for i in (10, 9, 2)
-             for kind in ("mlp.up_proj", "self_attn.q_proj")}
-        self.assertEqual({kind: [layer for layer, _ in rows] for kind, rows in plot_run.by_kind(z).items()},
-                         {"up_proj": [2, 9, 10], "q_proj": [2, 9, 10]})
+             for kind in ("mlp.up_proj", "mlp.down_proj", "self_attn.q_proj")}
+        self.assertEqual([(kind, [layer for layer, _ in rows]) for kind, rows in plot_run.by_kind(z).items()],
+                         [("q_proj", [2, 9, 10]), ("up_proj", [2, 9, 10]), ("down_proj", [2, 9, 10])])
 
     def test_expert_is_read_bit_for_bit(self):
         z = {"model.layers.0.mlp.up_proj.weight": np.float32([1.25, -0.1, 3e-39])}
@@ -100,7 +127,7 @@ class PlotRun(unittest.TestCase):
         self.assertEqual(first, [p.read_bytes() for p in pictures])
         # A control: other numbers, other picture.
         with open(self.folder / "log.jsonl", "a") as log:
-            log.write('{"event":"step","step":20,"reward":-1}\n')
+            log.write('{"kind":"step","step":20,"attempt":2,"reward":-1}\n')
         run(self.folder)
         self.assertNotEqual(first[0], pictures[0].read_bytes())
 
