@@ -74,7 +74,9 @@ RunFolder::RunFolder(const Config& config, Crew& crew) : path_(config.run_dir) {
   for (size_t rank = 0; rank < seen.size(); ++rank)
     if (!seen[rank].empty())
       blind += (blind.empty() ? "" : ", ") + std::to_string(rank) + " (" + seen[rank] + ")";
+  if (crew.leads()) remove_file(marker);  // everyone has looked; a finished run stays as it was
   crew.group().broadcast(blind, 0, "see folder");
+  if (crew.leads()) remove_file(marker);
   if (!blind.empty())
     throw user_error("run_dir '", path_, "' is not the same folder on ranks ", blind,
                      " as on rank 0; put it on a disk that all nodes share");
@@ -89,7 +91,15 @@ std::optional<RunState> RunFolder::newest(Crew& crew) const {
   if (crew.leads()) {
     NewestCheckpoint found = load_newest_checkpoint(path_);
     for (const std::string& line : found.damaged) spdlog::warn("checkpoint passed over: {}", line);
-    if (found.state) image = encode_state(*found.state);
+    if (found.state)
+      image = encode_state(*found.state);
+    else if (!found.damaged.empty())
+      throw disk_error("all ", found.damaged.size(), " checkpoints in '", path_,
+                       "/checkpoints' are damaged; restore one of them, or choose another run_dir ",
+                       "to start again from nothing");
+    else if (is_folder(path_ + "/chunks"))  // made after the first checkpoint
+      throw disk_error("the checkpoints of the run in '", path_, "' have been removed; restore ",
+                       "one, or choose another run_dir to start again from nothing");
   }
   crew.group().broadcast(image, 0, "broadcast checkpoint");
   if (image.empty()) return std::nullopt;

@@ -18,9 +18,12 @@ SVFLEET = """#!/bin/bash
 echo "$1" >> calls
 run=$(sed 's/.*run_dir=\\([^ ]*\\).*/\\1/' <<< "$*")
 case $1 in
-  train) [ -e $run ] && echo "already finished" || { mkdir -p runs; cp -r finished $run; } ;;
+  train) [ -e $run/log.jsonl ] && echo "already finished" || { mkdir -p $run; cp -r finished/. $run; } ;;
   hash) sha256sum < "$2" ;;
-  evaluate) [ ! -e fail ] || { echo "{"; exit 3; }; cat answer.json ;;
+  evaluate)
+    case $* in *--expert*) ;; *) exec cat base.json ;; esac
+    [ ! -e fail ] || { echo "{"; exit 3; }
+    cat answer.json ;;
 esac
 """
 ANSWER = {
@@ -33,6 +36,10 @@ ANSWER = {
          "only_base": 3, "only_expert": 548},
     ],
 }
+
+BASE = {"split": "validation", "n": 200, "results": [
+    {"name": "base", "right": 80, "n": 200, "accuracy": 0.4, "low": 0.3346, "high": 0.4692, "ended": 0.885,
+     "mean_tokens": 13.5}]}
 
 
 class Quickstart(unittest.TestCase):
@@ -50,7 +57,11 @@ class Quickstart(unittest.TestCase):
             (self.tree / name).write_text(text)
             (self.tree / name).chmod(0o755)
         (self.tree / "examples" / "quickstart.yaml").write_text("train:\n  steps: 48\n")
+        (self.tree / "examples" / "tasks" / "max3").mkdir()
         (self.tree / "examples" / "tasks" / "max3.yaml").write_text("name: max3\n")
+        for split in ("train", "validation", "test"):
+            (self.tree / "examples" / "tasks" / "max3" / f"{split}.jsonl").write_text("{}\n")
+        (self.tree / "base.json").write_text(json.dumps(BASE))
         (self.tree / "answer.json").write_text(json.dumps(ANSWER))
         made_up_run(self.tree / "finished")
         self.run_folder = self.tree / "runs" / "quickstart"
@@ -66,11 +77,16 @@ class Quickstart(unittest.TestCase):
     def test_goes_all_the_way_and_then_changes_nothing(self):
         result, calls = self.quickstart()
         self.assertEqual(result.returncode, 0, result.stderr)
-        self.assertEqual(calls, ["decompose", "train", "hash", "evaluate"])
+        self.assertEqual(calls, ["decompose", "evaluate", "train", "hash", "evaluate"])
+        before_training, after = result.stdout.split("== 5/7 train")
+        self.assertRegex(before_training, r"200 items of the validation split\n.*\n"
+                                          r"base +80 +0\.400 +0\.335 to 0\.469 +88\.5% +13\.5\n")
+        self.assertRegex(after, r"548 right only with it, 3 only without; exact McNemar p = 1\.5e-160\n")
         self.assertRegex(result.stdout, r"base +433 +0\.433 +0\.403 to 0\.464 +88\.0% +13\.2\n"
                                         r"final +978 +0\.978 +0\.967 to 0\.985 +100\.0% +12\.0\n")
         for picture in ("curves.png", "z.png"):
             self.assertTrue((self.run_folder / picture).exists())
+            self.assertIn(f"runs/quickstart/{picture}", result.stdout.split("== done")[1])
         before = self.files()
         again, calls = self.quickstart()
         self.assertEqual(calls, ["decompose", "train", "hash"])
@@ -86,6 +102,13 @@ class Quickstart(unittest.TestCase):
         expert.write_bytes(data)
         _, calls = self.quickstart()
         self.assertIn("evaluate", calls)
+
+    def test_changed_data_are_evaluated_anew(self):
+        self.quickstart()
+        with open(self.tree / "examples" / "tasks" / "max3" / "test.jsonl", "a") as items:
+            items.write("{}\n")
+        _, calls = self.quickstart()
+        self.assertEqual(calls.count("evaluate"), 2)
 
     def test_an_evaluation_that_fails_is_not_kept(self):
         (self.tree / "fail").touch()
