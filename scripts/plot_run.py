@@ -148,8 +148,9 @@ def draw_curves(steps, validations, title):
     curve(z, steps, "largest_z_move", label="largest |z − 1|")
     spread = [{"step": r["step"], "z": float(np.mean([m["std"] for m in r["z"].values()]))} for r in steps if r.get("z")]
     curve(z, spread, "z", label="standard deviation of z, mean over matrices", color=ORANGE)
-    curve(mismatch, steps, "log_prob_mismatch", "mean", label="mean over tokens")
-    curve(mismatch, steps, "log_prob_mismatch", "max", label="largest", color=ORANGE)
+    trained = [r for r in steps if r.get("skipped_groups") != r.get("groups", 1)]  # others measured nothing
+    curve(mismatch, trained, "log_prob_mismatch", "mean", label="mean over tokens")
+    curve(mismatch, trained, "log_prob_mismatch", "max", label="largest", color=ORANGE)
     curve(speed, steps, "tokens_per_s", label="sampled tokens by the clock")
     draw_seconds(seconds, steps)
     titles = {reward: "Reward", accuracy: "Accuracy", ended: "Replies that end by themselves (share)",
