@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <exception>
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "checkpoints/content_hash.h"
@@ -23,7 +24,10 @@ int run(const CommandLine& line) {
     return kExitFinished;
   }
   if (line.command == Command::kHash) {
-    if (launch_rank() == 0) std::printf("%s\n", hash_path(line.path).c_str());
+    if (launch_rank() != 0) return kExitFinished;
+    const std::string hash = hash_path(line.path);
+    const nlohmann::json report = {{"path", line.path}, {"hash", hash}};
+    std::printf("%s\n", line.json ? report.dump().c_str() : hash.c_str());
     return kExitFinished;
   }
   if (line.command == Command::kConfig && line.reference) {

@@ -21,7 +21,7 @@ at::Tensor adapted_linear(Form form, const at::Tensor& x, const at::Tensor& weig
                           const at::Tensor& bias, const at::Tensor& q, const at::Tensor& d);
 
 // The same function with the merged weight in the forward pass and the closed form in the backward
-// pass (DESIGN section 2, undivided: holds for every z, zero and negative included):
+// pass. Undivided, so it holds for every z, zero and negative included:
 //   right: dz_i = sum_t (Q^T x_t)_i (Q^T W^T G_t)_i,   left: dz_i = sum_t (Q^T G_t)_i (Q^T W x_t)_i
 // No weight gradient, and W'^T is never needed: dX = W^T G + Q (d o Q^T W^T G), or its left twin.
 at::Tensor merged_linear_closed_form(Form form, const at::Tensor& x, const at::Tensor& weight,
