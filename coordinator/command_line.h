@@ -6,21 +6,24 @@
 #include <string>
 #include <vector>
 
+#include "cluster/job_script.h"
+
 namespace svfleet {
 
-enum class Command { kDecompose, kTrain, kEvaluate, kGenerate, kConfig, kHash };
+enum class Command { kDecompose, kTrain, kEvaluate, kGenerate, kSubmit, kAfterRun, kConfig, kHash };
 
 struct CommandLine {
   // Not empty: --help or --version was asked for; print it to stdout and exit with 0.
   std::string text;
 
   Command command = Command::kConfig;
-  std::string config_file;             // all commands but hash
+  std::string config_file;             // all commands but hash and after-run
   std::vector<std::string> overrides;  // "train.steps=5", in order
   bool json = false;                   // one JSON object on stdout instead of text
   bool quiet = false;                  // no progress on stderr
 
-  // train: resume on hardware or a build that may give other bits, and say so in the log.
+  // train and submit: resume on hardware or a build that may give other bits, and say so in the
+  // log.
   bool allow_different_hardware = false;
 
   // evaluate and generate: expert files; the base model always takes part.
@@ -34,7 +37,12 @@ struct CommandLine {
 
   bool reference = false;  // config: docs/config.md instead of a configuration
 
-  std::string path;  // hash
+  JobRequest job;                // submit; after-run has its patience
+  bool dry_run = false;          // submit: print the script, submit nothing
+  std::string after_job, store;  // after-run
+  int64_t after_restarts = 0;
+
+  std::string path;  // hash, after-run
 };
 
 // Wrong usage throws Error(kExitUser): one line that ends with the help to read.

@@ -12,4 +12,8 @@ int train_command(const CommandLine& line, const Config& config);
 int evaluate_command(const CommandLine& line, const Config& config);
 int generate_command(const CommandLine& line, const Config& config);
 
+// For one process.
+int submit_command(const CommandLine& line, const Config& config);
+int after_run_command(const CommandLine& line);
+
 }  // namespace svfleet

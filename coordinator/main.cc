@@ -34,11 +34,13 @@ int run(const CommandLine& line) {
     if (launch_rank() == 0) std::fputs(config_reference().c_str(), stdout);
     return kExitFinished;
   }
+  if (line.command == Command::kAfterRun) return after_run_command(line);
   const Config config = load_config(line.config_file, line.overrides);
   if (line.command == Command::kConfig) {
     if (launch_rank() == 0) std::fputs(print_config(config).c_str(), stdout);
     return kExitFinished;
   }
+  if (line.command == Command::kSubmit) return submit_command(line, config);
   open_messages(line.command == Command::kTrain ? config.run_dir : "", launch_rank());
   if (line.quiet) hide_progress();
   install_signal_handlers();

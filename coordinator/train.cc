@@ -10,6 +10,7 @@
 
 #include "checkpoints/file.h"
 #include "checkpoints/journal.h"
+#include "cluster/deadline.h"
 #include "cluster/exit_report.h"
 #include "cluster/signals.h"
 #include "cluster/slurm.h"
@@ -48,11 +49,13 @@ struct Trainer {
   RunFolder& folder;
   const TrainingPlan& plan;
   RunLog* log;  // rank 0 only
+  Deadline& deadline;
 
   RunState state;
   Policy policy;
-  std::map<std::string, double> seconds;  // of the current step, by phase
-  std::string note;                       // on the last step, beside the progress
+  std::map<std::string, double> seconds;           // of the current step, by phase
+  std::string note;                                // on the last step, beside the progress
+  double longest_chunk_s = 0, longest_save_s = 0;  // of this rank
 
   template <class Work>
   auto timed(const char* phase, Work work) {
@@ -72,6 +75,11 @@ struct Trainer {
   void put_in_force() {
     timed("merge",
           [&] { policy = enforce(base, crew, z(), config.train.sampling_form == "merged"); });
+  }
+
+  // As if a signal had come.
+  void stop_if_time_is_short() {
+    if (deadline.time_is_short(longest_chunk_s, longest_save_s)) request_stop();
   }
 
   // The step's chunks: restored from the journal, or computed by whoever is free. Nothing when a
@@ -97,14 +105,18 @@ struct Trainer {
     const int64_t every = config.train.log_kl_every;
     rules.measure_kl = every > 0 && state.step % every == 0;
     std::mutex mutex;
+    stop_if_time_is_short();
     bool done = crew.share(
         missing, "chunks",
         [&](int c) {
+          const double start = now_s();
           FinishedChunk chunk =
               compute_chunk(base, policy, rules, c, plan.prompts(config, state.step, c));
           write_chunk(folder.path(), chunk);
           std::lock_guard lock(mutex);
           own.push_back(std::move(chunk));
+          longest_chunk_s = std::max(longest_chunk_s, now_s() - start);
+          stop_if_time_is_short();
         },
         [&](int64_t finished) {
           progress.update(state.step * plan.chunks_per_step + restored + finished, note);
@@ -194,6 +206,7 @@ struct Trainer {
       prune_checkpoints(folder.path(), int(config.train.keep_checkpoints), state.best_step);
       clear_chunks_before(folder.path(), state.step);
     });
+    longest_save_s = std::max(longest_save_s, seconds["save"]);
   }
 
   bool finished() const {
@@ -259,6 +272,16 @@ struct Trainer {
   }
 };
 
+// Collective: until the allocation ends. One rank asks Slurm for all.
+std::optional<double> seconds_left(Crew& crew) {
+  std::string told;
+  if (crew.leads())
+    if (const auto left = seconds_left_in_job()) told = std::to_string(*left);
+  crew.group().broadcast(told, 0, "end of the allocation");
+  if (told.empty()) return std::nullopt;
+  return std::stod(told);
+}
+
 int train_in(RunFolder& folder, const CommandLine& line, const Config& config, Crew& crew) {
   const std::string hardware = identity({torch_version(), config.threads, ""});
   crew.agree("hardware and build", hardware);
@@ -275,7 +298,9 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
   }
   std::unique_ptr<RunLog> log;
   if (crew.leads()) log = std::make_unique<RunLog>(folder.path());
-  Trainer trainer{config, crew, base, folder, plan, log.get(), found ? *found : fresh, {}, {}, {}};
+  Deadline deadline(seconds_left(crew));
+  Trainer trainer{config, crew, base, folder, plan, log.get(), deadline, found ? *found : fresh,
+                  {},     {},   {}};
   const bool was_finished = trainer.finished() && file_exists(folder.expert_path("final"));
   int code = kExitFinished;
   if (!was_finished) {
@@ -295,11 +320,17 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
     code = trainer.run();
     if (crew.leads()) {
       const SlurmJob slurm = slurm_job();
-      const std::string reason =
-          code == kExitFinished ? "finished" : std::string("stopped by ") + stop_signal_name();
+      const std::string reason = code == kExitFinished ? "finished"
+                                 : deadline.was_short()
+                                     ? "time limit near"
+                                     : std::string("stopped by ") + stop_signal_name();
       write_exit_report(folder.path(),
                         {reason, code, slurm.job, slurm.restarts, trainer.state.step});
     }
+  } else if (const SlurmJob slurm = slurm_job(); crew.leads() && !slurm.job.empty()) {
+    // Its job script must not start it again.
+    write_exit_report(folder.path(),
+                      {"finished", code, slurm.job, slurm.restarts, trainer.state.step});
   }
   if (crew.leads() && code == kExitFinished) {
     json result = {{"steps", trainer.state.step},

@@ -1,0 +1,64 @@
+#include "cluster/deadline.h"
+
+#include <time.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "cluster/program.h"
+#include "cluster/slurm.h"
+
+namespace svfleet {
+
+double needed_s(double longest_chunk_s, double save_s) {
+  return 30 + 1.5 * longest_chunk_s + 2 * save_s;
+}
+
+int64_t warning_s(double longest_chunk_s, double save_s) {
+  return int64_t(std::ceil(std::max(60.0, 30 + needed_s(longest_chunk_s, save_s))));
+}
+
+double Deadline::steady_clock_s() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+Deadline::Deadline(std::optional<double> left_s, Clock clock) : clock_(std::move(clock)) {
+  if (left_s) end_ = clock_() + *left_s;
+}
+
+bool Deadline::time_is_short(double longest_chunk_s, double save_s) {
+  if (!end_) return false;
+  std::lock_guard lock(mutex_);
+  if (clock_() + needed_s(longest_chunk_s, save_s) > *end_) short_ = true;
+  return short_;
+}
+
+bool Deadline::was_short() const {
+  std::lock_guard lock(mutex_);
+  return short_;
+}
+
+std::optional<int64_t> slurm_time(const std::string& text) {
+  std::tm local{};
+  const char* end = strptime(text.c_str(), "%Y-%m-%dT%H:%M:%S", &local);
+  if (!end || (*end != '\0' && *end != '\n')) return std::nullopt;
+  local.tm_isdst = -1;
+  const std::time_t seconds = std::mktime(&local);
+  if (seconds == std::time_t(-1)) return std::nullopt;
+  return int64_t(seconds);
+}
+
+std::optional<double> seconds_left_in_job() {
+  const SlurmJob job = slurm_job();
+  if (job.job.empty()) return std::nullopt;
+  std::optional<int64_t> end = job.end_time;
+  if (!end) {  // Slurm before 23.02 does not tell it to the job
+    const Answer answer = run_program({"squeue", "-h", "-j", job.job, "-o", "%e"}, 10);
+    if (answer.complete && answer.exit_code == 0) end = slurm_time(answer.out);
+  }
+  if (!end) return std::nullopt;
+  return double(*end - std::time(nullptr));
+}
+
+}  // namespace svfleet

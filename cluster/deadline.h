@@ -1,0 +1,47 @@
+// When to stop because the allocation ends: from its real end and from what this run has measured.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <string>
+
+namespace svfleet {
+
+// Seconds that must be left before another chunk is started: the chunk itself with half as much
+// again, saving twice as slow as seen, and 30 s for the launcher to end the step.
+double needed_s(double longest_chunk_s, double save_s);
+// The same for the warning that Slurm is asked for: never under 60 s. Slurm looks at time limits
+// only every 30 s, which is added.
+int64_t warning_s(double longest_chunk_s, double save_s);
+
+// Thread-safe. Looks at no signal and asks nobody.
+class Deadline {
+ public:
+  using Clock = std::function<double()>;  // seconds, steady
+
+  // `left_s` counts from now; nothing = no end is known.
+  explicit Deadline(std::optional<double> left_s = std::nullopt, Clock clock = steady_clock_s);
+
+  // At a chunk boundary. Once true, always true.
+  bool time_is_short(double longest_chunk_s, double save_s);
+  bool was_short() const;
+
+  static double steady_clock_s();
+
+ private:
+  const Clock clock_;
+  std::optional<double> end_;
+  mutable std::mutex mutex_;
+  bool short_ = false;
+};
+
+// Seconds until this Slurm job's allocation ends: SLURM_JOB_END_TIME, or squeue asked once, with a
+// time limit. Nothing outside of Slurm or when the job has no end. One rank asks for all.
+std::optional<double> seconds_left_in_job();
+
+// squeue's "2026-11-24T22:40:19", local time, as seconds since 1970. Nothing for "NONE", "N/A"...
+std::optional<int64_t> slurm_time(const std::string& text);
+
+}  // namespace svfleet

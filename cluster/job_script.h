@@ -1,0 +1,47 @@
+// Start here for `svfleet submit`: the batch script of a training run that survives preemption,
+// node loss and its time limit, and what a user may ask of Slurm.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace svfleet {
+
+// What the user asks for; empty = Slurm's default.
+struct JobRequest {
+  int64_t nodes = 1;
+  int64_t ranks_per_node = 1;
+  int64_t cpus_per_task = 1;
+  std::string partition{}, time{}, account{}, qos{}, gres{}, memory{};
+  std::string name{};
+  int64_t chain = 1;     // jobs in a row, each waiting for the one before
+  bool requeue = true;   // false: the job ends with 75 instead of asking to be started again
+  int64_t patience = 3;  // restarts without progress before the job gives up
+  bool allow_local = false;
+};
+
+struct JobScript {
+  JobRequest request;
+  int64_t warning_s = 60;            // seconds before the time limit at which Slurm warns
+  std::string program;               // svfleet, an absolute path
+  std::vector<std::string> command;  // its words: "train", the configuration, --set ...
+  std::string folder;                // working directory, absolute
+  std::string run_dir;               // absolute
+  std::string store;                 // the factor store, absolute
+};
+
+// The whole script. Pure. How it works is told in docs/slurm.md.
+std::string job_script(const JobScript& job);
+
+// 'it'\''s' : one word for a shell, whatever it holds.
+std::string quoted(const std::string& word);
+
+// Slurm's time limits: minutes, minutes:seconds, hours:minutes:seconds, days-hours,
+// days-hours:minutes, days-hours:minutes:seconds; in seconds. Nothing when malformed or 0.
+std::optional<int64_t> time_limit_s(const std::string& text);
+// Slurm's memory sizes, 1500, 1500M, 4G, in MiB. Nothing when malformed or 0.
+std::optional<int64_t> memory_mib(const std::string& text);
+
+}  // namespace svfleet

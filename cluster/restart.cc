@@ -1,0 +1,120 @@
+#include "cluster/restart.h"
+
+#include <algorithm>
+#include <charconv>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "checkpoints/file.h"
+#include "comm/error.h"
+
+namespace svfleet {
+namespace {
+
+using nlohmann::json;
+
+bool ends_with(const std::string& text, const std::string& end) {
+  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
+
+// The number in "step-000012..." ; -1 for other names.
+int64_t step_of(const std::string& name) {
+  int64_t step = -1;
+  if (name.rfind("step-", 0) != 0 || !ends_with(name, ".h5")) return -1;
+  std::from_chars(name.data() + 5, name.data() + name.size(), step);
+  return step;
+}
+
+// A damaged or missing file is no object.
+json read_object(const std::string& path) {
+  try {
+    if (!file_exists(path)) return {};
+    json value = json::parse(read_file(path), nullptr, false);
+    return value.is_object() ? value : json{};
+  } catch (const Error&) {
+    return {};
+  }
+}
+
+int64_t whole(const json& object, const char* key, int64_t otherwise) {
+  return object.is_object() && object.contains(key) && object[key].is_number_integer()
+             ? object[key].get<int64_t>()
+             : otherwise;
+}
+
+std::string text_of(const json& object, const char* key) {
+  return object.is_object() && object.contains(key) && object[key].is_string()
+             ? object[key].get<std::string>()
+             : "";
+}
+
+std::string where(const RunProgress& at) {
+  if (at.step < 0) return std::to_string(at.factors) + " matrices decomposed, no checkpoint";
+  return "step " + std::to_string(at.step) + " and " + std::to_string(at.chunks) +
+         " chunks finished";
+}
+
+// Counts restarts that changed nothing. The first start of a run is none.
+int64_t count_without_progress(const std::string& run_dir, const RunProgress& now, int64_t patience,
+                               const std::string& job, int64_t restarts) {
+  const std::string path = run_dir + "/restarts.json";
+  const json before = read_object(path);
+  int64_t count = 0;
+  if (before.is_object()) {
+    const RunProgress then{whole(before, "step", -1), whole(before, "chunks", 0),
+                           whole(before, "factors", 0)};
+    const bool more = now > then || now.factors > then.factors;
+    count = more ? 0 : whole(before, "without_progress", 0) + 1;
+  }
+  const bool gives_up = count >= patience;
+  // Whoever starts it again after a person has looked has all tries anew.
+  const json after = {{"step", now.step},
+                      {"chunks", now.chunks},
+                      {"factors", now.factors},
+                      {"without_progress", gives_up ? 0 : count},
+                      {"job", job},
+                      {"restarts", restarts}};
+  try {
+    write_file_atomic(path, after.dump(2) + "\n");
+  } catch (const Error&) {
+    if (before.is_object() || restarts >= patience) return std::max(count, restarts);
+  }
+  return count;
+}
+
+}  // namespace
+
+RunProgress look_at_progress(const std::string& run_dir, const std::string& store) {
+  RunProgress at;
+  for (const std::string& name : list_folder(run_dir + "/checkpoints"))
+    at.step = std::max(at.step, step_of(name));
+  for (const std::string& name : list_folder(run_dir + "/chunks"))
+    at.chunks += step_of(name) == std::max<int64_t>(0, at.step);
+  for (const std::string& name : list_folder(store)) at.factors += ends_with(name, ".h5");
+  return at;
+}
+
+RunDecision decide_after_run(const std::string& run_dir, const std::string& store,
+                             const std::string& job, int64_t restarts, int64_t patience) {
+  const json report = read_object(run_dir + "/exit.json");
+  const bool ours = report.is_object() && text_of(report, "job") == job &&
+                    whole(report, "restarts", -1) == restarts && whole(report, "code", -1) >= 0;
+  if (ours) {
+    const int code = int(whole(report, "code", kExitInternal));
+    const std::string reason = text_of(report, "reason");
+    if (code == kExitFinished) return {code, "finished"};
+    if (code != kExitRequeue && code != kExitDisk)
+      return {code, "not started again, code " + std::to_string(code) + ": " + reason};
+  }
+  const RunProgress now = look_at_progress(run_dir, store);
+  const int64_t count = count_without_progress(run_dir, now, patience, job, restarts);
+  const std::string reason =
+      ours ? text_of(report, "reason") : "it left no report, so it was killed";
+  if (count >= patience)
+    return {kExitNoProgress, "no progress in " + std::to_string(count) + " restarts (" +
+                                 where(now) + "), last: " + reason +
+                                 "; look at the job's output, then submit again"};
+  return {kExitRequeue, "to be started again at " + where(now) + ": " + reason};
+}
+
+}  // namespace svfleet

@@ -1,0 +1,29 @@
+// After the ranks of a job have ended: is the job to be started again?
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace svfleet {
+
+// How far a run has come, as its folders show. More is later.
+struct RunProgress {
+  int64_t step = -1;    // of the newest checkpoint
+  int64_t chunks = 0;   // finished ones of the step after it
+  int64_t factors = 0;  // decomposed matrices
+  auto operator<=>(const RunProgress&) const = default;
+};
+RunProgress look_at_progress(const std::string& run_dir, const std::string& store);
+
+struct RunDecision {
+  int code = 0;         // an exit code of docs/exit_codes.md; 75: start again
+  std::string message;  // one line
+};
+
+// Reads RUN/exit.json, which counts only when it is of this job and restart, and keeps the count of
+// restarts without progress in RUN/restarts.json. `patience` of them in a row give code 76.
+RunDecision decide_after_run(const std::string& run_dir, const std::string& store,
+                             const std::string& job, int64_t restarts, int64_t patience);
+
+}  // namespace svfleet

@@ -1,0 +1,223 @@
+// svfleet submit: everything that can be known before the queue is checked, then a job script is
+// written and handed to Slurm. svfleet after-run is what that script asks at its end.
+#include <unistd.h>
+
+#include <cctype>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "checkpoints/file.h"
+#include "cluster/deadline.h"
+#include "cluster/job_script.h"
+#include "cluster/partition.h"
+#include "cluster/program.h"
+#include "cluster/restart.h"
+#include "comm/error.h"
+#include "coordinator/base.h"
+#include "coordinator/commands.h"
+#include "coordinator/config_reader.h"
+#include "coordinator/progress.h"
+
+namespace svfleet {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+// Absolute, and without links as far as it exists.
+std::string resolved(const std::string& path) {
+  std::error_code error;
+  const fs::path full = fs::weakly_canonical(fs::absolute(path), error);
+  std::string text = error ? fs::absolute(path).string() : full.string();
+  while (text.size() > 1 && text.back() == '/') text.pop_back();
+  return text;
+}
+
+void check_words(const JobRequest& ask) {
+  const std::pair<const char*, const std::string&> words[] = {{"--partition", ask.partition},
+                                                              {"--account", ask.account},
+                                                              {"--qos", ask.qos},
+                                                              {"--gres", ask.gres},
+                                                              {"--job-name", ask.name}};
+  for (const auto& [option, value] : words)
+    for (const char c : value)
+      if (!std::isalnum(static_cast<unsigned char>(c)) && !std::strchr("_.,:=+-@/", c))
+        throw user_error(option, " '", shown(value),
+                         "' may hold letters, digits and _.,:=+-@/ only");
+  if (!ask.time.empty() && !time_limit_s(ask.time))
+    throw user_error("--time '", ask.time,
+                     "' is no time limit; give minutes, H:MM:SS or D-HH:MM:SS");
+  if (!ask.memory.empty() && !memory_mib(ask.memory))
+    throw user_error("--mem '", ask.memory,
+                     "' is no size; give MiB, or a number with K, M, G or T");
+  if (ask.allow_local && ask.nodes > 1)
+    throw user_error("--allow-local is for a single node: with --nodes ", ask.nodes,
+                     " every node must see the same folders");
+}
+
+void check_files(const Config& config) {
+  const std::string model = config.model.path;
+  if (!is_folder(model))
+    throw user_error("model.path '", model, "' is not a folder; it holds the Hugging Face model");
+  if (!file_exists(model + "/config.json"))
+    throw user_error("model.path '", model, "' has no config.json; it is not a Hugging Face model");
+  for (const TaskSpec& task : config.tasks) {
+    if (task.train.empty())
+      throw user_error("task '", task.name, "' has no train data; training needs it");
+    for (const std::string& file : {task.train, task.validation, task.few_shot})
+      if (!file.empty() && (!file_exists(file) || is_folder(file)))
+        throw user_error("task '", task.name, "': file '", file, "' does not exist");
+  }
+}
+
+void check_characters(const std::string& what, const std::string& path) {
+  for (const char c : path)
+    if (c == '"' || c == '\\' || c == '%' || static_cast<unsigned char>(c) < ' ')
+      throw user_error(what, " '", path,
+                       "' holds a character that Slurm changes in paths; "
+                       "choose another folder");
+}
+
+void check_shared(const JobRequest& ask, const std::string& what, const std::string& path,
+                  const std::string& mounts) {
+  check_characters(what, path);
+  const std::string why = node_local(path, mounts);
+  if (why.empty() || ask.allow_local) return;
+  throw user_error(what, " '", path, "' is not seen by all nodes: ", why, "; use a shared disk",
+                   ask.nodes == 1 ? ", or --allow-local" : "");
+}
+
+// The longest chunk and save of earlier parts of the run; 0 when there are none. The log has sums
+// over a step's chunks, so twice the mean stands for the longest.
+std::pair<double, double> measured(const std::string& run_dir) {
+  double chunk = 0, save = 0;
+  if (!file_exists(run_dir + "/log.jsonl")) return {0, 0};
+  std::istringstream lines(read_file(run_dir + "/log.jsonl"));
+  for (std::string text; std::getline(lines, text);) {
+    const json record = json::parse(text, nullptr, false);
+    if (!record.is_object() || record.value("kind", "") != "step" || !record.contains("seconds"))
+      continue;
+    const json& seconds = record["seconds"];
+    double chunks = 0;
+    for (const json& count : record.value("chunks_by_rank", json::array()))
+      chunks += count.get<double>();
+    const double sum = seconds.value("generate", 0.0) + seconds.value("gradient", 0.0);
+    if (chunks > 0) chunk = std::max(chunk, 2 * sum / chunks);
+    save = std::max(save, seconds.value("save", 0.0));
+  }
+  return {chunk, save};
+}
+
+std::string own_program() {
+  char path[4096];
+  const ssize_t length = readlink("/proc/self/exe", path, sizeof path);
+  if (length <= 0 || length == sizeof path)
+    throw make_error(kExitInternal, "cannot tell where this program is (/proc/self/exe)");
+  return std::string(path, size_t(length));
+}
+
+std::string default_name(const std::string& run_dir) {
+  std::string name = "svfleet-" + fs::path(run_dir).filename().string();
+  for (char& c : name)
+    if (!std::isalnum(static_cast<unsigned char>(c)) && !std::strchr("_.-", c)) c = '-';
+  return name;
+}
+
+std::string hand_in(const std::string& script) {
+  const Answer answer = run_program({"sbatch", "--parsable", script}, 60);
+  if (!answer.started) throw user_error("Slurm's command 'sbatch' is not installed here");
+  const std::string& said = answer.complete ? answer.err : "no answer in 60 s";
+  if (!answer.complete || answer.exit_code != 0)
+    throw user_error("Slurm refuses the job: ", said.substr(0, said.find('\n')), "; the script is ",
+                     script);
+  return answer.out.substr(0, answer.out.find_first_of(";\n"));
+}
+
+}  // namespace
+
+int submit_command(const CommandLine& line, const Config& config) {
+  JobScript job;
+  job.request = line.job;
+  JobRequest& ask = job.request;
+  check_words(ask);
+  check_files(config);
+  job.run_dir = resolved(config.run_dir);
+  job.store = resolved(store_folder(config));
+  job.folder = resolved(".");
+  const std::string mounts = file_exists("/proc/self/mounts") ? read_file("/proc/self/mounts") : "";
+  check_shared(ask, "run_dir", job.run_dir, mounts);
+  check_shared(ask, "svd.store", job.store, mounts);
+  check_shared(ask, "model.path", resolved(config.model.path), mounts);
+  check_characters("the working directory", job.folder);
+  if (ask.name.empty()) ask.name = default_name(job.run_dir);
+
+  const auto [chunk_s, save_s] = measured(job.run_dir);
+  job.warning_s = warning_s(chunk_s, save_s);
+  const auto limit = time_limit_s(ask.time);
+  if (limit && *limit < job.warning_s + 120)
+    throw user_error("--time ", ask.time, " is too short: ", job.warning_s,
+                     " s are kept for the stop, and loading takes time too; give at least ",
+                     (job.warning_s + 179) / 60, " minutes");
+  try {
+    check_against(ask, ask_partitions());
+  } catch (const Error& error) {
+    // On a machine without Slurm the script can still be looked at.
+    if (!line.dry_run || std::string(error.what()).find("is not installed") == std::string::npos)
+      throw;
+    print_line("svfleet: not checked against a cluster: Slurm is not installed here");
+  }
+
+  job.program = own_program();
+  job.command = {"train", resolved(line.config_file)};
+  for (const std::string& setting : line.overrides) {
+    job.command.push_back("--set");
+    job.command.push_back(setting);
+  }
+  if (line.allow_different_hardware) job.command.push_back("--allow-different-hardware");
+  const std::string script = job_script(job);
+  if (line.dry_run) {
+    if (line.json)
+      std::printf("%s\n", json{{"script", script}, {"warning_s", job.warning_s}}.dump().c_str());
+    else
+      std::fputs(script.c_str(), stdout);
+    return kExitFinished;
+  }
+
+  make_folder(job.run_dir);
+  const std::string file = job.run_dir + "/job.sh";
+  write_file_atomic(file, script);
+  remove_file(job.run_dir + "/restarts.json");  // a person has looked: all tries anew
+  std::vector<std::string> jobs;
+  for (int64_t i = 0; i < ask.chain; ++i) jobs.push_back(hand_in(file));
+  if (line.json) {
+    std::printf("%s\n", json{{"jobs", jobs},
+                             {"name", ask.name},
+                             {"script", file},
+                             {"run_dir", job.run_dir},
+                             {"warning_s", job.warning_s}}
+                            .dump()
+                            .c_str());
+  } else {
+    std::string list;
+    for (const std::string& one : jobs) list += (list.empty() ? "" : ", ") + one;
+    std::printf("submitted %s as job %s; its output: %s/slurm-%s.out\n", ask.name.c_str(),
+                list.c_str(), job.run_dir.c_str(), jobs[0].c_str());
+  }
+  return kExitFinished;
+}
+
+int after_run_command(const CommandLine& line) {
+  const RunDecision decision = decide_after_run(line.path, line.store, line.after_job,
+                                                line.after_restarts, line.job.patience);
+  if (line.json)
+    std::printf("%s\n",
+                json{{"code", decision.code}, {"message", decision.message}}.dump().c_str());
+  else
+    std::printf("svfleet job: %s\n", decision.message.c_str());
+  return decision.code;
+}
+
+}  // namespace svfleet

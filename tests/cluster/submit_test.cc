@@ -1,0 +1,300 @@
+// The parts of a submission that ask nobody: the script, limits, partitions, deadlines, and what is
+// decided after a run.
+#include <gmock/gmock.h>
+#include <stdlib.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "cluster/deadline.h"
+#include "cluster/job_script.h"
+#include "cluster/partition.h"
+#include "cluster/restart.h"
+#include "comm/error.h"
+
+namespace svfleet {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+struct Scratch {
+  Scratch() {
+    std::string pattern = (fs::temp_directory_path() / "svfleet-XXXXXX").string();
+    path = mkdtemp(pattern.data());
+  }
+  ~Scratch() { fs::remove_all(path); }
+  void write(const std::string& name, const std::string& text) const {
+    fs::create_directories((path / name).parent_path());
+    std::ofstream(path / name) << text;
+  }
+  fs::path path;
+};
+
+TEST(TimeLimit, AllOfSlurmsForms) {
+  EXPECT_EQ(time_limit_s("90"), 90 * 60);
+  EXPECT_EQ(time_limit_s("90:30"), 90 * 60 + 30);
+  EXPECT_EQ(time_limit_s("8:00:00"), 8 * 3600);
+  EXPECT_EQ(time_limit_s("1-2"), 26 * 3600);
+  EXPECT_EQ(time_limit_s("1-2:30"), 26 * 3600 + 30 * 60);
+  EXPECT_EQ(time_limit_s("1-00:00:05"), 86405);
+  for (const char* wrong : {"", "0", "8h", "1:2:3:4", "-5", "1-", "1:", ":", "UNLIMITED",
+                            "1-2:3:4:5", "8:00:00 --wrap=x"})
+    EXPECT_EQ(time_limit_s(wrong), std::nullopt) << wrong;
+}
+
+TEST(MemorySize, AllOfSlurmsForms) {
+  EXPECT_EQ(memory_mib("1500"), 1500);
+  EXPECT_EQ(memory_mib("1500M"), 1500);
+  EXPECT_EQ(memory_mib("4G"), 4096);
+  EXPECT_EQ(memory_mib("4g"), 4096);
+  EXPECT_EQ(memory_mib("1T"), 1048576);
+  EXPECT_EQ(memory_mib("2048K"), 2);
+  for (const char* wrong : {"", "0", "G", "4GB", "x", "-4G", "4 G"})
+    EXPECT_EQ(memory_mib(wrong), std::nullopt) << wrong;
+}
+
+JobScript example() {
+  JobScript job;
+  job.request.nodes = 8;
+  job.request.cpus_per_task = 4;
+  job.request.partition = "low";
+  job.request.name = "svfleet-a";
+  job.program = "/opt/it's here/svfleet";
+  job.command = {"train", "/data/my run.yaml", "--set", "train.seed=$(date)"};
+  job.folder = "/data";
+  job.run_dir = "/data/runs/a";
+  job.store = "/data/store";
+  return job;
+}
+
+// What bash itself makes of the script, without running its body.
+std::string run_bash(const std::string& script) {
+  const Scratch scratch;
+  scratch.write("job.sh", script);
+  FILE* pipe = popen(("bash " + (scratch.path / "job.sh").string() + " 2>&1").c_str(), "r");
+  std::string out;
+  for (int c; (c = fgetc(pipe)) != EOF;) out += char(c);
+  pclose(pipe);
+  return out;
+}
+
+TEST(JobScriptText, IsWhatSlurmAndBashUnderstand) {
+  const std::string script = job_script(example());
+  for (const char* line :
+       {"#!/bin/bash\n", "#SBATCH --nodes=8\n", "#SBATCH --ntasks-per-node=1\n",
+        "#SBATCH --cpus-per-task=4\n", "#SBATCH --requeue\n", "#SBATCH --open-mode=append\n",
+        "#SBATCH --signal=B:USR1@60\n", "#SBATCH --output=/data/runs/a/slurm-%j.out\n",
+        "srun --mpi=pmix --kill-on-bad-exit=1 --cpus-per-task=$cpus", "scontrol requeue"})
+    EXPECT_THAT(script, HasSubstr(line));
+  EXPECT_THAT(script, Not(HasSubstr("--account")));
+  EXPECT_THAT(script, Not(HasSubstr("--time")));
+  EXPECT_THAT(script, Not(HasSubstr("singleton")));
+  // srun's words arrive whole: a stand-in prints them, and nothing was run in between.
+  std::string tried = script;
+  const std::string stand_in =
+      "\nsrun() { printf '<%s>' \"${@:4}\"; }\nscancel() { :; }\nSLURM_JOB_ID=7\n";
+  tried.insert(tried.find("\nstep="), stand_in);
+  EXPECT_THAT(run_bash(tried), HasSubstr("</opt/it's here/svfleet><train></data/my run.yaml>"
+                                         "<--set><train.seed=$(date)>"));
+}
+
+TEST(JobScriptText, ChainsAndJobsThatAreNotRequeued) {
+  JobScript job = example();
+  job.request.chain = 3;
+  std::string script = job_script(job);
+  EXPECT_THAT(script, HasSubstr("#SBATCH --dependency=singleton\n"));
+  EXPECT_THAT(script, HasSubstr("#SBATCH --no-requeue\n"));
+  EXPECT_THAT(script, HasSubstr("scancel"));
+  EXPECT_THAT(script, Not(HasSubstr("scontrol requeue")));
+  job.request.chain = 1;
+  job.request.requeue = false;
+  script = job_script(job);
+  EXPECT_THAT(script, HasSubstr("#SBATCH --no-requeue\n"));
+  EXPECT_THAT(script, Not(HasSubstr("scontrol requeue")));
+  EXPECT_THAT(script, Not(HasSubstr("scancel")));
+}
+
+constexpr char kPartitions[] =
+    "PartitionName=low AllowGroups=ALL Default=YES MaxNodes=UNLIMITED MaxTime=1-00:00:00 "
+    "MinNodes=0 "
+    "MaxCPUsPerNode=UNLIMITED Nodes=n[1-4] State=UP TotalCPUs=8 TotalNodes=4\n"
+    "PartitionName=big Default=NO MaxNodes=2 MaxTime=UNLIMITED MinNodes=2 MaxCPUsPerNode=8 "
+    "Nodes=b[1-3] State=UP TotalCPUs=48 TotalNodes=3\n"
+    "PartitionName=old Default=NO MaxNodes=UNLIMITED MaxTime=UNLIMITED MinNodes=0 State=DOWN "
+    "TotalNodes=9\n";
+constexpr char kNodes[] =
+    "low|3|2|1000|(null)\nlow|1|2|4000|gpu:a100:4(S:0-1)\nbig|3|16|64000+|gpu:2\nold|9|4|1000|\n";
+
+// The line of the refusal, or "".
+std::string refusal(const JobRequest& request) {
+  try {
+    check_against(request, parse_partitions(kPartitions, kNodes));
+    return "";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), kExitUser);
+    EXPECT_THAT(error.what(), Not(HasSubstr("\n")));
+    return error.what();
+  }
+}
+
+TEST(Partitions, RefuseWhatCanNeverStart) {
+  EXPECT_EQ(refusal({}), "");
+  EXPECT_EQ(refusal({.nodes = 4, .cpus_per_task = 2, .time = "24:00:00"}), "");
+  EXPECT_EQ(refusal({.nodes = 2, .ranks_per_node = 2, .cpus_per_task = 4, .partition = "big"}), "");
+  EXPECT_EQ(refusal({.gres = "gpu:4", .memory = "4000"}), "");
+  EXPECT_EQ(refusal({.nodes = 2, .partition = "big", .gres = "gpu:2", .memory = "62G"}), "");
+  EXPECT_THAT(refusal({.partition = "lwo"}), HasSubstr("does not exist here; there are: low, big"));
+  EXPECT_THAT(refusal({.partition = "low,nope"}), HasSubstr("'nope' does not exist"));
+  EXPECT_THAT(refusal({.partition = "old"}), HasSubstr("is DOWN"));
+  EXPECT_THAT(refusal({.nodes = 5}), HasSubstr("has 4 nodes, --nodes asks for 5"));
+  EXPECT_THAT(refusal({.nodes = 3, .partition = "big"}), HasSubstr("allows 2 nodes a job"));
+  EXPECT_THAT(refusal({.nodes = 1, .partition = "big"}), HasSubstr("at least 2 nodes"));
+  EXPECT_THAT(refusal({.time = "1-00:01"}), HasSubstr("allows 1 days, --time asks for 1441 min"));
+  EXPECT_THAT(refusal({.ranks_per_node = 2, .cpus_per_task = 2}), HasSubstr("0 nodes with the 4"));
+  EXPECT_THAT(refusal({.nodes = 2, .cpus_per_task = 16, .partition = "big"}),
+              HasSubstr("allows 8 cores a node"));
+  EXPECT_THAT(refusal({.nodes = 2, .memory = "2G"}), HasSubstr("1 nodes with 2048 MiB"));
+  EXPECT_THAT(refusal({.gres = "gpu:5"}), HasSubstr("0 nodes with --gres gpu:5"));
+  EXPECT_THAT(refusal({.gres = "gpu:h100:1"}), HasSubstr("0 nodes with --gres"));
+  EXPECT_THAT(refusal({.nodes = 2, .gres = "gpu:1"}), HasSubstr("1 nodes with --gres"));
+}
+
+TEST(NodeLocal, ByMountAndByName) {
+  const std::string mounts =
+      "overlay / overlay rw 0 0\ntmpfs /dev/shm tmpfs rw 0 0\ntmpfs /fast\\040disk tmpfs rw 0 0\n"
+      "server:/x /home nfs4 rw 0 0\nserver:/y /tmp/shared nfs rw 0 0\ntmpfs /home/mem tmpfs rw 0 "
+      "0\n";
+  EXPECT_EQ(node_local("/home/u/run", mounts), "");
+  EXPECT_EQ(node_local("/data/run", mounts), "");
+  EXPECT_EQ(node_local("/tmpfiles/run", mounts), "");
+  EXPECT_EQ(node_local("/tmp/shared/run", mounts), "");  // someone mounted a shared disk there
+  EXPECT_THAT(node_local("/tmp/run", mounts), HasSubstr("/tmp"));
+  EXPECT_THAT(node_local("/tmp", mounts), HasSubstr("/tmp"));
+  EXPECT_THAT(node_local("/run/user/0/x", mounts), HasSubstr("/run"));
+  EXPECT_THAT(node_local("/dev/shm/x", mounts), HasSubstr("tmpfs"));
+  EXPECT_THAT(node_local("/fast disk/x", mounts), HasSubstr("tmpfs at /fast disk"));
+  EXPECT_THAT(node_local("/home/mem/x", mounts), HasSubstr("tmpfs"));
+}
+
+TEST(DeadlineTest, StopsWhenAnotherChunkWouldNotFit) {
+  double now = 1000;
+  Deadline deadline(600, [&] { return now; });
+  EXPECT_FALSE(deadline.time_is_short(100, 10));  // needs 30 + 150 + 20 = 200 of 600
+  now = 1399;
+  EXPECT_FALSE(deadline.time_is_short(100, 10));
+  EXPECT_FALSE(deadline.was_short());
+  now = 1401;
+  EXPECT_TRUE(deadline.time_is_short(100, 10));
+  EXPECT_TRUE(deadline.was_short());
+  EXPECT_TRUE(deadline.time_is_short(0, 0));  // once is for good: ranks agree on it later
+  Deadline late(20, [&] { return now; });
+  EXPECT_TRUE(late.time_is_short(0, 0));
+  Deadline none(std::nullopt, [&] { return now; });
+  now = 1e12;
+  EXPECT_FALSE(none.time_is_short(1e9, 1e9));
+}
+
+TEST(DeadlineTest, SlurmsWarningComesInTime) {
+  EXPECT_EQ(warning_s(0, 0), 60);
+  for (const double chunk : {1.0, 60.0, 900.0})
+    EXPECT_GE(double(warning_s(chunk, 5)), 30 + needed_s(chunk, 5));
+}
+
+TEST(DeadlineTest, TheEndOfTheAllocation) {
+  setenv("TZ", "UTC", 1);
+  tzset();
+  EXPECT_EQ(slurm_time("2026-11-24T22:40:19\n"), 1795560019);
+  for (const char* none : {"", "NONE", "N/A", "Unknown", "2026-11-24"})
+    EXPECT_EQ(slurm_time(none), std::nullopt) << none;
+  unsetenv("SLURM_JOB_ID");
+  EXPECT_EQ(seconds_left_in_job(), std::nullopt);
+  setenv("SLURM_JOB_ID", "42", 1);
+  setenv("SLURM_JOB_END_TIME", std::to_string(time(nullptr) + 500).c_str(), 1);
+  EXPECT_NEAR(seconds_left_in_job().value_or(0), 500, 2);
+  unsetenv("SLURM_JOB_END_TIME");
+  const Scratch scratch;  // a squeue of ours
+  scratch.write("squeue", "#!/bin/sh\n[ \"$*\" = '-h -j 42 -o %e' ] && echo 2100-01-01T00:00:00\n");
+  chmod((scratch.path / "squeue").c_str(), 0755);
+  const std::string path = getenv("PATH");
+  setenv("PATH", (scratch.path.string() + ":" + path).c_str(), 1);
+  EXPECT_NEAR(seconds_left_in_job().value_or(0), 4102444800.0 - double(time(nullptr)), 2);
+  setenv("PATH", path.c_str(), 1);
+  unsetenv("SLURM_JOB_ID");
+}
+
+class AfterRun : public ::testing::Test {
+ protected:
+  void report(int code, const std::string& job, int restarts, const std::string& reason = "why") {
+    run_.write("exit.json", "{\"reason\": \"" + reason + "\", \"code\": " + std::to_string(code) +
+                                ", \"job\": \"" + job +
+                                "\", \"restarts\": " + std::to_string(restarts) + "}");
+  }
+  RunDecision decide(int restarts = 0, const std::string& job = "42", int patience = 3) {
+    return decide_after_run(run_.path, run_.path / "store", job, restarts, patience);
+  }
+  Scratch run_;
+};
+
+TEST_F(AfterRun, TheReportDecides) {
+  report(0, "42", 0);
+  EXPECT_EQ(decide().code, 0);
+  for (const int code : {2, 70, 76}) {
+    report(code, "42", 0, "the reason");
+    EXPECT_EQ(decide().code, code);
+    EXPECT_THAT(decide().message, HasSubstr("the reason"));
+  }
+  report(75, "42", 0, "time limit near");
+  EXPECT_EQ(decide().code, 75);
+  EXPECT_THAT(decide().message, HasSubstr("time limit near"));
+}
+
+TEST_F(AfterRun, AReportOfAnotherStartCountsAsNone) {
+  EXPECT_EQ(decide().code, 75);
+  report(0, "41", 0);
+  EXPECT_EQ(decide(0, "42", 100).code, 75);
+  report(2, "42", 0);
+  EXPECT_EQ(decide(1, "42", 100).code, 75);
+  run_.write("exit.json", "{\"reason\": \"torn");
+  EXPECT_EQ(decide(0, "42", 100).code, 75);
+  run_.write("exit.json", "[]");
+  EXPECT_EQ(decide(0, "42", 100).code, 75);
+}
+
+TEST_F(AfterRun, RestartsWithoutProgressEnd) {
+  run_.write("checkpoints/step-000004.h5", "");
+  run_.write("chunks/step-000004-chunk-0001.h5", "");
+  EXPECT_EQ(decide(0).code, 75);
+  EXPECT_EQ(decide(1).code, 75);
+  EXPECT_EQ(decide(2).code, 75);
+  const RunDecision last = decide(3);
+  EXPECT_EQ(last.code, 76);
+  EXPECT_THAT(last.message, HasSubstr("3 restarts (step 4 and 1 chunks finished)"));
+  EXPECT_THAT(last.message, Not(HasSubstr("\n")));
+  EXPECT_EQ(decide(0, "43").code, 75);  // a person submitted it again: all tries anew
+}
+
+TEST_F(AfterRun, AnyProgressStartsTheCountAnew) {
+  const auto stuck = [&] {
+    EXPECT_EQ(decide().code, 75);
+    EXPECT_EQ(decide().code, 75);
+  };
+  EXPECT_EQ(decide().code, 75);
+  stuck();
+  run_.write("store/model.layers.0.mlp.up_proj.weight.h5", "");
+  stuck();
+  run_.write("checkpoints/step-000000.h5", "");
+  stuck();
+  run_.write("chunks/step-000000-chunk-0003.h5", "");
+  stuck();
+  run_.write("checkpoints/step-000001.h5", "");
+  fs::remove(run_.path / "chunks/step-000000-chunk-0003.h5");
+  EXPECT_EQ(decide().code, 75);
+  stuck();
+  run_.write("chunks/step-000000-chunk-0003.h5", "");  // of a step that is over
+  EXPECT_EQ(decide().code, 76);
+}
+
+}  // namespace
+}  // namespace svfleet
