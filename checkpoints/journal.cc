@@ -80,10 +80,7 @@ std::vector<FinishedChunk> read_chunks(const std::string& run_dir, const std::st
     if (name.find(".tmp-") != name.npos) continue;  // never finished
     if (!parse_name(name, &named_step, &named_chunk))
       ignored->push_back("'" + path + "' ignored: not a name of the chunk journal");
-    else if (named_step != step)
-      ignored->push_back("'" + path + "' ignored: of step " + std::to_string(named_step) +
-                         ", not " + std::to_string(step));
-    else
+    else if (named_step == step)  // those of others wait for a checkpoint, or for their turn
       files.emplace_back(named_chunk, path);
   }
   std::sort(files.begin(), files.end());

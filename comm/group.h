@@ -53,6 +53,8 @@ struct GroupOptions {
 // Usable before make_world().
 int launch_rank();
 int launch_size();
+// Rank among the ranks of this host; 0 without a launcher.
+int launch_local_rank();
 
 // The whole job: MPI when a launcher started more than one rank (or forced by SVFLEET_MPI=1), one
 // process otherwise. With launch_size() > 1 in a build without MPI, throws Error(kExitUser).

@@ -60,6 +60,12 @@ int launch_size() {
   return known_size().value_or(1);
 }
 
+int launch_local_rank() {
+  if (auto rank = number_from("OMPI_COMM_WORLD_LOCAL_RANK")) return *rank;
+  if (in_slurm_step()) return number_from("SLURM_LOCALID").value_or(0);
+  return 0;
+}
+
 std::unique_ptr<Group> make_world(const GroupOptions& options) {
   SVFLEET_CHECK(options.timeout_s > 0, "timeout of ", options.timeout_s, " s");
 #ifdef SVFLEET_HAVE_MPI

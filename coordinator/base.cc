@@ -26,6 +26,13 @@ std::vector<Target> targets_of(const Config& config, const Architecture& archite
                         architecture.linear_shapes());
 }
 
+// Before any work: `decompose` does not read the weights that it has factors of.
+void check_shape(const SafetensorsFolder& files, const Target& target) {
+  const std::vector<int64_t>& shape = files.at(target.name).shape;
+  if (shape != std::vector<int64_t>{target.rows, target.cols})
+    read_weight(files, target.name, {target.rows, target.cols}, at::kFloat);  // says what is wrong
+}
+
 // Rank 0 reads the manifest, or hashes the model where there is none or the folder has changed
 // since; everyone gets the same.
 FactorStore::Manifest read_manifest(Crew& crew, const FactorStore& store,
@@ -35,9 +42,13 @@ FactorStore::Manifest read_manifest(Crew& crew, const FactorStore& store,
   const std::string fingerprint = files.quick_fingerprint();
   if (crew.leads()) {
     if (!store.load_manifest(&manifest) || manifest.model_fingerprint != fingerprint) {
-      manifest = {files.content_hash(), fingerprint, {}};
-      for (const std::string& name : files.names())
+      manifest = {"", fingerprint, {}};
+      Hasher model;  // as SafetensorsFolder::content_hash makes it, without reading twice
+      for (const std::string& name : files.names()) {
         manifest.tensor_hashes[name] = files.tensor_hash(name);
+        model.text(name).text(manifest.tensor_hashes[name]);
+      }
+      manifest.model_hash = model.hex();
     }
     bytes = manifest.model_hash;
     for (const auto& [name, hash] : manifest.tensor_hashes) bytes += "\n" + name + "\n" + hash;
@@ -63,7 +74,8 @@ std::string store_folder(const Config& config) {
 
 Base open_base(const Config& config, Crew& crew) {
   Base base;
-  base.model = std::make_unique<Model>(config.model.path, type_of(config.model.dtype));
+  base.model =
+      std::make_unique<Model>(config.model.path, type_of(config.model.dtype), crew.device().torch);
   base.tokenizer = std::make_unique<Tokenizer>(Tokenizer::load(config.model.path));
   if (base.tokenizer->size() > base.model->architecture().vocabulary)
     throw user_error("'", config.model.path, "': tokenizer.json has ", base.tokenizer->size(),
@@ -86,6 +98,7 @@ bool decompose_missing(const Config& config, Crew& crew, const Architecture& arc
   const FactorStore store(store_folder(config));
   const at::ScalarType storage = type_of(config.svd.storage);
   const std::vector<Target> targets = targets_of(config, architecture);
+  for (const Target& target : targets) check_shape(files, target);
   FactorStore::Manifest manifest = read_manifest(crew, store, files);
   *model_hash = manifest.model_hash;
 
@@ -118,9 +131,11 @@ bool decompose_missing(const Config& config, Crew& crew, const Architecture& arc
       missing, "decompose",
       [&](int t) {
         const Target& target = targets[t];
-        Factor factor = decompose(
-            target, read_weight(files, target.name, {target.rows, target.cols}, at::kDouble),
-            storage);
+        Factor factor =
+            decompose(target,
+                      read_weight(files, target.name, {target.rows, target.cols}, at::kDouble)
+                          .to(crew.device().torch),
+                      storage);
         factor.source_hash = manifest.tensor_hashes.at(target.name);
         store.save(factor);
       },
@@ -154,7 +169,8 @@ bool open_factors(const Config& config, Crew& crew, Base& base) {
   std::vector<Factor> factors;
   for (const Target& target : targets_of(config, architecture))
     factors.push_back(store.load(target, "", config.svd.tolerance));
-  base.store_hash = factors_hash(factors);
+  for (const Factor& factor : factors) base.factor_hashes[factor.target.name] = factor_hash(factor);
+  base.store_hash = factors_hash(base.factor_hashes);
   crew.agree("factor store", base.store_hash);
   base.model->attach(std::move(factors));
   return true;
@@ -176,14 +192,13 @@ Expert as_expert(const Model& model, const std::vector<float>& z) {
 }
 
 std::vector<float> flat_z(const Base& base, const Expert& expert, const std::string& path) {
-  auto belongs = [&](const char* key, const std::string& ours, const char* what) {
+  const auto of = [&](const char* key) {
     auto it = expert.metadata.find(key);
-    if (it != expert.metadata.end() && it->second != ours)
-      throw user_error("expert '", path, "' was trained on ", what, " ", it->second, ", not on ",
-                       ours, "; use the ", what, " that it was trained on");
+    return it == expert.metadata.end() ? std::string() : it->second;
   };
-  belongs("model_hash", base.model_hash, "base model");
-  belongs("store_hash", base.store_hash, "factor store");
+  if (!of("model_hash").empty() && of("model_hash") != base.model_hash)
+    throw user_error("expert '", path, "' was trained on base model ", of("model_hash"),
+                     ", not on ", base.model_hash, "; use the base model that it was trained on");
   const std::vector<Target>& targets = base.model->targets();
   std::vector<float> z(total_length(targets), 1.0f);
   size_t used = 0;
@@ -202,6 +217,13 @@ std::vector<float> flat_z(const Base& base, const Expert& expert, const std::str
                        [&](const Target& target) { return target.name == name; }))
         throw user_error("expert '", path, "' adapts '", name,
                          "', which is not among svd.targets and svd.layers; widen them");
+  // Only now: an expert of other matrices would have another hash for that reason alone.
+  std::map<std::string, std::string> used_factors;
+  for (const auto& [name, values] : expert.z) used_factors[name] = base.factor_hashes.at(name);
+  if (!of("store_hash").empty() && of("store_hash") != factors_hash(used_factors))
+    throw user_error("expert '", path, "' was trained on factor store ", of("store_hash"),
+                     ", not on ", factors_hash(used_factors),
+                     "; use the factor store that it was trained on");
   return z;
 }
 

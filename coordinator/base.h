@@ -2,6 +2,7 @@
 // template, factors.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -21,10 +22,11 @@ namespace svfleet {
 struct Base {
   std::unique_ptr<Model> model;
   std::unique_ptr<Tokenizer> tokenizer;
-  std::unique_ptr<ChatTemplate> chat;  // none when no task uses it
-  std::string model_hash;              // content of all tensors
-  std::string store_hash;              // of the factors in use; empty before open_factors
-  std::string weights_hash;            // of the weights in memory, when loaded
+  std::unique_ptr<ChatTemplate> chat;                // none when no task uses it
+  std::string model_hash;                            // content of all tensors
+  std::map<std::string, std::string> factor_hashes;  // by weight name; empty before open_factors
+  std::string store_hash;                            // of all of these
+  std::string weights_hash;                          // of the weights in memory, when loaded
 };
 
 // Where the factors of this configuration's model are.

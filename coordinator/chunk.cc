@@ -1,7 +1,9 @@
 #include "coordinator/chunk.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "comm/error.h"
@@ -118,6 +120,7 @@ FinishedChunk compute_chunk(const Base& base, const Policy& policy, const ChunkR
                        {"reply", rollouts[g * rules.samples + s].text},
                        {"gold", prompt.item->gold.answer},
                        {"score", outcomes[s].score},
+                       {"reward", result.rewards[s]},
                        {"advantage", result.advantages[s]},
                        {"ended", outcomes[s].ended},
                        {"tokens", outcomes[s].tokens}});
@@ -125,7 +128,8 @@ FinishedChunk compute_chunk(const Base& base, const Policy& policy, const ChunkR
     ReplyGroup group = reply_groups[g];
     for (int s = 0; s < rules.samples; ++s) {
       group.replies[s].weight = result.weights[s];
-      group.replies[s].kl_weight = result.counts[s] ? rules.kl_beta : 0;
+      group.replies[s].kl_weight =
+          result.counts[s] ? rules.kl_beta / (rules.token_length > 0 ? rules.token_length : 1) : 0;
     }
     trained.push_back(std::move(group));
     trained_group.push_back(g);
@@ -139,6 +143,9 @@ FinishedChunk compute_chunk(const Base& base, const Policy& policy, const ChunkR
   gradient.dz.assign(policy.z.size(), 0);
   if (!trained.empty()) gradient = z_gradient(*base.model, trained, policy.z, options);
   seconds["gradient"] = watch.lap();
+  // Replies drawn from NaNs are no replies: without this they would just count as wrong.
+  if (std::any_of(rollouts.begin(), rollouts.end(), [](const Rollout& r) { return !r.finite; }))
+    gradient.dz.assign(policy.z.size(), std::numeric_limits<float>::quiet_NaN());
 
   // Did sampling and gradient see the same policy? |log pi_sample - log pi_train| per token.
   double mismatch_sum = 0, mismatch_max = 0;
@@ -160,7 +167,7 @@ FinishedChunk compute_chunk(const Base& base, const Policy& policy, const ChunkR
   finished.run_id = rules.run_id;
   finished.step = rules.step;
   finished.chunk = chunk;
-  finished.z_hash = policy.hash;
+  finished.z_hash = hash_in_force(base, policy);
   finished.gradient = std::move(gradient.dz);
   finished.summary = json{
       {"groups", groups},

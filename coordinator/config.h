@@ -17,6 +17,8 @@ struct ModelConfig {
   std::string path;
   // Type of the weights and activations: bfloat16 or float32.
   std::string dtype = "bfloat16";
+  // Where it is computed: cpu, or cuda for one NVIDIA GPU a rank.
+  std::string device = "cpu";
   // Chat template by name; empty = recognise the one in the folder.
   std::string chat_template;
 };
@@ -110,7 +112,8 @@ struct Config {
   std::vector<TaskSpec> tasks;
   TrainConfig train;
   EvaluateConfig evaluate;
-  // Chunks computed side by side by a rank; 0 = cores available / ranks on this host / threads.
+  // Chunks computed side by side by a rank; 0 = cores available / ranks on this host / threads,
+  // and 1 on a GPU.
   int64_t workers = 0;
   // Threads inside one chunk; may alter bits, so it is part of a run's identity.
   int64_t threads = 1;

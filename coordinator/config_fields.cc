@@ -28,6 +28,10 @@ std::vector<Field<Config>> make_config_fields() {
        AT(model.path), content, kRequired},
       {"model.dtype", "Type of the weights and activations.", AT(model.dtype), yes,
        one_of({"float32", "bfloat16"})},
+      {"model.device",
+       "Where it is computed: on the CPU, or on one NVIDIA GPU a rank (a build with "
+       "-DSVFLEET_CUDA=ON).",
+       AT(model.device), Bits::kUnlessDefault, one_of({"cpu", "cuda"})},
       {"model.chat_template", "Chat template by name; empty = recognise the one in the folder.",
        AT(model.chat_template), yes},
 
@@ -175,7 +179,7 @@ std::vector<Field<Config>> make_config_fields() {
 
       {"workers",
        "Chunks computed side by side by a rank; 0 = cores available / ranks on this host / "
-       "threads.",
+       "threads, and 1 on a GPU.",
        AT(workers), no, between(0, 10000)},
       {"threads", "Threads inside one chunk.", AT(threads), yes, between(1, 1024)},
       {"timeout_s",

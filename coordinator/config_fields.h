@@ -28,6 +28,7 @@ enum class Bits {
   kNo,
   kYes,
   kByContent,       // names a file or folder whose content is hashed elsewhere
+  kUnlessDefault,   // as kYes; a run from before the setting existed has the default
   kUnlessConstant,  // train.steps: only a decaying schedule looks at the end of the run
 };
 

@@ -161,6 +161,7 @@ std::string bits_text(Bits bits) {
     case Bits::kNo:
       return "no";
     case Bits::kYes:
+    case Bits::kUnlessDefault:
       return "yes";
     case Bits::kByContent:
       return "by content";
@@ -206,12 +207,14 @@ void write_rows(std::string& out, const std::vector<Field<S>>& fields, S& defaul
 template <class S>
 void collect_bits(std::map<std::string, std::string>& json, const std::vector<Field<S>>& fields,
                   S& owner, const std::string& prefix, bool steps_matter) {
+  S defaults;
   for (const auto& field : fields) {
+    if (std::holds_alternative<std::vector<TaskSpec>*>(field.ref(owner))) continue;
+    const std::string value = value_text(field, owner, Style::kJson);
     const bool in =
-        field.bits == Bits::kYes || (field.bits == Bits::kUnlessConstant && steps_matter);
-    const Ref ref = field.ref(owner);
-    if (!in || std::holds_alternative<std::vector<TaskSpec>*>(ref)) continue;
-    json[prefix + field.key] = value_text(field, owner, Style::kJson);
+        field.bits == Bits::kYes || (field.bits == Bits::kUnlessConstant && steps_matter) ||
+        (field.bits == Bits::kUnlessDefault && value != value_text(field, defaults, Style::kJson));
+    if (in) json[prefix + field.key] = value;
   }
 }
 

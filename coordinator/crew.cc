@@ -1,10 +1,12 @@
 #include "coordinator/crew.h"
 
 #include <sched.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <atomic>
 #include <mutex>
+#include <set>
 #include <sstream>
 #include <thread>
 
@@ -13,6 +15,9 @@
 #include "comm/error.h"
 #include "coordinator/identity.h"
 #include "worker/threads.h"
+#ifdef SVFLEET_HAVE_CUDA
+#include "comm/nccl_group.h"
+#endif
 
 namespace svfleet {
 namespace {
@@ -35,6 +40,24 @@ int ranks_here(Group& group) {
   return std::max(1, here);
 }
 
+#ifdef SVFLEET_HAVE_CUDA
+// Collective. The sums of a job on GPUs go over NCCL. It wants a GPU for each rank: where ranks
+// share one, or there is one rank, the host's transport stays, with the same (integer) sums.
+std::unique_ptr<Group> over_gpus(std::unique_ptr<Group> host, const Device& device,
+                                 double timeout_s) {
+  if (host->size() == 1) return host;
+  const std::vector<std::string> gpus =
+      host->gather(host->host() + " " + device.address, "gather GPUs");
+  std::string shared = std::set(gpus.begin(), gpus.end()).size() < gpus.size() ? "yes" : "";
+  host->broadcast(shared, 0, "compare GPUs");
+  if (shared.empty())
+    return make_nccl_group(std::move(host),
+                           {.device = device.torch.index(), .timeout_s = timeout_s});
+  if (host->rank() == 0) spdlog::warn("ranks share a GPU: their sums go through host memory");
+  return host;
+}
+#endif
+
 }  // namespace
 
 Crew::Crew(const Config& config) : timeout_s_(config.timeout_s) {
@@ -42,21 +65,28 @@ Crew::Crew(const Config& config) : timeout_s_(config.timeout_s) {
   group_ = make_world({.timeout_s = config.timeout_s});
   agree("program", program_hash());
   agree("configuration", hash_bytes(print_config(config)));
+  device_ = open_device(config.model.device, launch_local_rank(), group_->host());
+#ifdef SVFLEET_HAVE_CUDA
+  if (device_.on_gpu()) group_ = over_gpus(std::move(group_), device_, config.timeout_s);
+#endif
   workers_ = int(config.workers);
+  if (workers_ == 0 && device_.on_gpu()) workers_ = 1;
   if (workers_ == 0)
     workers_ = std::max<int>(1, available_cores() / ranks_here(*group_) / int(config.threads));
   queue_ = make_chunk_queue(*group_, config.timeout_s);
 }
 
-void Crew::agree(const std::string& what, const std::string& value) {
+void Crew::agree(const std::string& what, const std::string& value, ExitCode otherwise) {
   std::vector<std::string> values = group_->gather(value, "compare " + what);
   std::string verdict;
   for (size_t rank = 1; rank < values.size(); ++rank)
     if (values[rank] != values[0]) verdict += (verdict.empty() ? "" : ", ") + std::to_string(rank);
   group_->broadcast(verdict, 0, "compare " + what);
   if (!verdict.empty())
-    throw user_error("the ", what, " of ranks ", verdict,
-                     " differs from rank 0's; start all ranks with the same program and files");
+    throw make_error(otherwise, "the ", what, " of ranks ", verdict, " differs from rank 0's",
+                     otherwise == kExitUser
+                         ? "; start all ranks with the same program and files"
+                         : "; nothing of this step was saved: this is a bug, please report it");
 }
 
 bool Crew::share(const std::vector<int>& pieces, const std::string& what,

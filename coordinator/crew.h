@@ -8,26 +8,29 @@
 #include <vector>
 
 #include "comm/chunk_queue.h"
+#include "comm/error.h"
 #include "comm/group.h"
 #include "coordinator/config.h"
+#include "worker/device.h"
 
 namespace svfleet {
 
 class Crew {
  public:
-  // Collective. Makes the world, sets threads per chunk, starts the queue, and checks that every
-  // rank runs the same program with the same configuration.
+  // Collective. Makes the world, sets threads per chunk, opens the device, starts the queue, and
+  // checks that every rank runs the same program with the same configuration.
   explicit Crew(const Config& config);
 
   Group& group() { return *group_; }
   bool leads() const { return group_->rank() == 0; }
   int ranks() const { return group_->size(); }
   int workers() const { return workers_; }  // of this rank
+  const Device& device() const { return device_; }
   double timeout_s() const { return timeout_s_; }
 
-  // Collective. Error(kExitUser) on every rank, naming the ranks that differ from rank 0, unless
+  // Collective. Error(`otherwise`) on every rank, naming the ranks that differ from rank 0, unless
   // `value` is the same everywhere.
-  void agree(const std::string& what, const std::string& value);
+  void agree(const std::string& what, const std::string& value, ExitCode otherwise = kExitUser);
 
   // Collective. `work` is called once for each of `pieces` (read on rank 0), somewhere, in threads;
   // first ones first. `report(finished)` is called on rank 0 a few times a second. Returns false
@@ -40,6 +43,7 @@ class Crew {
 
  private:
   std::unique_ptr<Group> group_;
+  Device device_;
   std::unique_ptr<ChunkQueue> queue_;
   double timeout_s_;
   int workers_ = 1;

@@ -92,6 +92,11 @@ int evaluate_command(const CommandLine& line, const Config& config) {
   crew.agree("evaluation data", data);
   std::vector<Expert> experts;
   for (const std::string& path : line.experts) experts.push_back(load_expert(path));
+  std::string expert_hashes;
+  for (const Expert& expert : experts) expert_hashes += z_hash(expert) + " ";
+  crew.agree("experts", expert_hashes);
+  if (crew.leads() && !line.out.empty())
+    write_file_atomic(line.out, "");  // fail now, not at the end
   Base base = open_base(config, crew);
 
   EvaluationOptions options;
@@ -125,7 +130,6 @@ int evaluate_command(const CommandLine& line, const Config& config) {
     throw make_error(kExitInternal, "the frozen weights changed in memory during the evaluation");
   if (!crew.leads()) return kExitFinished;
 
-  if (!line.out.empty()) write_items(line.out, tasks, rows);
   if (line.json) {
     json results = json::array();
     for (size_t i = 0; i < rows.size(); ++i) results.push_back(row_json(rows[i], i == 0));
@@ -135,6 +139,7 @@ int evaluate_command(const CommandLine& line, const Config& config) {
                              {"results", results}}
                             .dump()
                             .c_str());
+    if (!line.out.empty()) write_items(line.out, tasks, rows);
     return kExitFinished;
   }
   std::printf("%s split, %lld items, %s\n", config.evaluate.split.c_str(),
@@ -143,6 +148,7 @@ int evaluate_command(const CommandLine& line, const Config& config) {
   std::printf("%-36s %6s  %-14s  %-11s  %7s  %7s  %s\n", "", "right", "95% interval", "", "ended",
               "tokens", "McNemar p against base (only base : only this right)");
   for (size_t i = 0; i < rows.size(); ++i) print_row(rows[i], i == 0);
+  if (!line.out.empty()) write_items(line.out, tasks, rows);
   return kExitFinished;
 }
 

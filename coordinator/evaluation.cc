@@ -57,6 +57,10 @@ std::optional<Evaluation> evaluate_policy(const Base& base, Crew& crew, const Po
           prompts.push_back(make_prompt(base, *places[i].spec, *places[i].item, places[i].key));
         std::vector<Rollout> rollouts = generate(*base.model, *base.tokenizer, prompts, 1,
                                                  options.sampling, policy.sampling, policy.d);
+        for (const Rollout& rollout : rollouts)
+          if (!rollout.finite)
+            throw user_error("the logits of ", name, " hold a NaN or infinity (item ",
+                             first + rollout.prompt, "): the model or the expert is damaged");
         std::lock_guard lock(mutex);
         for (const Rollout& rollout : rollouts)
           mine.push_back({first + rollout.prompt, is_right(places[first + rollout.prompt], rollout),

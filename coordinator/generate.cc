@@ -14,6 +14,9 @@ int generate_command(const CommandLine& line, const Config& config) {
   Crew crew(config);
   std::vector<Expert> experts;
   for (const std::string& path : line.experts) experts.push_back(load_expert(path));
+  std::string expert_hashes;
+  for (const Expert& expert : experts) expert_hashes += z_hash(expert) + " ";
+  crew.agree("experts", expert_hashes);
   Base base = open_base(config, crew);
   std::vector<std::pair<std::string, std::vector<float>>> policies;
   if (!experts.empty() && !open_factors(config, crew, base)) return kExitRequeue;

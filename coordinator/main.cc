@@ -1,6 +1,7 @@
 // svfleet: commands, and the one place where errors end.
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <nlohmann/json.hpp>
@@ -43,7 +44,8 @@ int run(const CommandLine& line) {
   if (line.command == Command::kSubmit) return submit_command(line, config);
   open_messages(line.command == Command::kTrain ? config.run_dir : "", launch_rank());
   if (line.quiet) hide_progress();
-  install_signal_handlers();
+  // A reply that is being generated ends at once; everything else stops at a chunk boundary.
+  if (line.command != Command::kGenerate) install_signal_handlers();
   switch (line.command) {
     case Command::kDecompose:
       return decompose_command(line, config);
@@ -60,7 +62,10 @@ int run(const CommandLine& line) {
 // others with it. A rank that fails alone speaks after a moment.
 int report(int code, const std::string& message) {
   const int rank = launch_rank();
-  if (rank != 0) sleep(3);
+  if (rank != 0) {
+    std::signal(SIGTERM, SIG_DFL);  // by which the launcher ends those that are left
+    sleep(5);
+  }
   print_line("svfleet: " + message + (rank != 0 ? " (rank " + std::to_string(rank) + ")" : ""));
   return code;
 }

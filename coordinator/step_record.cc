@@ -11,6 +11,11 @@ namespace {
 
 using nlohmann::json;
 
+// JSON has no NaN: it was written as null.
+double number(const json& value) {
+  return value.is_null() ? std::nan("") : value.get<double>();
+}
+
 void add_chunk(const json& summary, StepRecord& record) {
   for (const json& group : summary.at("groups")) {
     ++record.groups;
@@ -18,24 +23,24 @@ void add_chunk(const json& summary, StepRecord& record) {
     (group.at("skipped").get<bool>() ? record.skipped_groups : record.trained_groups)++;
     record.counted += group.at("counted").get<int64_t>();
     record.truncated += group.at("truncated").get<int64_t>();
-    record.score_sum += group.at("score_sum").get<double>();
-    for (const json& reward : group.at("rewards")) record.reward_sum += reward.get<double>();
+    record.score_sum += number(group.at("score_sum"));
+    for (const json& reward : group.at("rewards")) record.reward_sum += number(reward);
     for (const json& tokens : group.at("tokens")) record.tokens += tokens.get<int64_t>();
     for (const json& ended : group.at("ended")) {
       record.ended += ended.get<bool>();
       ++record.replies;
     }
   }
-  record.entropy_sum += summary.at("entropy").get<double>();
+  record.entropy_sum += number(summary.at("entropy"));
   if (const json& kl = summary.at("kl"); !kl.is_null()) {
     record.kl_measured = true;
-    record.kl1 += kl.at("k1").get<double>();
-    record.kl2 += kl.at("k2").get<double>();
-    record.kl3 += kl.at("k3").get<double>();
+    record.kl1 += number(kl.at("k1"));
+    record.kl2 += number(kl.at("k2"));
+    record.kl3 += number(kl.at("k3"));
   }
   const json& mismatch = summary.at("mismatch");
-  record.mismatch_sum += mismatch.at("sum").get<double>();
-  record.mismatch_max = std::max(record.mismatch_max, mismatch.at("max").get<double>());
+  record.mismatch_sum += number(mismatch.at("sum"));
+  record.mismatch_max = std::max(record.mismatch_max, number(mismatch.at("max")));
   record.mismatch_tokens += mismatch.at("tokens").get<int64_t>();
   for (const auto& [phase, seconds] : summary.at("seconds").items())
     record.chunk_seconds[phase] += seconds.get<double>();

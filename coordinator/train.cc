@@ -38,8 +38,18 @@ using nlohmann::json;
 // |log pi_sample - log pi_train| per token; bfloat16 forms differ by about 0.03.
 constexpr double kMismatchWarning = 0.1;
 
+// Fixed: the batch is part of what a reply depends on, and validation chooses the expert.
+constexpr int64_t kValidationBatch = 32;
+
+// Merging smaller moves than this into bfloat16 loses most of them (DESIGN section 2, measured).
+constexpr double kSmallMove = 5e-3;
+
 double now_s() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+bool all_finite(const std::vector<float>& values) {
+  return std::all_of(values.begin(), values.end(), [](float x) { return std::isfinite(x); });
 }
 
 struct Trainer {
@@ -52,10 +62,12 @@ struct Trainer {
   Deadline& deadline;
 
   RunState state;
+  int64_t saved_step;  // of the newest checkpoint
   Policy policy;
   std::map<std::string, double> seconds;           // of the current step, by phase
   std::string note;                                // on the last step, beside the progress
   double longest_chunk_s = 0, longest_save_s = 0;  // of this rank
+  bool warned_of_small_moves = false;
 
   template <class Work>
   auto timed(const char* phase, Work work) {
@@ -68,13 +80,17 @@ struct Trainer {
     return work();
   }
 
-  std::vector<float> z() const {
-    return z_of(plan.parametrisation, base.model->targets(), state.p, base.model->sigmas());
+  std::vector<float> z_at(const std::vector<float>& p) const {
+    return z_of(plan.parametrisation, base.model->targets(), p, base.model->sigmas());
   }
+  std::vector<float> z() const { return z_at(state.p); }
 
   void put_in_force() {
-    timed("merge",
-          [&] { policy = enforce(base, crew, z(), config.train.sampling_form == "merged"); });
+    const bool sample_merged = config.train.sampling_form == "merged";
+    timed("merge", [&] {
+      policy = enforce(base, crew, z(), sample_merged || plan.rules.gradient == Apply::kClosedForm,
+                       sample_merged ? Apply::kMerged : Apply::kActivation);
+    });
   }
 
   // As if a signal had come.
@@ -111,7 +127,7 @@ struct Trainer {
         [&](int c) {
           const double start = now_s();
           FinishedChunk chunk =
-              compute_chunk(base, policy, rules, c, plan.prompts(config, state.step, c));
+              compute_chunk(base, policy, rules, c, plan.prompts(config, state.position, c));
           write_chunk(folder.path(), chunk);
           std::lock_guard lock(mutex);
           own.push_back(std::move(chunk));
@@ -137,32 +153,40 @@ struct Trainer {
     });
     state.position += config.train.prompts_per_step;
     record.finite = total.finite;
-    if (!total.finite) {
+    if (total.finite) update(total.sum, record);
+    if (record.finite) {
+      state.nonfinite_in_a_row = 0;
+    } else {
       ++state.nonfinite_in_a_row;
       ++state.nonfinite_total;
-      return;
     }
-    state.nonfinite_in_a_row = 0;
+  }
+
+  // The optimizer's step, or none (record.finite is false) when it would leave the finite numbers.
+  void update(std::vector<double>& sum, StepRecord& record) {
     if (record.trained_groups == 0 || record.counted == 0) return;  // no signal: no optimizer call
-    for (double& dz : total.sum) dz /= double(record.counted);
-    std::vector<float> gradient = chain_to_p(plan.parametrisation, base.model->targets(), state.p,
-                                             total.sum, base.model->sigmas());
+    for (double& dz : sum) dz /= double(record.counted);
+    std::vector<float> gradient =
+        chain_to_p(plan.parametrisation, base.model->targets(), state.p, sum, base.model->sigmas());
     record.gradient_norm = clip_global_norm(gradient, config.train.clip_norm);
     AdamWOptions options = plan.optimizer;
     options.learning_rate *= schedule_factor(schedule(config.train.schedule), state.step,
                                              config.train.steps, config.train.warmup_steps);
     record.learning_rate = options.learning_rate;
-    adamw_step(options, state.updates, state.p, state.m, state.v, gradient);
-    ++state.updates;
+    RunState next = state;
+    adamw_step(options, next.updates++, next.p, next.m, next.v, gradient);
+    record.finite = std::isfinite(record.gradient_norm) && all_finite(next.p) &&
+                    all_finite(next.m) && all_finite(next.v) && all_finite(z_at(next.p));
+    if (record.finite) state = std::move(next);
   }
 
   // False when a stop was asked for.
   bool validate() {
     const int64_t every = config.train.validate_every;
-    if (every <= 0 || (state.step % every != 0 && state.step != config.train.steps)) return true;
+    if (every <= 0 || state.step % every != 0) return true;
     std::optional<Evaluation> result = timed("validate", [&] {
       return evaluate_policy(base, crew, policy, plan.validation,
-                             {.sampling = {.temperature = 0}, .batch = config.evaluate.batch},
+                             {.sampling = {.temperature = 0}, .batch = kValidationBatch},
                              "validation");
     });
     if (!result) return false;
@@ -190,15 +214,14 @@ struct Trainer {
                        {"step", std::to_string(state.step)},
                        {"seed", std::to_string(state.seed)},
                        {"run_id", folder.run_id()}};
-    if (state.best_step >= 0) {
+    if (state.best_step == state.step)
       expert.metadata["validation_accuracy"] = std::to_string(state.best_score);
-      expert.metadata["validation_step"] = std::to_string(state.best_step);
-    }
     make_folder(folder.path() + "/experts");
     save_expert(folder.expert_path(name), expert);
   }
 
   void checkpoint() {
+    saved_step = state.step;
     timed("save", [&] {
       if (!crew.leads()) return;
       folder.verify_owner();
@@ -207,6 +230,10 @@ struct Trainer {
       clear_chunks_before(folder.path(), state.step);
     });
     longest_save_s = std::max(longest_save_s, seconds["save"]);
+  }
+
+  bool too_often_nonfinite() const {
+    return state.nonfinite_in_a_row >= config.train.max_nonfinite_steps;
   }
 
   bool finished() const {
@@ -224,6 +251,9 @@ struct Trainer {
                        .before = state.step * per_step,
                        .shown = crew.leads()});
     put_in_force();
+    // The base counts too: an expert is only best where it beats what it started from.
+    if (state.step == 0 && state.best_step < 0 && !validate())
+      return stopped("a stop was asked for during validation");
     while (!finished()) {
       crew.group().set_step(state.step);
       const double start = now_s();
@@ -233,11 +263,10 @@ struct Trainer {
       step(*own, record);
       ++state.step;
       // Every rank holds the same p and moments, or the sum was not exact: never save otherwise.
-      crew.agree("training state after step " + std::to_string(state.step), state_hash(state));
+      crew.agree("training state after step " + std::to_string(state.step), state_hash(state),
+                 kExitInternal);
       put_in_force();
       if (!validate()) return stopped("a stop was asked for during validation");
-      // Redone steps cost the same bits: fewer checkpoints are safe, only slower to resume.
-      if (state.step % config.train.checkpoint_every == 0 || finished()) checkpoint();
       record.seconds = seconds;
       record.wall_s = now_s() - start;
       seconds.clear();
@@ -250,12 +279,24 @@ struct Trainer {
               "step {}: sampling and gradient disagree by {:.3f} per token on average; "
               "use train.sampling_form: activation, or model.dtype: float32",
               state.step, record.mismatch_mean());
+        warn_of_small_moves();
+        if (!record.finite)
+          spdlog::warn("step {}: the gradient is not finite: step skipped ({} in a row)",
+                       state.step, state.nonfinite_in_a_row);
       }
-      if (state.nonfinite_in_a_row >= config.train.max_nonfinite_steps)
+      // After the log: killed in between, the step is redone and logged again. Redone steps cost
+      // the same bits: fewer checkpoints are safe, only slower to resume.
+      if (state.step % config.train.checkpoint_every == 0 || finished() || too_often_nonfinite() ||
+          state.best_step == state.step)
+        checkpoint();
+      if (too_often_nonfinite()) {
+        if (crew.leads()) save("last");
         throw make_error(kExitNoProgress, "the gradient was not finite in ",
                          state.nonfinite_in_a_row, " steps in a row, last in step ", state.step,
-                         "; the checkpoint before them is good: lower train.learning_rate, or use "
-                         "model.dtype: float32");
+                         "; z as it was before them is in experts/last.safetensors: start another "
+                         "run_dir with that as train.init_from and a lower train.learning_rate, or "
+                         "with model.dtype: float32");
+      }
     }
     progress.finish();
     if (base.model->weights_hash() != base.weights_hash)
@@ -264,7 +305,21 @@ struct Trainer {
     return kExitFinished;
   }
 
+  void warn_of_small_moves() {
+    double largest = 0;
+    for (float value : policy.z) largest = std::max(largest, std::abs(double(value) - 1));
+    if (warned_of_small_moves || config.model.dtype != "bfloat16" ||
+        policy.sampling != Apply::kMerged || largest == 0 || largest >= kSmallMove)
+      return;
+    warned_of_small_moves = true;
+    spdlog::warn(
+        "step {}: z has moved by at most {:.1e}, and merged bfloat16 weights lose moves below 5e-3 "
+        "({:.0f} % of the weights changed); use train.sampling_form: activation",
+        state.step, largest, 100 * policy.changed_share);
+  }
+
   int stopped(const std::string& why) {
+    if (crew.leads()) save("last");
     if (crew.leads())
       spdlog::warn("{}: stopped in step {}, finished chunks are kept; start again to go on", why,
                    state.step);
@@ -282,25 +337,53 @@ std::optional<double> seconds_left(Crew& crew) {
   return std::stod(told);
 }
 
+// RUN/exit.json, which the job script reads.
+void report_end(const RunFolder& folder, Crew& crew, int code, std::string reason, int64_t step) {
+  if (!crew.leads()) return;
+  folder.verify_owner();  // a writer that was taken over says nothing about the run
+  const std::string signal = stop_signal_name();
+  if (reason.empty() && code == kExitFinished) reason = "finished";
+  if (reason.empty())
+    reason = "stopped by " + (signal.empty() ? "a signal to another rank" : signal);
+  const SlurmJob slurm = slurm_job();
+  write_exit_report(folder.path(), {reason, code, slurm.job, slurm.restarts, step});
+}
+
 int train_in(RunFolder& folder, const CommandLine& line, const Config& config, Crew& crew) {
-  const std::string hardware = identity({torch_version(), config.threads, ""});
+  // What an earlier attempt said is over: without a report, this one was killed. A finished run
+  // keeps its own.
+  if (crew.leads() && !file_exists(folder.expert_path("final"))) remove_exit_report(folder.path());
+  const std::string hardware = identity({torch_identity(), config.threads, crew.device().gpu});
   crew.agree("hardware and build", hardware);
   Base base = open_base(config, crew);
-  if (!open_factors(config, crew, base)) return kExitRequeue;
+  if (!open_factors(config, crew, base)) {
+    report_end(folder, crew, kExitRequeue, "", -1);
+    return kExitRequeue;
+  }
   const TrainingPlan plan = make_plan(config, base);
   crew.agree("training data and settings", plan.bits);
 
   RunState fresh = first_state(config, base, plan, hardware);
   std::optional<RunState> found = folder.newest(crew);
+  std::vector<std::string> different;  // from the hardware and build of the run so far
   if (found) {
     check_resumable(*found, fresh, line.allow_different_hardware);
+    SVFLEET_CHECK(found->position == found->step * config.train.prompts_per_step, found->position,
+                  " prompts consumed after step ", found->step);
+    for (const std::string& other : differences(hardware, found->identity, "now", "before")) {
+      different.push_back(other);
+      if (crew.leads())
+        spdlog::warn("other bits than on one kind of machine are possible: {}", other);
+    }
     found->identity = hardware;
   }
   std::unique_ptr<RunLog> log;
   if (crew.leads()) log = std::make_unique<RunLog>(folder.path());
+  RunState start = found ? std::move(*found) : std::move(fresh);
+  const int64_t start_step = start.step;
   Deadline deadline(seconds_left(crew));
-  Trainer trainer{config, crew, base, folder, plan, log.get(), deadline, found ? *found : fresh,
-                  {},     {},   {}};
+  Trainer trainer{config,           crew,       base, folder, plan, log.get(), deadline,
+                  std::move(start), start_step, {},   {},     {}};
   const bool was_finished = trainer.finished() && file_exists(folder.expert_path("final"));
   int code = kExitFinished;
   if (!was_finished) {
@@ -313,36 +396,32 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
                                               {"ranks", crew.ranks()},
                                               {"workers", crew.workers()},
                                               {"identity", json::parse(hardware)},
+                                              {"different_hardware", different},
                                               {"parameters", trainer.state.p.size()},
                                               {"state_hash", state_hash(trainer.state)}});
       if (!found) trainer.checkpoint();
     }
     code = trainer.run();
-    if (crew.leads()) {
-      const SlurmJob slurm = slurm_job();
-      const std::string reason = code == kExitFinished ? "finished"
-                                 : deadline.was_short()
-                                     ? "time limit near"
-                                     : std::string("stopped by ") + stop_signal_name();
-      write_exit_report(folder.path(),
-                        {reason, code, slurm.job, slurm.restarts, trainer.state.step});
-    }
-  } else if (const SlurmJob slurm = slurm_job(); crew.leads() && !slurm.job.empty()) {
-    // Its job script must not start it again.
-    write_exit_report(folder.path(),
-                      {"finished", code, slurm.job, slurm.restarts, trainer.state.step});
+    const bool in_time = code == kExitFinished || !deadline.was_short();
+    report_end(folder, crew, code, in_time ? "" : "time limit near", trainer.saved_step);
+  } else if (!slurm_job().job.empty()) {  // its job script must not start it again
+    report_end(folder, crew, code, "", trainer.state.step);
   }
   if (crew.leads() && code == kExitFinished) {
+    // Validation, where there is one, chooses.
+    const std::string best =
+        trainer.state.best_step >= 0 ? folder.expert_path("best") : folder.expert_path("final");
     json result = {{"steps", trainer.state.step},
                    {"already_finished", was_finished},
                    {"expert", folder.expert_path("final")},
                    {"best_validation", trainer.state.best_score},
+                   {"best_expert", best},
                    {"hash", state_hash(trainer.state)}};
     if (line.json)
       std::printf("%s\n", result.dump().c_str());
     else
       std::printf("%s after %lld steps: %s\n", was_finished ? "already finished" : "finished",
-                  static_cast<long long>(trainer.state.step), folder.expert_path("final").c_str());
+                  static_cast<long long>(trainer.state.step), best.c_str());
   }
   return code;
 }
@@ -355,12 +434,8 @@ int train_command(const CommandLine& line, const Config& config) {
   try {
     return train_in(folder, line, config, crew);
   } catch (const Error& error) {
-    // What the job script reads; a run that was killed leaves none.
     try {
-      const SlurmJob slurm = slurm_job();
-      if (crew.leads())
-        write_exit_report(folder.path(),
-                          {error.what(), error.code(), slurm.job, slurm.restarts, -1});
+      report_end(folder, crew, error.code(), error.what(), -1);
     } catch (const Error&) {  // the folder itself may be what failed
     }
     throw;

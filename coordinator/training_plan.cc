@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "checkpoints/hash.h"
 #include "comm/error.h"
 #include "coordinator/identity.h"
 #include "rl/random.h"
@@ -18,13 +19,34 @@ std::string differing(const std::string& now, const std::string& before) {
   return text;
 }
 
+std::string chat_hash(const Base& base) {
+  if (!base.chat) return "none";
+  return hash_bytes(base.chat->name() + base.chat->render({{"user", "question"}}));
+}
+
+// A prompt that does not fit is found now, not when its turn comes hours later.
+void check_lengths(const Base& base, const Task& task) {
+  const Architecture& arch = base.model->architecture();
+  int64_t limit = arch.max_positions;
+  if (arch.sliding_window && (!limit || arch.sliding_window < limit)) limit = arch.sliding_window;
+  if (!limit) return;
+  for (const Item& item : task.items) {
+    const int64_t prompt = int64_t(make_prompt(base, task.spec, item, 0).tokens.size());
+    if (prompt + task.spec.max_new_tokens > limit)
+      throw user_error(task.spec.train, ":", item.index + 1, ": the prompt has ", prompt,
+                       " tokens and may be answered with ", task.spec.max_new_tokens,
+                       ", more than the model's ", limit,
+                       "; shorten it or the task's max_new_tokens");
+  }
+}
+
 Apply gradient_form(const std::string& name) {
   return name == "merged" ? Apply::kClosedForm : Apply::kActivation;
 }
 
 }  // namespace
 
-std::vector<ChunkPrompt> TrainingPlan::prompts(const Config& config, int64_t step,
+std::vector<ChunkPrompt> TrainingPlan::prompts(const Config& config, int64_t position,
                                                int chunk) const {
   std::vector<int64_t> sizes;
   std::vector<double> weights;
@@ -33,8 +55,7 @@ std::vector<ChunkPrompt> TrainingPlan::prompts(const Config& config, int64_t ste
     weights.push_back(task.spec.weight);
   }
   const PromptOrder order(uint64_t(config.train.seed), sizes, weights);
-  const int64_t first =
-      step * config.train.prompts_per_step + chunk * config.train.prompts_per_chunk;
+  const int64_t first = position + chunk * config.train.prompts_per_chunk;
   std::vector<ChunkPrompt> prompts;
   for (const PromptPick& pick : order.picks(first, config.train.prompts_per_chunk))
     prompts.push_back({pick.task, &tasks[pick.task].spec, &tasks[pick.task].items[pick.item],
@@ -48,16 +69,22 @@ TrainingPlan make_plan(const Config& config, const Base& base) {
   json data = json::array();
   for (const TaskSpec& spec : config.tasks) {
     plan.tasks.push_back(load_task(spec, "train"));
+    check_lengths(base, plan.tasks.back());
     data.push_back(plan.tasks.back().content_hash);
     if (train.validate_every > 0) {
       plan.validation.push_back(load_task(spec, "validation", train.validation_items));
-      data.push_back(plan.validation.back().content_hash);
     }
   }
   for (const Target& target : base.model->targets())
     plan.segment_ends.push_back(target.offset + target.length());
   plan.chunks_per_step = train.prompts_per_step / train.prompts_per_chunk;
-  plan.bits = json{{"settings", json::parse(bits_config(config))}, {"data", data}}.dump();
+  // What turns an item into tokens, and tokens into a reply, besides the weights.
+  const json model = {{"weights", base.weights_hash},
+                      {"config", base.model->architecture().content_hash()},
+                      {"tokenizer", base.tokenizer->content_hash()},
+                      {"chat_template", chat_hash(base)}};
+  plan.bits =
+      json{{"settings", json::parse(bits_config(config))}, {"data", data}, {"model", model}}.dump();
   plan.parametrisation = parametrisation(train.parametrisation);
 
   plan.rules.seed = uint64_t(train.seed);

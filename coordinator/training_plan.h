@@ -22,8 +22,8 @@ struct TrainingPlan {
   ChunkRules rules;        // without step and run_id
   AdamWOptions optimizer;  // at the full learning rate
 
-  // The prompts of one chunk of one step.
-  std::vector<ChunkPrompt> prompts(const Config& config, int64_t step, int chunk) const;
+  // The prompts of one chunk of the step that starts at `position` of the keyed order.
+  std::vector<ChunkPrompt> prompts(const Config& config, int64_t position, int chunk) const;
 };
 
 TrainingPlan make_plan(const Config& config, const Base& base);

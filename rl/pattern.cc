@@ -72,9 +72,13 @@ std::optional<std::string> find_pattern(const std::string& pattern, std::string_
   const int rc = pcre2_match(code, reinterpret_cast<PCRE2_SPTR>(bytes), text.size(), 0, 0,
                              match.get(), context.get());
   if (rc == PCRE2_ERROR_NOMATCH) return std::nullopt;
+  // Too many steps on this reply: no match. An error would end the run for ever, since the same
+  // reply comes again at every restart.
+  if (rc == PCRE2_ERROR_MATCHLIMIT || rc == PCRE2_ERROR_DEPTHLIMIT || rc == PCRE2_ERROR_HEAPLIMIT)
+    return std::nullopt;
   if (rc < 0)
     throw user_error("the regular expression '", pattern, "' gave up on a reply of ", text.size(),
-                     " bytes: ", reason(rc), "; write it without nested repetition");
+                     " bytes: ", reason(rc));
   const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(match.get());
   const uint32_t group = pcre2_get_ovector_count(match.get()) > 1 ? 1 : 0;
   // \K may put a match's begin behind its end.

@@ -245,7 +245,7 @@ std::string content_hash(const Task& task) {
   const TaskSpec& spec = task.spec;
   const auto bits = [](double x) { return json(x).dump(); };
   Hasher hasher;
-  hasher.text("svfleet-task-1").text(spec.name).text(spec.prompt).text(spec.answer);
+  hasher.text("svfleet-task-1").text(spec.prompt).text(spec.answer);
   hasher.text(spec.choices).number(spec.has_system).text(spec.system).text(spec.few_shot_answer);
   hasher.text(spec.prefill).number(spec.chat).number(spec.max_new_tokens);
   hasher.number(static_cast<int>(spec.truncated)).text(bits(spec.weight));

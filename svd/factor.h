@@ -28,9 +28,10 @@ struct Factor {
   std::string source_hash;  // of the tensor it was made from
 };
 
-// Float64 Gram matrix and symmetric eigensolver on the calling thread; eigenvalues descending, the
-// largest entry of each eigenvector positive. `weight` [m, n] of any float type. `storage` is
-// kFloat or kBFloat16. Throws Error(kExitUser) naming the tensor when it holds a NaN or infinity.
+// Float64 Gram matrix and symmetric eigensolver on the calling thread, or on the GPU where `weight`
+// is on one; the factor is in host memory either way. Eigenvalues descending, the largest entry of
+// each eigenvector positive. `weight` [m, n] of any float type. `storage` is kFloat or kBFloat16.
+// Throws Error(kExitUser) naming the tensor when it holds a NaN or infinity.
 Factor decompose(const Target& target, const at::Tensor& weight, at::ScalarType storage);
 
 }  // namespace svfleet

@@ -31,8 +31,8 @@ void check_belongs(const Hdf5Reader& file, const Target& target, const std::stri
                      "'; remove it and run svfleet decompose");
   if (!source_hash.empty() && file.text("source_hash") != source_hash)
     throw user_error("factor '", target.name, "' in '", path,
-                     "' was made from another tensor than this model's; remove the store and run "
-                     "svfleet decompose, or set svd.store to the one made from this model");
+                     "' was made from another tensor than this model's; set svd.store to another "
+                     "folder, or remove this store if no expert needs it");
   if (file.text("form") != form_name(target.form) || file.integer("rows") != target.rows ||
       file.integer("cols") != target.cols)
     throw user_error("factor '", target.name, "' in '", path, "' is of a ", file.integer("rows"),
@@ -105,8 +105,14 @@ bool FactorStore::has(const Target& target, const std::string& source_hash, at::
     check_belongs(file, target, source_hash, where);
     const char* stored = file.is_bfloat16("Q") ? "bfloat16" : "float32";
     if (std::string(stored) == storage_name(storage)) return true;
-    *why = "factor '" + target.name + "' is stored as " + stored + ", not " + storage_name(storage);
+    throw user_error("factor '", target.name, "' in '", where, "' is stored as ", stored, ", not ",
+                     storage_name(storage),
+                     ": experts may need it as it is; set svd.store to another folder, or "
+                     "svd.storage: ",
+                     stored);
   } catch (const Error& error) {
+    // A damaged file serves nobody; a whole one that is not ours is someone's.
+    if (error.code() != kExitDisk) throw;
     *why = error.what();
   }
   return false;
@@ -136,14 +142,18 @@ bool FactorStore::load_manifest(Manifest* manifest) const {
   return true;
 }
 
-std::string factors_hash(const std::vector<Factor>& factors) {
+std::string factor_hash(const Factor& factor) {
+  at::Tensor q = factor.q.cpu().contiguous();
   Hasher hasher;
-  for (const Factor& factor : factors) {
-    at::Tensor q = factor.q.contiguous();
-    hasher.text(factor.target.name).text(form_name(factor.target.form));
-    hasher.text(storage_name(q.scalar_type())).raw(q.data_ptr(), q.nbytes());
-    hasher.raw(factor.sigma.data(), factor.sigma.size() * sizeof(double));
-  }
+  hasher.text(form_name(factor.target.form)).text(storage_name(q.scalar_type()));
+  hasher.raw(q.data_ptr(), q.nbytes());
+  hasher.raw(factor.sigma.data(), factor.sigma.size() * sizeof(double));
+  return hasher.hex();
+}
+
+std::string factors_hash(const std::map<std::string, std::string>& factor_hashes) {
+  Hasher hasher;
+  for (const auto& [name, hash] : factor_hashes) hasher.text(name).text(hash);
   return hasher.hex();
 }
 

@@ -25,7 +25,8 @@ class FactorStore {
   Factor load(const Target& target, const std::string& source_hash, double tolerance) const;
 
   // What decomposition may skip: the file is there, whole, made from this tensor with this storage
-  // type. `why` says what is wrong with a file that is there but cannot be used.
+  // type. `why` says what is wrong with a damaged file, which may be written again. A whole file
+  // that is of something else is not ours to replace: Error(kExitUser) naming the matrix.
   bool has(const Target& target, const std::string& source_hash, at::ScalarType storage,
            std::string* why) const;
 
@@ -42,8 +43,10 @@ class FactorStore {
   std::string folder_;
 };
 
-// Hash over names, bases, sigmas and forms: near-equal singular values have no unique basis, so a
-// z means something only with the very factors it was trained on.
-std::string factors_hash(const std::vector<Factor>& factors);
+// Near-equal singular values have no unique basis, so a z means something only with the very
+// factors it was trained on. Hash of one factor: basis, sigmas and form.
+std::string factor_hash(const Factor& factor);
+// Of several: hash over (weight name, factor hash), by name.
+std::string factors_hash(const std::map<std::string, std::string>& factor_hashes);
 
 }  // namespace svfleet

@@ -1,8 +1,10 @@
 #include "worker/architecture.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "checkpoints/file.h"
+#include "checkpoints/hash.h"
 #include "comm/error.h"
 
 namespace svfleet {
@@ -42,7 +44,10 @@ RopeScaling read_rope(const json& config, const std::string& path) {
   const char* name = config.contains("rope_parameters") ? "rope_parameters" : "rope_scaling";
   auto it = config.find(name);
   if (it == config.end() || it->is_null()) return rope;
-  std::string type = it->value("rope_type", it->value("type", std::string("default")));
+  if (!it->is_object())
+    throw user_error("'", path, "': ", name, " must be an object, got ", it->dump());
+  std::string type =
+      field<std::string>(*it, path, "rope_type", field<std::string>(*it, path, "type", "default"));
   if (type == "default") return rope;
   if (type != "llama3")
     throw user_error("'", path, "': ", name, " of type '", type,
@@ -60,7 +65,8 @@ void add_stop_tokens(const json& config, const std::string& path, std::vector<in
   if (it == config.end() || it->is_null()) return;
   if (it->is_number_integer())
     stops->push_back(it->get<int>());
-  else if (it->is_array())
+  else if (it->is_array() && std::all_of(it->begin(), it->end(),
+                                         [](const json& id) { return id.is_number_integer(); }))
     *stops = it->get<std::vector<int>>();
   else
     throw user_error("'", path, "': eos_token_id must be a number or a list of numbers");
@@ -83,6 +89,27 @@ void refuse_unsupported(const json& config, const std::string& path) {
 }
 
 }  // namespace
+
+std::string Architecture::content_hash() const {
+  return hash_bytes(json{model_type,
+                         layers,
+                         hidden,
+                         intermediate,
+                         vocabulary,
+                         heads,
+                         kv_heads,
+                         head_dim,
+                         rms_epsilon,
+                         rope_theta,
+                         {rope.llama3, rope.factor, rope.low_freq_factor, rope.high_freq_factor,
+                          rope.original_max_position},
+                         tied_embeddings,
+                         qkv_bias,
+                         max_positions,
+                         sliding_window,
+                         stop_tokens}
+                        .dump());
+}
 
 std::vector<MatrixShape> Architecture::linear_shapes() const {
   const int64_t q = heads * head_dim, kv = kv_heads * head_dim;

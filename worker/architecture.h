@@ -29,6 +29,8 @@ struct Architecture {
   int64_t sliding_window = 0;  // 0 = none; longer sequences than this are refused
   std::vector<int> stop_tokens;
 
+  // Hash of every field: what the folder's JSON files make of the weights.
+  std::string content_hash() const;
   // Rows and columns of the seven linear kinds, in forward order.
   std::vector<MatrixShape> linear_shapes() const;
 };

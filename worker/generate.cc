@@ -4,6 +4,7 @@
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "comm/error.h"
@@ -23,7 +24,7 @@ struct Row {
       : decoder(tokenizer), stop(stop_strings) {}
 };
 
-// Distributions of one decoding step: [rows, vocabulary] and [rows].
+// Distributions of one decoding step, in host memory: [rows, vocabulary] and [rows].
 struct Distribution {
   at::Tensor log_probs, probs, entropy;
 };
@@ -37,26 +38,28 @@ Distribution distribution(const at::Tensor& hidden, const at::Tensor& head, doub
   out.probs = out.log_probs.exp();
   // 0 * -inf would be NaN.
   out.entropy = -(out.probs * out.log_probs.clamp_min(-1e4)).sum(-1);
-  return out;
+  return {out.log_probs.cpu(), out.probs.cpu(), out.entropy.cpu()};
 }
 
 // Keys and values of `layers` for the rows of the decoding loop, prompts right-aligned.
 DecodeCache fill_cache(const Architecture& arch, const std::vector<Prompt>& prompts,
                        const std::vector<Segment>& segments, bool shared,
                        const std::vector<LayerKv>& kv, int samples, int64_t longest,
-                       int64_t capacity, at::ScalarType type) {
+                       int64_t capacity) {
+  const at::TensorOptions options = kv[0].k.options();
   const int64_t rows = int64_t(prompts.size()) * samples;
   DecodeCache cache;
   cache.filled = longest;
-  cache.mask = at::zeros({rows, capacity}, type);
+  cache.mask = at::zeros({rows, capacity}, options.device(at::kCPU));
   for (size_t p = 0; p < prompts.size(); ++p)
     cache.mask.narrow(0, int64_t(p) * samples, samples)
         .narrow(1, 0, longest - int64_t(prompts[p].tokens.size()))
         .fill_(-std::numeric_limits<double>::infinity());
+  cache.mask = cache.mask.to(options.device());
   for (int layer = 0; layer < arch.layers; ++layer) {
     for (bool keys : {true, false}) {
       const at::Tensor& source = keys ? kv[layer].k : kv[layer].v;
-      at::Tensor all = at::zeros({rows, arch.kv_heads, capacity, arch.head_dim}, type);
+      at::Tensor all = at::zeros({rows, arch.kv_heads, capacity, arch.head_dim}, options);
       for (size_t p = 0; p < prompts.size(); ++p) {
         const Segment& own = segments[p + (shared ? 1 : 0)];
         at::Tensor tokens = source.narrow(0, own.start, own.length);
@@ -76,6 +79,7 @@ DecodeCache fill_cache(const Architecture& arch, const std::vector<Prompt>& prom
 void keep_rows(DecodeCache& cache, const std::vector<int64_t>& rows) {
   at::Tensor index = at::empty({int64_t(rows.size())}, at::kLong);
   std::copy(rows.begin(), rows.end(), index.data_ptr<int64_t>());
+  index = index.to(cache.mask.device());
   cache.mask = cache.mask.index_select(0, index);
   for (auto* side : {&cache.k, &cache.v})
     for (at::Tensor& t : *side) t = t.index_select(0, index);
@@ -130,10 +134,10 @@ std::vector<Rollout> generate(const Model& model, const Tokenizer& tokenizer,
   at::Tensor hidden = model.forward(packed, segments, apply, d, &kv);
   at::Tensor last_rows = at::empty({int64_t(last.size())}, at::kLong);
   std::copy(last.begin(), last.end(), last_rows.data_ptr<int64_t>());
-  Distribution next =
-      distribution(hidden.index_select(0, last_rows), model.head(), options.temperature);
-  DecodeCache cache = fill_cache(arch, prompts, segments, shared > 0, kv, samples, longest,
-                                 longest + most_new, model.type());
+  Distribution next = distribution(hidden.index_select(0, last_rows.to(model.device())),
+                                   model.head(), options.temperature);
+  DecodeCache cache =
+      fill_cache(arch, prompts, segments, shared > 0, kv, samples, longest, longest + most_new);
   kv.clear();
 
   std::vector<Row> rows;
@@ -166,6 +170,7 @@ std::vector<Rollout> generate(const Model& model, const Tokenizer& tokenizer,
                                                           rollout.sample, place));
       rollout.tokens.push_back(token);
       rollout.log_probs.push_back(log_probs[token]);
+      rollout.finite = rollout.finite && std::isfinite(log_probs[token]);
       rollout.entropy += double(next.entropy.data_ptr<float>()[from[i]]);
 
       const auto& stops = arch.stop_tokens;

@@ -27,6 +27,7 @@ struct Rollout {
   std::vector<int> tokens;       // as sampled, the stop token included
   std::vector<float> log_probs;  // of each under softmax(logits / T), untruncated
   double entropy = 0;            // of those distributions, summed over tokens, in nats
+  bool finite = true;            // false: the model's logits held a NaN or infinity
   bool ended = false;            // by a stop token or stop string, not by the length limit
   std::string text;              // without stop token; cut before a stop string
 };

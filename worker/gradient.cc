@@ -54,10 +54,10 @@ Tree pack(const std::vector<ReplyGroup>& groups) {
   return tree;
 }
 
-at::Tensor index_tensor(const std::vector<int64_t>& values) {
+at::Tensor index_tensor(const std::vector<int64_t>& values, at::Device device) {
   at::Tensor t = at::empty({int64_t(values.size())}, at::kLong);
   std::copy(values.begin(), values.end(), t.data_ptr<int64_t>());
-  return t;
+  return t.to(device);
 }
 
 at::Tensor log_softmax_of(const at::Tensor& hidden, const at::Tensor& head, double temperature) {
@@ -69,7 +69,7 @@ at::Tensor log_softmax_of(const at::Tensor& hidden, const at::Tensor& head, doub
 // Flat per-token values back into groups, replies, tokens.
 std::vector<std::vector<std::vector<float>>> by_reply(const std::vector<ReplyGroup>& groups,
                                                       const at::Tensor& flat) {
-  at::Tensor values = flat.to(at::kFloat).contiguous();
+  at::Tensor values = flat.to(at::kFloat).cpu().contiguous();
   const float* next = values.data_ptr<float>();
   std::vector<std::vector<std::vector<float>>> out;
   for (const ReplyGroup& group : groups) {
@@ -84,8 +84,12 @@ std::vector<std::vector<std::vector<float>>> by_reply(const std::vector<ReplyGro
 
 at::Tensor hidden_at(const Model& model, const Tree& tree, Apply apply,
                      const std::vector<at::Tensor>& d) {
-  return model.forward(tree.tokens, tree.segments, apply, d)
-      .index_select(0, index_tensor(tree.rows));
+  at::Tensor all = model.forward(tree.tokens, tree.segments, apply, d);
+  at::Tensor rows = index_tensor(tree.rows, model.device());
+  // A prompt's last row is picked once per reply: on a GPU index_select's backward pass would add
+  // their gradients in no fixed order, and index's sorts them first.
+  if (all.is_cuda()) return all.index({rows});
+  return all.index_select(0, rows);
 }
 
 }  // namespace
@@ -117,9 +121,10 @@ GradientResult z_gradient(const Model& model, const std::vector<ReplyGroup>& gro
         weights.push_back(reply.weight);
         kl_weights.push_back(reply.kl_weight);
       }
-  at::Tensor log_probs = at::empty({count}, model.type() == at::kDouble ? at::kDouble : at::kFloat);
+  at::Tensor log_probs = at::empty(
+      {count}, hidden.options().dtype(model.type() == at::kDouble ? at::kDouble : at::kFloat));
   at::Tensor d_hidden = at::empty_like(hidden);
-  at::Tensor labels = index_tensor(tree.labels).unsqueeze(1);
+  at::Tensor labels = index_tensor(tree.labels, model.device()).unsqueeze(1);
   {
     // dLoss/dlogits by hand, a block of rows at a time: the vocabulary is the largest thing here.
     c10::NoGradGuard no_grad;
@@ -153,7 +158,7 @@ GradientResult z_gradient(const Model& model, const std::vector<ReplyGroup>& gro
   for (size_t t = 0; t < d.size(); ++t) {
     at::Tensor grad = d[t].grad();
     if (!grad.defined()) continue;  // no trained token reaches it
-    grad = grad.to(at::kFloat).contiguous();
+    grad = grad.to(at::kFloat).cpu().contiguous();
     std::copy(grad.data_ptr<float>(), grad.data_ptr<float>() + grad.numel(),
               result.dz.begin() + model.targets()[t].offset);
   }
@@ -170,7 +175,7 @@ std::vector<std::vector<std::vector<float>>> reply_log_probs(const Model& model,
   std::vector<at::Tensor> d;
   if (apply == Apply::kActivation) d = model.expert_tensors(z, false);
   at::Tensor hidden = hidden_at(model, tree, apply, d);
-  at::Tensor labels = index_tensor(tree.labels).unsqueeze(1);
+  at::Tensor labels = index_tensor(tree.labels, model.device()).unsqueeze(1);
   std::vector<at::Tensor> parts;
   for (int64_t start = 0; start < hidden.size(0); start += kBlock) {
     const int64_t size = std::min(kBlock, hidden.size(0) - start);

@@ -61,13 +61,14 @@ at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::
 
 }  // namespace
 
-Model::Model(const std::string& folder, at::ScalarType type)
+Model::Model(const std::string& folder, at::ScalarType type, at::Device device)
     : arch_(read_architecture(folder)),
       type_(type),
+      device_(device),
       files_(std::make_unique<SafetensorsFolder>(folder)),
       inverse_frequencies_(rope_frequencies(arch_)) {
   auto read = [&](const std::string& name, std::vector<int64_t> shape) {
-    return read_weight(*files_, name, shape, type_);
+    return read_weight(*files_, name, shape, type_).to(device_);
   };
   embedding_ = read("model.embed_tokens.weight", {arch_.vocabulary, arch_.hidden});
   final_norm_ = read("model.norm.weight", {arch_.hidden});
@@ -105,9 +106,10 @@ void Model::attach(std::vector<Factor> factors) {
     adapted_.push_back(&linear);
     targets_.push_back(target);
     sigmas_.push_back(factor.sigma);
-    wide_q_.push_back(factor.q);
-    q_.push_back(factor.q.to(type_));
+    wide_q_.push_back(factor.q.to(device_));
+    q_.push_back(wide_q_.back().to(type_));
   }
+  merged_z_.assign(size_t(total_length(targets_)), 1.0f);
 }
 
 int64_t Model::merge_one(size_t t, std::span<const float> z) {
@@ -118,17 +120,20 @@ int64_t Model::merge_one(size_t t, std::span<const float> z) {
   const at::Tensor& before = linear.merged.defined() ? linear.merged : linear.weight;
   int64_t changed = next.ne(before).sum().item<int64_t>();
   linear.merged = next;
+  const Target& target = targets_[t];
+  std::copy_n(z.begin() + target.offset, target.length(), merged_z_.begin() + target.offset);
   return changed;
 }
 
 void Model::unmerge() {
   for (Linear* linear : adapted_) linear->merged.reset();
+  std::fill(merged_z_.begin(), merged_z_.end(), 1.0f);
 }
 
 std::string Model::weights_hash() const {
   Hasher hasher;
   auto add = [&](const at::Tensor& t) {
-    if (t.defined()) hasher.raw(t.data_ptr(), t.nbytes());
+    if (t.defined()) hasher.raw(t.cpu().data_ptr(), t.nbytes());
   };
   add(embedding_), add(final_norm_), add(head_);
   for (const Layer& layer : layers_) {
@@ -145,7 +150,7 @@ at::Tensor Model::expert_tensor(size_t t, std::span<const float> z) const {
   at::Tensor d = at::empty({target.length()}, at::kFloat);
   for (int64_t i = 0; i < target.length(); ++i)
     d.data_ptr<float>()[i] = z[target.offset + i] - 1.0f;
-  return type_ == at::kDouble ? d.to(at::kDouble) : d;
+  return d.to(device_, type_ == at::kDouble ? at::kDouble : at::kFloat);
 }
 
 std::vector<at::Tensor> Model::expert_tensors(std::span<const float> z, bool differentiable) const {
@@ -187,7 +192,8 @@ std::pair<at::Tensor, at::Tensor> Model::rotary(std::span<const int64_t> positio
   for (int64_t position : positions)
     for (int64_t i = 0; i < half; ++i) *a++ = double(position) * inverse_frequencies_[i];
   at::ScalarType wide = type_ == at::kDouble ? at::kDouble : at::kFloat;
-  return {angles.cos().to(wide), angles.sin().to(wide)};
+  // On the host, so that the angles' bits do not depend on the device.
+  return {angles.cos().to(wide).to(device_), angles.sin().to(wide).to(device_)};
 }
 
 template <class Attend>
@@ -205,7 +211,7 @@ at::Tensor Model::run_layers(std::span<const int> tokens, std::span<const int64_
     ids.data_ptr<int64_t>()[i] = tokens[i];
   }
   auto rope = rotary(positions);
-  at::Tensor h = embedding_.index_select(0, ids);  // [T, hidden]
+  at::Tensor h = embedding_.index_select(0, ids.to(device_));  // [T, hidden]
   for (int i = 0; i < arch_.layers; ++i) {
     const Layer& layer = layers_[i];
     auto linear = [&](int j, const at::Tensor& x) {

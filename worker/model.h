@@ -46,11 +46,13 @@ struct DecodeCache {
 
 class Model {
  public:
-  // Reads the weights of `folder` into `type` (kFloat, kBFloat16 or kDouble), a tensor at a time.
-  Model(const std::string& folder, at::ScalarType type);
+  // Reads the weights of `folder` into `type` (kFloat, kBFloat16 or kDouble), a tensor at a time,
+  // onto `device`, where everything is computed. Tokens, positions and z come from the host.
+  Model(const std::string& folder, at::ScalarType type, at::Device device = at::kCPU);
 
   const Architecture& architecture() const { return arch_; }
   at::ScalarType type() const { return type_; }
+  at::Device device() const { return device_; }
   const SafetensorsFolder& files() const { return *files_; }
 
   // Makes these matrices adaptable. `factors` in the order of the flat z vector.
@@ -61,9 +63,12 @@ class Model {
   // Builds W' of target `t` for z [all r]; different targets may be merged at the same time.
   // Returns how many entries of W' changed against the previous expert.
   int64_t merge_one(size_t t, std::span<const float> z);
+  // The z of the merged weights [all r], as they are.
+  const std::vector<float>& merged_z() const { return merged_z_; }
   // Drops W' (the base model again, and its memory back).
   void unmerge();
-  // Hash of the frozen weights in memory: any drift of the base model shows.
+  // Hash of the frozen weights in memory, the same on every device: any drift of the base model
+  // shows.
   std::string weights_hash() const;
 
   // z - 1 of each target as a tensor [r]; leaves of the graph when `differentiable`.
@@ -104,12 +109,14 @@ class Model {
 
   Architecture arch_;
   at::ScalarType type_;
+  at::Device device_;
   std::unique_ptr<SafetensorsFolder> files_;
   at::Tensor embedding_, final_norm_, head_;
   std::vector<double> inverse_frequencies_;
   std::vector<Layer> layers_;
   std::vector<Target> targets_;
   std::vector<std::vector<double>> sigmas_;
+  std::vector<float> merged_z_;     // that each W' was built with; 1 where there is none
   std::vector<Linear*> adapted_;    // by target
   std::vector<at::Tensor> wide_q_;  // [r, r] as stored, for merging
   std::vector<at::Tensor> q_;       // [r, r] in the model's type, for the activation form

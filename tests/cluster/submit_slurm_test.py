@@ -127,6 +127,16 @@ def main():
             wait_until(lambda: ended(job), 60, "the end of a broken run")
             check(state(job) == ("FAILED", 0, "2:0"), f"a broken run: {state(job)}")
 
+        # Ranks that die without a report, each time at the same place: one try more, then the end.
+        stuck = folder / "stuck"
+        stuck.mkdir(mode=0o777)
+        script.write_text(submit(config, stuck, *words, "--patience", "1", "--dry-run")
+                          .stdout.replace("'train'", "'no-such-command'"))
+        job = box("run", "sbatch", "--parsable", str(script)).stdout.strip()
+        wait_until(lambda: state(job)[0] == "FAILED", 90, "the end of a run that cannot get on")
+        check(state(job) == ("FAILED", 1, "76:0") and "no progress in 1 restarts" in output(stuck),
+              f"a run that cannot get on: {state(job)}")
+
         # Someone cancels a run: it stops with its chunks kept, and does not come back to life.
         cancelled = folder / "cancelled"
         job = json.loads(submit(config, cancelled, *words, "--json").stdout)["jobs"][0]

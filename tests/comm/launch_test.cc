@@ -13,8 +13,9 @@ class Launch : public testing::Test {
  protected:
   void SetUp() override {
     for (const char* name :
-         {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "SLURM_STEP_ID",
-          "SLURM_PROCID", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS", "PMI_RANK", "SVFLEET_MPI"})
+         {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK",
+          "SLURM_LOCALID", "PMIX_RANK", "SLURM_STEP_ID", "SLURM_PROCID", "SLURM_NTASKS",
+          "SLURM_STEP_NUM_TASKS", "PMI_RANK", "SVFLEET_MPI"})
       unsetenv(name);
   }
   void set(const char* name, const char* value) { setenv(name, value, 1); }
@@ -35,6 +36,16 @@ TEST_F(Launch, OpenMpiFirst) {
   set("SLURM_NTASKS", "2");
   EXPECT_EQ(launch_rank(), 3);
   EXPECT_EQ(launch_size(), 8);
+}
+
+TEST_F(Launch, RankOnThisHost) {
+  EXPECT_EQ(launch_local_rank(), 0);
+  set("SLURM_LOCALID", "3");  // of the batch script: means nothing
+  EXPECT_EQ(launch_local_rank(), 0);
+  set("SLURM_STEP_ID", "0");
+  EXPECT_EQ(launch_local_rank(), 3);
+  set("OMPI_COMM_WORLD_LOCAL_RANK", "1");
+  EXPECT_EQ(launch_local_rank(), 1);
 }
 
 TEST_F(Launch, SlurmStep) {

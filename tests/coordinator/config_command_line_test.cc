@@ -107,5 +107,36 @@ TEST(CommandLine, WrongUsageIsOneLine) {
   }
 }
 
+TEST(CommandLine, Submit) {
+  CommandLine line = parse({"submit", "run.yaml", "--nodes", "8", "--cpus-per-task", "4", "--time",
+                            "8:00:00", "--gres", "gpu:4", "--chain", "3", "--set", "a=1"});
+  EXPECT_EQ(line.command, Command::kSubmit);
+  EXPECT_EQ(line.config_file, "run.yaml");
+  EXPECT_THAT(line.overrides, ElementsAre("a=1"));
+  EXPECT_EQ(line.job.nodes, 8);
+  EXPECT_EQ(line.job.ranks_per_node, 1);
+  EXPECT_EQ(line.job.cpus_per_task, 4);
+  EXPECT_EQ(line.job.time, "8:00:00");
+  EXPECT_EQ(line.job.gres, "gpu:4");
+  EXPECT_EQ(line.job.chain, 3);
+  EXPECT_TRUE(line.job.requeue);
+  EXPECT_FALSE(line.dry_run);
+  line = parse({"submit", "run.yaml", "--no-requeue", "--dry-run", "--allow-local"});
+  EXPECT_FALSE(line.job.requeue);
+  EXPECT_TRUE(line.dry_run);
+  EXPECT_TRUE(line.job.allow_local);
+  EXPECT_THAT(error_of({"submit", "run.yaml", "--nodes", "0"}), HasSubstr("--nodes"));
+  EXPECT_THAT(error_of({"submit"}), HasSubstr("CONFIG"));
+
+  line = parse({"after-run", "runs/a", "--job", "12", "--restarts", "2", "--store", "s"});
+  EXPECT_EQ(line.command, Command::kAfterRun);
+  EXPECT_EQ(line.path, "runs/a");
+  EXPECT_EQ(line.after_job, "12");
+  EXPECT_EQ(line.after_restarts, 2);
+  EXPECT_EQ(line.store, "s");
+  EXPECT_EQ(line.job.patience, 3);
+  EXPECT_THAT(error_of({"after-run", "runs/a", "--job", "12"}), HasSubstr("--restarts"));
+}
+
 }  // namespace
 }  // namespace svfleet

@@ -1,0 +1,478 @@
+#!/usr/bin/env python3
+"""Bad inputs of many kinds: each ends, alone and on several ranks, within seconds with one svfleet
+line that says what is wrong, where and what to do, and with the documented exit code; and nothing
+that was computed before is lost."""
+import json
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import runs
+
+USER, DISK = 2, 74
+STEPS = 4
+LOG_LINE = re.compile(r"^\d\d:\d\d:\d\d ")  # progress and messages, as spdlog writes them
+SECONDS = 30  # on a crowded machine; a quiet one needs one or two
+
+kinds = 0
+failures = []
+
+
+def check(condition, message):
+    if not condition:
+        failures.append(message)
+    print(("ok: " if condition else "FAILED: ") + message, flush=True)
+
+
+def start(arguments, ranks=1):
+    launcher = [] if ranks == 1 else runs.MPIRUN + ["-n", str(ranks)]
+    begin = time.time()
+    done = subprocess.run(launcher + [runs.SVFLEET, *map(str, arguments)], capture_output=True,
+                          text=True, timeout=120)
+    done.seconds = time.time() - begin
+    return done
+
+
+def refused(what, arguments, code, says, ranks=(1, 2), passed_over=()):
+    """`says`: parts of the one line, in order: what, where, what to do. `passed_over`: parts of the
+    messages that may stand above it."""
+    global kinds
+    kinds += 1
+    for n in ranks:
+        done = start(arguments, n)
+        lines = done.stderr.splitlines()
+        ours = [line for line in lines if line.startswith("svfleet: ")]
+        line = ours[0] if ours else ""
+        problems = [] if len(ours) == 1 else [f"{len(ours)} svfleet lines"]
+        if done.returncode != code:
+            problems.append(f"exit code {done.returncode}, not {code}")
+        at = 0
+        for part in says:
+            found = line.find(part, at)
+            if found < 0:
+                problems.append(f"no '{part}' in the line")
+            at = max(at, found + len(part))
+        for part in passed_over:
+            if not any(LOG_LINE.match(other) and part in other for other in lines):
+                problems.append(f"no message with '{part}'")
+        if any(other not in ours and not LOG_LINE.match(other) for other in lines):
+            problems.append("something else beside the line")
+        if done.seconds > SECONDS:
+            problems.append(f"{done.seconds:.0f} s")
+        if problems:
+            check(False, f"{what}, {n} ranks: {'; '.join(problems)}:\n{done.stdout}{done.stderr}")
+    print(f"ok: {kinds:2} {what}: code {code} after {done.seconds:.1f} s: {line[9:]}", flush=True)
+
+
+def resume(what, config, run_dir, expected, ranks=2, *more):
+    runs.run(config, run_dir, ranks, "--set", f"train.steps={STEPS}", *more)
+    check(runs.content_hash(run_dir) == expected, what + ": it goes on to the undisturbed hash")
+
+
+def flip(path, at):
+    """One bit of a byte; at < 0 counts from the end."""
+    data = bytearray(path.read_bytes())
+    data[at] ^= 4
+    path.write_bytes(bytes(data))
+
+
+def edit_safetensors(path, change, source=None):
+    """Rewrites the header and data of a file. change(header, data) -> data"""
+    raw = (source or path).read_bytes()
+    size = struct.unpack("<Q", raw[:8])[0]
+    header = json.loads(raw[8:8 + size])
+    data = change(header, bytearray(raw[8 + size:]))
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(data))
+
+
+class Bench:
+    """A model, tasks, factors, and a run of which half the steps are done."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.model = folder / "model"
+        shutil.copytree(runs.SOURCE / "tests/data/models/tiny_llama3", self.model)
+        self.tasks = folder / "tasks"
+        self.tasks.mkdir()
+        for split in ("train", "validation", "test"):
+            text = (runs.SOURCE / f"examples/tasks/max3/{split}.jsonl").read_text()
+            (self.tasks / f"{split}.jsonl").write_text("".join(text.splitlines(True)[:16]))
+        text = Path(runs.write_config(folder, 2, tokens=12)).read_text()
+        text = text.replace(str(runs.SOURCE / "tests/data/models/tiny_llama3"), str(self.model))
+        text = text.replace(str(runs.SOURCE / "examples/tasks/max3"), str(self.tasks))
+        self.config = folder / "run.yaml"
+        self.config.write_text(text)
+        undisturbed = folder / "undisturbed"
+        runs.run(str(self.config), undisturbed, 1, "--set", f"train.steps={STEPS}")
+        self.hash_end = runs.content_hash(undisturbed)
+        self.run = folder / "half"
+        runs.run(str(self.config), self.run, 1)
+        self.hash_half = runs.content_hash(self.run)
+
+    def train(self, *more, run=None):
+        return ["train", self.config, "--quiet", "--set", f"run_dir={run or self.run}",
+                "--set", f"train.steps={STEPS}", *more]
+
+    def other_config(self, name, *replacements):
+        text = self.config.read_text()
+        for old, new in replacements:
+            assert old in text, old
+            text = text.replace(old, new)
+        path = self.folder / name
+        path.write_text(text)
+        return path
+
+    def other_model(self, name):
+        path = self.folder / name
+        shutil.copytree(self.model, path)
+        return path
+
+    def other_run(self, name):
+        path = self.folder / name
+        shutil.copytree(self.run, path)
+        return path
+
+    def unharmed(self, what):
+        check(runs.content_hash(self.run) == self.hash_half, f"{what}: the run's hash is unchanged")
+
+
+def command_line(b):
+    refused("unknown command", ["tarin", b.config], USER, ["tarin", "train"], (1, 2, 3))
+    refused("no configuration", ["train"], USER, ["config", "--help"])
+    refused("wrong --set", b.train("--set", "train.steps"), USER, ["--set", "key=value"])
+    refused("--set of an unknown key", b.train("--set", "train.lerning_rate=1"), USER,
+            ["lerning_rate", "did you mean 'train.learning_rate'"], (1, 2, 3))
+
+
+def configuration(b):
+    def config(what, says, *replacements):
+        path = b.other_config("bad.yaml", *replacements)
+        refused(what, ["train", path, "--quiet", "--set", f"run_dir={b.run}"], USER, says)
+
+    refused("missing configuration", ["train", b.folder / "none.yaml"], USER,
+            ["none.yaml", "no such file"])
+    config("not YAML", ["bad.yaml:", ], ("train:\n", "train: [\n"))
+    config("unknown key", ["bad.yaml:", "unknown key 'stepz'", "did you mean"],
+           ("  steps: 2", "  stepz: 2"))
+    config("wrong type", ["bad.yaml:", "train.steps", "whole number"],
+           ("  steps: 2", "  steps: two"))
+    config("out of range", ["bad.yaml:", "train.learning_rate"],
+           ("learning_rate: 0.01", "learning_rate: -1"))
+    config("settings that do not go together",
+           ["bad.yaml:", "train.prompts_per_chunk (3) must divide train.prompts_per_step (8)"],
+           ("prompts_per_chunk: 1", "prompts_per_chunk: 3"))
+    config("unknown reward", ["bad.yaml:", "regexp", "regex"], ("kind: regex", "kind: regexp"))
+    config("bad pattern", ["[aeiou", "pattern"],
+           ('"[aeiou].*[aeiou]"', '"[aeiou"'))
+    config("unknown target", ["q_prj", "q_proj"], ("targets: [all]", "targets: [q_prj]"))
+    config("a layer that the model lacks", ["svd.layers", "7", "0..1"],
+           ("targets: [all]", 'targets: [all], layers: "7"'))
+    b.unharmed("configuration errors")
+
+
+def model_folder(b):
+    def model(what, says, change, ranks=(1, 2), code=USER, command="train"):
+        path = b.other_model("bad_model")
+        change(path)
+        # Factors of its own: what is tested here is the model's folder.
+        arguments = [command, b.config, "--quiet", "--set", f"run_dir={b.folder}/bad_run", "--set",
+                     f"model.path={path}", "--set", f"svd.store={b.folder}/bad_store"]
+        refused(what, arguments, code, says, ranks)
+        shutil.rmtree(path)
+        shutil.rmtree(b.folder / "bad_run", ignore_errors=True)
+        shutil.rmtree(b.folder / "bad_store", ignore_errors=True)
+
+    def change_config(path, **fields):
+        config = json.loads((path / "config.json").read_text())
+        config.update(fields)
+        (path / "config.json").write_text(json.dumps(config))
+
+    shard = "model-00001-of-00002.safetensors"
+    refused("missing model folder", b.train("--set", f"model.path={b.folder}/none"), USER,
+            ["/none", "model.path"], (1, 2, 3))
+    model("no config.json", ["bad_model", "config.json", "model.path"],
+          lambda path: (path / "config.json").unlink())
+    model("config.json torn", ["config.json", "not a JSON object"],
+          lambda path: (path / "config.json").write_text("{"))
+    model("unsupported model_type", ["config.json", "model_type 'gpt_neox'", "llama"],
+          lambda path: change_config(path, model_type="gpt_neox"))
+    model("unsupported rope", ["config.json", "'yarn'", "llama3"],
+          lambda path: change_config(path, rope_scaling={"rope_type": "yarn"}))
+    model("no tokenizer.json", ["tokenizer.json"], lambda path: (path / "tokenizer.json").unlink())
+    foreign = runs.SOURCE / "tests/data/tokenizers/llama3/tokenizer.json"
+    model("tokenizer.json of another model", ["tokenizer.json has", "vocab_size 320"],
+          lambda path: shutil.copy(foreign, path / "tokenizer.json"))
+    model("tokenizer of an unknown kind", ["tokenizer.json", "Unigram", "BPE"],
+          lambda path: (path / "tokenizer.json").write_text(
+              (path / "tokenizer.json").read_text().replace('"BPE"', '"Unigram"')))
+    model("truncated safetensors", [shard, "is damaged", "copy or download it again"],
+          lambda path: os.truncate(path / shard, 200_000), (1, 2, 3), DISK)
+    model("empty safetensors", [shard, "is damaged: it has only 0 bytes"],
+          lambda path: os.truncate(path / shard, 0), (1, 2), DISK)
+    model("a shard is missing", [shard, "No such file"], lambda path: (path / shard).unlink())
+    model("no weights", ["bad_model", "model.safetensors"],
+          lambda path: (path / "model.safetensors.index.json").unlink())
+    model("wrong shapes", ["model.layers.0.mlp.", "96 x 64", "config.json makes it 128 x 64"],
+          lambda path: change_config(path, intermediate_size=128))
+    model("a tensor is missing", ["has no tensor 'model.layers.2."],
+          lambda path: change_config(path, num_hidden_layers=3))
+    model("a tensor is missing in decompose", ["has no tensor 'model.layers.2."],
+          lambda path: change_config(path, num_hidden_layers=3), command="decompose")
+    model("wrong shapes in decompose", ["model.layers.", "96", "config.json makes it"],
+          lambda path: change_config(path, intermediate_size=128), command="decompose")
+    b.unharmed("bad model folders")
+
+
+def task_files(b):
+    def task(what, says, change, ranks=(1, 2)):
+        path = b.tasks / "train.jsonl"
+        good = path.read_bytes()
+        change(path)
+        refused(what, b.train(), USER, says, ranks)
+        path.write_bytes(good)
+
+    def set_line(number, text):
+        def change(path):
+            lines = path.read_text().splitlines()
+            lines[number - 1] = text
+            path.write_text("\n".join(lines) + "\n")
+        return change
+
+    task("bad JSONL line", ["train.jsonl:3:", "JSON"], set_line(3, '{"question": "2, 3'), (1, 2, 3))
+    task("missing field", ["train.jsonl:5:", "{question}", "the item has:"],
+         set_line(5, '{"querstion": "2, 3 or 4?", "answer": "4"}'))
+    task("empty task file", ["train.jsonl", "holds no items", "one JSON object per line"],
+         lambda path: path.write_text("\n"))
+    task("missing task file", ["train.jsonl", "no such file"], lambda path: path.unlink())
+    no_test = b.other_config("no_test.yaml", (f"  test: {b.tasks}/test.jsonl\n", ""))
+    refused("missing split", ["evaluate", no_test, "--set", "evaluate.split=test"], USER,
+            ["task 'vowels' has no test split", "give its JSONL file"])
+    b.unharmed("bad task files")
+
+
+def run_folders(b):
+    (b.folder / "file").write_text("not a folder\n")
+    refused("run folder below a file", b.train(run=b.folder / "file/run"), USER,
+            ["file", "a file has that name"], (1, 2, 3))
+    refused("run folder that cannot be made", b.train(run="/proc/svfleet/run"), USER,
+            ["/proc/svfleet"])
+    (b.folder / "foreign").mkdir()
+    (b.folder / "foreign/run.json").write_text("{}")
+    refused("folder of something else", b.train(run=b.folder / "foreign"), USER,
+            ["foreign/run.json", "not a run's description", "choose another run_dir"])
+
+    # A live owner: this very process.
+    run = b.other_run("owned")
+    start_time = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])
+    owner = {"format": "svfleet-owner", "version": 1, "host": os.uname().nodename,
+             "pid": os.getpid(), "job": "", "restarts": 0, "token": "0" * 32,
+             "process_start": start_time, "started": "2026-01-01T00:00:00Z"}
+    (run / "owner.json").write_text(json.dumps(owner))
+    refused("a live owner", b.train(run=run), USER,
+            ["owned", f"in use by process {os.getpid()}", "wait for it or stop it"], (1, 2, 3))
+    check(json.loads((run / "owner.json").read_text()) == owner, "the owner is still the owner")
+    check(runs.content_hash(run) == b.hash_half, "and the run unchanged")
+    owner["process_start"] -= 1  # another process had this id
+    (run / "owner.json").write_text(json.dumps(owner))
+    resume("a dead owner is no hindrance", str(b.config), run, b.hash_end)
+
+
+def mounted(b):
+    """Full and read-only disks: small ones of memory, which only root can mount."""
+    disk = b.folder / "disk"
+    disk.mkdir()
+    mount = lambda *options: subprocess.run(["mount", *options], capture_output=True).returncode == 0
+    if not mount("-t", "tmpfs", "-o", "size=2m,mode=777", "svfleet-test", str(disk)):
+        print("SKIPPED: full and read-only run folders (mounting needs root)", flush=True)
+        return
+    try:
+        shutil.copytree(b.run, disk / "run")
+        filler = disk / "filler"
+        with open(filler, "wb") as out:  # to the last byte
+            try:
+                while True:
+                    out.write(bytes(1024))
+                    out.flush()
+            except OSError:
+                pass
+        refused("full run folder", b.train(run=disk / "run"), DISK,
+                ["disk full writing", "free space and start again"], (1, 2, 3))
+        check(runs.content_hash(disk / "run") == b.hash_half, "a full disk: the run is unchanged")
+        # Room to start, but not for a step's chunks and checkpoints.
+        os.truncate(filler, filler.stat().st_size - 24 * 1024)
+        refused("run folder that fills up", b.train(run=disk / "run"), DISK,
+                ["disk full writing", "free space and start again"])
+        filler.unlink()
+        resume("a disk that was full", str(b.config), disk / "run", b.hash_end)
+        shutil.rmtree(disk / "run")
+        shutil.copytree(b.run, disk / "run")
+        if mount("-o", "remount,ro", str(disk)):
+            refused("read-only run folder", b.train(run=disk / "run"), USER,
+                    ["cannot write", "disk/run", "Read-only", "writable"], (1, 2, 3))
+            mount("-o", "remount,rw", str(disk))
+            resume("a disk that was read-only", str(b.config), disk / "run", b.hash_end)
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=False)
+
+
+def factors(b):
+    store = b.folder / "store"
+    before = {path.name: path.read_bytes() for path in store.iterdir()}
+    name = "model.layers.1.mlp.up_proj.weight"
+    other = b.other_model("other_model")
+
+    def scale(header, data):
+        at = header[name]["data_offsets"][0]
+        data[at:at + 4] = struct.pack("<f", 2 * struct.unpack("<f", data[at:at + 4])[0])
+        return data
+
+    shard = json.loads((other / "model.safetensors.index.json").read_text())["weight_map"][name]
+    edit_safetensors(other / shard, scale)
+    refused("factor store of another model", ["decompose", b.config, "--quiet", "--set",
+                                               f"model.path={other}"],
+            USER, [f"factor '{name}'", "made from another tensor", "svd.store"], (1, 2, 3))
+    refused("factors of another type", ["decompose", b.config, "--quiet", "--set",
+                                        "svd.storage=bfloat16"],
+            USER, ["is stored as float32, not bfloat16", "svd.store"])
+    refused("model changed under a run", b.train("--set", f"model.path={other}", "--set",
+                                                 f"svd.store={b.folder}/other_store"),
+            USER, ["base model has changed", "restore it"])
+    after = {path.name: path.read_bytes() for path in store.iterdir()}
+    check(after == before, "the factor store is unchanged")
+
+    # Another store of the same model.
+    subset = b.folder / "bf16_store"
+    refused("another factor store under a run",
+            b.train("--set", f"svd.store={subset}", "--set", "svd.storage=bfloat16"), USER,
+            ["factor store has changed", "restore it"])
+
+    # A damaged factor is made again, bit by bit.
+    flip(store / f"{name}.h5", 5000)
+    done = start(["evaluate", b.config, "--quiet", "--set", "evaluate.items=2", "--expert",
+                  b.run / "experts/final.safetensors"], 2)
+    check(done.returncode == 0 and f"decomposing again" in done.stderr and name in done.stderr,
+          f"a damaged factor is named and made again")
+    after = {path.name: path.read_bytes() for path in store.iterdir() if path.suffix == ".h5"}
+    check(all(after[key] == before[key] for key in after), "with the same bytes")
+
+    # Nothing more can be read of a file that only looks right: too bad for its tolerance.
+    refused("certificates worse than asked for", b.train("--set", "svd.tolerance=1e-30"), USER,
+            ["factor '", "predicted error", "svd.tolerance"])
+    b.unharmed("bad factor stores")
+    return other
+
+
+def checkpoints(b):
+    def newest(run):
+        return sorted((run / "checkpoints").iterdir())
+
+    run = b.other_run("damaged")
+    flip(newest(run)[-1], 3000)
+    done = start(b.train(run=run), 2)
+    check(done.returncode == 0 and "step-000002.h5" in done.stderr and "passed over" in done.stderr,
+          "a damaged newest checkpoint is named and passed over")
+    check(runs.content_hash(run) == b.hash_end, "and the run goes on to the undisturbed hash")
+
+    run = b.other_run("truncated")
+    for path in newest(run):
+        os.truncate(path, path.stat().st_size // 2)
+    before = {path.name: path.read_bytes() for path in newest(run)}
+    refused("all checkpoints damaged", b.train(run=run), DISK,
+            ["checkpoint", "damaged", "run_dir"], (1, 2, 3), passed_over=["step-000002.h5"])
+    check({path.name: path.read_bytes() for path in newest(run)} == before,
+          "the damaged checkpoints are left for someone to look at")
+    refused("hash of a run without a good checkpoint", ["hash", run], USER, ["no good checkpoint"],
+            (1,))
+
+    run = b.other_run("emptied")
+    shutil.rmtree(run / "checkpoints")
+    refused("checkpoints that were removed", b.train(run=run), DISK, ["checkpoint", "run_dir"])
+
+    refused("changed learning rate", b.train("--set", "train.learning_rate=0.02"), USER,
+            ["settings or data differ", "train.learning_rate", "0.02", "0.01", "undo the change"],
+            (1, 2, 3))
+    refused("changed seed", b.train("--set", "train.seed=5"), USER, ["train.seed", "undo"])
+    with open(b.tasks / "train.jsonl", "a") as out:
+        out.write('{"question": "Which is largest: 2, 3 or 4?", "answer": "4"}\n')
+    refused("changed data", b.train(), USER, ["settings or data differ", "data", "undo"])
+    text = (b.tasks / "train.jsonl").read_text().splitlines(True)[:-1]
+    (b.tasks / "train.jsonl").write_text("".join(text))
+    b.unharmed("what was refused")
+
+
+def experts(b, other):
+    expert = b.run / "experts/final.safetensors"
+
+    def evaluate(path, *more):
+        return ["evaluate", b.config, "--quiet", "--set", "evaluate.items=2", "--expert", path,
+                *more]
+
+    refused("missing expert", evaluate(b.folder / "none.safetensors"), USER,
+            ["no expert file", "none.safetensors"])
+    refused("not an expert", evaluate(b.model / "model-00001-of-00002.safetensors"), USER,
+            ["model-00001-of-00002.safetensors' is not an expert"], (1, 2, 3))
+    refused("expert of another base model",
+            evaluate(expert, "--set", f"model.path={other}", "--set",
+                     f"svd.store={b.folder}/other_store"),
+            USER, ["final.safetensors", "base model", "trained on"], (1, 2, 3))
+    refused("expert of other factors",
+            evaluate(expert, "--set", f"svd.store={b.folder}/bf16_store", "--set",
+                     "svd.storage=bfloat16"),
+            USER, ["final.safetensors", "factor store", "trained on"])
+    bad = b.folder / "bad.safetensors"
+
+    def shorten(header, data):
+        name = next(key for key in header if key != "__metadata__")
+        last = max((key for key in header if key != "__metadata__"),
+                   key=lambda key: header[key]["data_offsets"][1])
+        begin, end = header[last]["data_offsets"]
+        header[last] = {"dtype": "F32", "shape": [(end - begin) // 4 - 1],
+                        "data_offsets": [begin, end - 4]}
+        return data[:-4]
+
+    edit_safetensors(bad, shorten, expert)
+    refused("expert of the wrong length", evaluate(bad), USER,
+            ["bad.safetensors", "entries, the matrix needs"])
+    edit_safetensors(bad, lambda header, data: data[:-4] + b"\x00\x00\xc0\x7f", expert)
+    refused("expert with a NaN", evaluate(bad), USER, ["bad.safetensors", "not finite"])
+    refused("expert of matrices that are not adapted", evaluate(expert, "--set", "svd.targets=[mlp]"),
+            USER, ["final.safetensors", "factor store"])
+    bad.write_bytes(expert.read_bytes()[:-100])
+    refused("truncated expert", evaluate(bad), DISK, ["bad.safetensors", "is damaged"])
+    refused("generate with it", ["generate", b.config, "--expert", bad, "hello"], DISK,
+            ["bad.safetensors", "is damaged"])
+    refused("init_from something else", b.train("--set", f"train.init_from={b.config}",
+                                                 run=b.folder / "new_run"), DISK,
+            ["run.yaml", "is damaged"])
+
+
+def main():
+    folder = runs.work_folder()
+    try:
+        b = Bench(folder)
+        command_line(b)
+        configuration(b)
+        model_folder(b)
+        task_files(b)
+        run_folders(b)
+        mounted(b)
+        other = factors(b)
+        checkpoints(b)
+        experts(b, other)
+        b.unharmed("all of them")
+        check(kinds >= 20, f"{kinds} kinds of bad input")
+        resume("after all of them", str(b.config), b.run, b.hash_end, 3)
+        if failures:
+            sys.exit(f"{len(failures)} failures: " + "; ".join(f.splitlines()[0] for f in failures))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+main()

@@ -1,0 +1,69 @@
+#include "worker/device.h"
+
+#include "comm/error.h"
+
+#ifdef SVFLEET_HAVE_CUDA
+#include <ATen/Context.h>
+#include <cuda_runtime.h>
+
+#include <cstdlib>
+
+#include "comm/nccl_group.h"
+#endif
+
+namespace svfleet {
+
+#ifdef SVFLEET_HAVE_CUDA
+
+namespace {
+
+void check(cudaError_t result, const char* call, const std::string& host) {
+  if (result != cudaSuccess)
+    throw user_error("model.device is cuda, but ", call, " failed on host ", host, ": ",
+                     cudaGetErrorString(result), "; look at its GPU, or use model.device: cpu");
+}
+
+// Equal bits at equal shapes. The fused attention kernels add gradients in no fixed order, and
+// cuBLAS may choose its algorithm by the workspace that is free, or add in bfloat16.
+void pin_kernels() {
+  setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 1);
+  at::Context& context = at::globalContext();
+  context.setSDPUseFlash(false);
+  context.setSDPUseMemEfficient(false);
+  context.setSDPUseCuDNN(false);
+  context.setAllowTF32CuBLAS(false);
+  context.setAllowBF16ReductionCuBLAS(false);
+}
+
+}  // namespace
+
+Device open_device(const std::string& name, int local_rank, const std::string& host) {
+  if (name == "cpu") return {};
+  const std::string reason = why_no_gpu();
+  if (!reason.empty())
+    throw user_error("model.device is cuda, but host ", host, " has ", reason,
+                     "; use a host with a GPU and its driver, or model.device: cpu");
+  int count = 0;
+  check(cudaGetDeviceCount(&count), "cudaGetDeviceCount", host);
+  const int index = local_rank % count;
+  check(cudaSetDevice(index), "cudaSetDevice", host);
+  cudaDeviceProp properties;
+  check(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties", host);
+  char address[32] = {};
+  check(cudaDeviceGetPCIBusId(address, sizeof address, index), "cudaDeviceGetPCIBusId", host);
+  pin_kernels();
+  return {c10::Device(c10::kCUDA, c10::DeviceIndex(index)), properties.name, address};
+}
+
+#else
+
+Device open_device(const std::string& name, int /*local_rank*/, const std::string& host) {
+  if (name == "cpu") return {};
+  throw user_error("model.device is cuda, but the svfleet on host ", host,
+                   " was built without CUDA; build it with -DSVFLEET_CUDA=ON, or use model.device: "
+                   "cpu");
+}
+
+#endif
+
+}  // namespace svfleet

@@ -1,0 +1,24 @@
+// The device that a rank computes on: the CPU, or one of its host's GPUs.
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include <string>
+
+namespace svfleet {
+
+struct Device {
+  c10::Device torch = c10::kCPU;
+  std::string gpu;      // model of the GPU, empty on the CPU
+  std::string address;  // the GPU's on its host's bus: two ranks with the same one share it
+
+  bool on_gpu() const { return torch.is_cuda(); }
+};
+
+// `name` is model.device: cpu or cuda. The ranks of a host take its visible GPUs in turn. For cuda,
+// makes libtorch's choice of kernels on the GPU one that gives equal bits every time: call it
+// before any computation and before there are other threads, since it changes the environment.
+// Error(kExitUser) naming `host` where there is no GPU, or in a build without CUDA.
+Device open_device(const std::string& name, int local_rank, const std::string& host);
+
+}  // namespace svfleet
