@@ -12,7 +12,7 @@ std::string pattern_problem(const std::string& pattern);
 
 // What the first match in `text` found: its first group where the pattern has one (empty where the
 // group took no part), else the whole match. Nothing without a match. Bytes that are not UTF-8
-// match nothing. Error(kExitUser) when the match passes its limits (catastrophic backtracking).
+// match nothing. A match that passes its limits (catastrophic backtracking) is none.
 // Thread-safe.
 std::optional<std::string> find_pattern(const std::string& pattern, std::string_view text);
 

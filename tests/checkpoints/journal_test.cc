@@ -64,7 +64,7 @@ TEST(Journal, WhatDoesNotFitIsNamedAndNotUsed) {
   FinishedChunk foreign = example(3, 3);
   foreign.run_id = "other run";
   write_chunk(scratch.path(), foreign);
-  write_chunk(scratch.path(), example(2, 0));
+  write_chunk(scratch.path(), example(2, 0));  // waits for its checkpoint: no word of it
   write_file_atomic(path("odd.h5"), "");
   write_file_atomic(path("step-000003-chunk-0007.h5.tmp-a-1-1-1"), "half");
 
@@ -77,7 +77,6 @@ TEST(Journal, WhatDoesNotFitIsNamedAndNotUsed) {
                            AllOf(HasSubstr("chunk-0002"), HasSubstr("other z")),
                            AllOf(HasSubstr("chunk-0003"), HasSubstr("other run")),
                            AllOf(HasSubstr("chunk-0006"), HasSubstr("chunk 0, not 6")),
-                           AllOf(HasSubstr("step-000002"), HasSubstr("step 2, not 3")),
                            HasSubstr("odd.h5")));
   for (const std::string& line : ignored) EXPECT_EQ(line.find('\n'), line.npos);
 }

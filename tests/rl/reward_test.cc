@@ -91,19 +91,14 @@ TEST(Reward, Regex) {
   EXPECT_EQ(score_reply(match, "", {}), 0);
 }
 
-TEST(Reward, ACatastrophicPatternIsAnErrorNotAHang) {
+// Neither a hang nor an error: the same reply comes again at every restart, so an error would end
+// the run for ever.
+TEST(Reward, ACatastrophicPatternDoesNotMatchAndDoesNotHang) {
   const auto start = std::chrono::steady_clock::now();
-  try {
-    find_pattern("^(a+)+$", std::string(5000, 'a') + "b");
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), kExitUser);
-    EXPECT_NE(std::string(error.what()).find("(a+)+"), std::string::npos);
-    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
-  }
+  EXPECT_FALSE(find_pattern("^(a+)+$", std::string(5000, 'a') + "b"));
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   EXPECT_LT(seconds.count(), 10);
-  // Control: the same pattern on a reply that it matches is no error.
+  // Control: the same pattern on a reply that it matches.
   EXPECT_TRUE(find_pattern("^(a+)+$", "aaaa"));
 }
 
