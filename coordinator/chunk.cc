@@ -142,6 +142,9 @@ FinishedChunk compute_chunk(const Base& base, const Policy& policy, const ChunkR
   GradientResult gradient;
   gradient.dz.assign(policy.z.size(), 0);
   if (!trained.empty()) gradient = z_gradient(*base.model, trained, policy.z, options);
+  // Replies drawn from NaN are without meaning and mostly all the same: a group skipped for want of
+  // a signal would hide them. The step must see them.
+  if (!std::isfinite(entropy)) gradient.dz.assign(policy.z.size(), std::nanf(""));
   seconds["gradient"] = watch.lap();
   // Replies drawn from NaNs are no replies: without this they would just count as wrong.
   if (std::any_of(rollouts.begin(), rollouts.end(), [](const Rollout& r) { return !r.finite; }))
