@@ -1,6 +1,7 @@
 // A tiny model on the GPU against the same on the CPU: what the two compute must agree to rounding,
 // and what is hashed must agree to the bit.
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
