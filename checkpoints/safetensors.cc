@@ -279,7 +279,8 @@ bool SafetensorsFolder::has(const std::string& name) const {
 const TensorView& SafetensorsFolder::at(const std::string& name) const {
   const auto found = impl_->views.find(name);
   if (found == impl_->views.end())
-    throw user_error("the model at '", impl_->path, "' has no tensor '", name, "'");
+    throw user_error("the model at '", impl_->path, "' has no tensor '", name,
+                     "', which config.json asks for; copy or download the folder again");
   return *found->second;
 }
 

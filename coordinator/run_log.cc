@@ -177,7 +177,11 @@ void open_messages(const std::string& run_dir, int rank) {
         file->set_pattern("%Y-%m-%d %H:%M:%S.%e %l: %v");
         sinks.push_back(file);
       } catch (const spdlog::spdlog_ex& e) {
-        throw user_error("cannot write '", path_of(run_dir, "svfleet.log"), "': ", e.what());
+        const std::string text = e.what();  // the reason comes last
+        const size_t colon = text.rfind(": ");
+        throw user_error("cannot write '", path_of(run_dir, "svfleet.log"),
+                         "': ", colon == text.npos ? text : text.substr(colon + 2),
+                         "; make its folder writable or choose another run_dir");
       }
     }
   }
