@@ -145,7 +145,7 @@ class Bench:
 
 def command_line(b):
     refused("unknown command", ["tarin", b.config], USER, ["tarin", "train"], (1, 2, 3))
-    refused("no configuration", ["train"], USER, ["config", "--help"])
+    refused("no configuration", ["train"], USER, ["CONFIG is required", "--help"])
     refused("wrong --set", b.train("--set", "train.steps"), USER, ["--set", "key=value"])
     refused("--set of an unknown key", b.train("--set", "train.lerning_rate=1"), USER,
             ["lerning_rate", "did you mean 'train.learning_rate'"], (1, 2, 3))
@@ -168,10 +168,10 @@ def configuration(b):
     config("settings that do not go together",
            ["bad.yaml:", "train.prompts_per_chunk (3) must divide train.prompts_per_step (8)"],
            ("prompts_per_chunk: 1", "prompts_per_chunk: 3"))
-    config("unknown reward", ["bad.yaml:", "regexp", "regex"], ("kind: regex", "kind: regexp"))
-    config("bad pattern", ["[aeiou", "pattern"],
+    config("unknown reward", ["bad.yaml:", "task.rewards.kind must be one of exact", "regexp"], ("kind: regex", "kind: regexp"))
+    config("bad pattern", ["task 'vowels'", "bad regular expression", "missing terminating ]", "'[aeiou'"],
            ('"[aeiou].*[aeiou]"', '"[aeiou"'))
-    config("unknown target", ["q_prj", "q_proj"], ("targets: [all]", "targets: [q_prj]"))
+    config("unknown target", ["bad.yaml:", "svd.targets must be one of mlp", "q_prj"], ("targets: [all]", "targets: [q_prj]"))
     config("a layer that the model lacks", ["svd.layers", "7", "0..1"],
            ("targets: [all]", 'targets: [all], layers: "7"'))
     b.unharmed("configuration errors")
@@ -295,20 +295,24 @@ def mounted(b):
     try:
         shutil.copytree(b.run, disk / "run")
         filler = disk / "filler"
-        with open(filler, "wb") as out:  # to the last byte
+        with open(filler, "wb", buffering=0) as out:  # to the last byte
             try:
                 while True:
                     out.write(bytes(1024))
-                    out.flush()
             except OSError:
                 pass
         refused("full run folder", b.train(run=disk / "run"), DISK,
                 ["disk full writing", "free space and start again"], (1, 2, 3))
         check(runs.content_hash(disk / "run") == b.hash_half, "a full disk: the run is unchanged")
         # Room to start, but not for a step's chunks and checkpoints.
-        os.truncate(filler, filler.stat().st_size - 24 * 1024)
-        refused("run folder that fills up", b.train(run=disk / "run"), DISK,
-                ["disk full writing", "free space and start again"])
+        os.truncate(filler, filler.stat().st_size - 64 * 1024)
+        for ranks in (1, 2):
+            shutil.rmtree(disk / "run/chunks")  # what the last attempt filled it with
+            (disk / "run/chunks").mkdir()
+            refused("run folder that fills up", b.train(run=disk / "run"), DISK,
+                    ["disk full writing", "/run/chunks/step-000002-", "free space and start again"],
+                    (ranks,))
+        check(runs.content_hash(disk / "run") == b.hash_half, "and the run is unchanged")
         filler.unlink()
         resume("a disk that was full", str(b.config), disk / "run", b.hash_end)
         shutil.rmtree(disk / "run")
@@ -443,7 +447,7 @@ def experts(b, other):
     edit_safetensors(bad, lambda header, data: data[:-4] + b"\x00\x00\xc0\x7f", expert)
     refused("expert with a NaN", evaluate(bad), USER, ["bad.safetensors", "not finite"])
     refused("expert of matrices that are not adapted", evaluate(expert, "--set", "svd.targets=[mlp]"),
-            USER, ["final.safetensors", "factor store"])
+            USER, ["final.safetensors' adapts", "not among svd.targets", "widen them"])
     bad.write_bytes(expert.read_bytes()[:-100])
     refused("truncated expert", evaluate(bad), DISK, ["bad.safetensors", "is damaged"])
     refused("generate with it", ["generate", b.config, "--expert", bad, "hello"], DISK,
