@@ -145,7 +145,7 @@ def not_finite(folder, base_config):
 
 # Signals.
 
-def stopped_by(config, run_dir, ranks, send, expected, code):
+def stopped_by(what, config, run_dir, ranks, send, expected, code):
     """Starts a run and sends a signal when it has finished a step."""
     before = runs.newest_step(run_dir) or 0
     job = subprocess.Popen(runs.command(config, run_dir, ranks), stdout=subprocess.DEVNULL,
@@ -154,7 +154,7 @@ def stopped_by(config, run_dir, ranks, send, expected, code):
         time.sleep(0.005)
     send(job)
     _, errors = job.communicate(timeout=60)
-    where = f"{expected} on {ranks} ranks"
+    where = f"{what}, {ranks} ranks"
     check(code is None or job.returncode == code, f"{where}: code {job.returncode}")
     if ranks > 1 and code is None and not (run_dir / "exit.json").exists():
         print(f"   (mpirun killed it before it could stop; its code was {job.returncode})")
@@ -168,7 +168,13 @@ def stopped_by(config, run_dir, ranks, send, expected, code):
     check("start again to go on" in log, "the log says how to go on")
 
 
-def signals(folder, config, expected_hash, steps):
+def signals(folder):
+    steps = 40  # long enough for mpirun to pass a signal on
+    (folder / "long").mkdir()
+    config = runs.write_config(folder / "long", steps)
+    run_dir = folder / "long/undisturbed"
+    runs.run(config, run_dir, 1)
+    expected_hash = runs.content_hash(run_dir)
     to_job = lambda number: lambda job: job.send_signal(number)
 
     def to_rank(rank, number):
@@ -182,15 +188,20 @@ def signals(folder, config, expected_hash, steps):
              ("SIGINT to mpirun", 2, to_job(signal.SIGINT), "stopped by", None),
              ("SIGTERM to rank 1", 2, to_rank(1, signal.SIGTERM), "another rank", 75)]
     run_dir = folder / "signalled"
+    stops = 0
     for what, ranks, send, expected, code in cases:
-        stopped_by(config, run_dir, ranks, send, expected, code)
-        if runs.newest_step(run_dir) > steps - 4:  # too near the end to be stopped again
+        stopped_by(what, config, run_dir, ranks, send, expected, code)
+        stops += 1
+        if runs.newest_step(run_dir) > steps * 2 / 3:  # too near the end to be stopped again
             runs.run(config, run_dir, 1)
-            check(runs.content_hash(run_dir) == expected_hash, f"{what}: resumed to the same hash")
+            check(runs.content_hash(run_dir) == expected_hash,
+                  f"after {stops} stops: resumed to the same hash")
             shutil.rmtree(run_dir)
+            stops = 0
     if run_dir.exists():
         runs.run(config, run_dir, 3)
-        check(runs.content_hash(run_dir) == expected_hash, "resumed to the same hash")
+        check(runs.content_hash(run_dir) == expected_hash,
+              f"after {stops} stops: resumed to the same hash")
         check(exit_report(run_dir)["reason"] == "finished", "exit.json says finished")
 
 
@@ -390,7 +401,7 @@ def main():
         expected = runs.content_hash(run_dir)
         finished(config, run_dir)
         not_finite(folder, config)
-        signals(folder, config, expected, steps)
+        signals(folder)
         journal(folder, config, expected, steps)
         factors(folder, config, expected)
     finally:
