@@ -81,6 +81,7 @@ std::string time_text(double seconds) {
 }
 
 struct Progress::State {
+  Progress* below = nullptr;  // on the screen before this one
   ProgressOptions options;
   double start = 0;
   int64_t done = 0;
@@ -153,7 +154,9 @@ Progress::Progress(ProgressOptions options) : state_(std::make_unique<State>()) 
   state_->start = o.clock();
   state_->done = o.before;
   const std::lock_guard lock(mutex);
-  if (o.shown && !on_screen && !hidden) {
+  if (o.shown && !hidden) {
+    if (on_screen) on_screen->state_->erase();
+    state_->below = on_screen;
     on_screen = this;
     state_->draw(true);
   }
@@ -190,7 +193,7 @@ void Progress::finish() {
   state_->finished = true;
   if (on_screen != this) return;
   state_->draw(true);
-  on_screen = nullptr;
+  on_screen = state_->below;  // work inside other work: the outer line goes on
 }
 
 void hide_progress() {

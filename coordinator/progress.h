@@ -29,7 +29,8 @@ struct ProgressOptions {
   std::function<double()> clock = {};
 };
 
-// Thread-safe. At most one is shown at a time; a second one stays silent until the first ends.
+// Thread-safe. At most one is shown at a time: the newest; when it ends, the one before goes on.
+// They end in the opposite order of their making.
 class Progress {
  public:
   explicit Progress(ProgressOptions options);

@@ -10,7 +10,7 @@
 #include <sstream>
 
 #include "checkpoints/file.h"
-#include "cluster/deadline.h"
+#include "cluster/allocation_end.h"
 #include "cluster/job_script.h"
 #include "cluster/partition.h"
 #include "cluster/program.h"

@@ -1,331 +1,23 @@
-// The training run, top to bottom: prompts -> chunks -> rollouts -> rewards -> z gradient -> exact
-// sum -> step -> checkpoint. Restartable after a kill at any point of it.
+// svfleet train: opens what a run needs, checks that it may go on, and reports how it ended.
 #include <spdlog/spdlog.h>
-#include <algorithm>
-#include <chrono>
-#include <cmath>
-#include <map>
-#include <mutex>
+
+#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "checkpoints/file.h"
-#include "checkpoints/journal.h"
-#include "cluster/deadline.h"
 #include "cluster/exit_report.h"
 #include "cluster/signals.h"
 #include "cluster/slurm.h"
 #include "comm/error.h"
-#include "comm/exact_sum.h"
-#include "coordinator/base.h"
-#include "coordinator/chunk.h"
 #include "coordinator/commands.h"
-#include "coordinator/crew.h"
-#include "coordinator/evaluation.h"
 #include "coordinator/identity.h"
-#include "coordinator/policy.h"
-#include "coordinator/progress.h"
-#include "coordinator/run_folder.h"
-#include "coordinator/run_log.h"
-#include "coordinator/step_record.h"
-#include "coordinator/training_plan.h"
+#include "coordinator/trainer.h"
 #include "worker/threads.h"
 
 namespace svfleet {
 namespace {
 
 using nlohmann::json;
-
-// |log pi_sample - log pi_train| per token; bfloat16 forms differ by about 0.03.
-constexpr double kMismatchWarning = 0.1;
-
-// Fixed: the batch is part of what a reply depends on, and validation chooses the expert.
-constexpr int64_t kValidationBatch = 32;
-
-// Merging smaller moves than this into bfloat16 loses most of them (DESIGN section 2, measured).
-constexpr double kSmallMove = 5e-3;
-
-double now_s() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-bool all_finite(const std::vector<float>& values) {
-  return std::all_of(values.begin(), values.end(), [](float x) { return std::isfinite(x); });
-}
-
-struct Trainer {
-  const Config& config;
-  Crew& crew;
-  Base& base;
-  RunFolder& folder;
-  const TrainingPlan& plan;
-  RunLog* log;  // rank 0 only
-  Deadline& deadline;
-
-  RunState state;
-  int64_t saved_step;  // of the newest checkpoint
-  Policy policy;
-  std::map<std::string, double> seconds;           // of the current step, by phase
-  std::string note;                                // on the last step, beside the progress
-  double longest_chunk_s = 0, longest_save_s = 0;  // of this rank
-  bool warned_of_small_moves = false;
-
-  template <class Work>
-  auto timed(const char* phase, Work work) {
-    const double start = now_s();
-    struct Stop {
-      double start;
-      double& total;
-      ~Stop() { total += now_s() - start; }
-    } stop{start, seconds[phase]};
-    return work();
-  }
-
-  std::vector<float> z_at(const std::vector<float>& p) const {
-    return z_of(plan.parametrisation, base.model->targets(), p, base.model->sigmas());
-  }
-  std::vector<float> z() const { return z_at(state.p); }
-
-  void put_in_force() {
-    const bool sample_merged = config.train.sampling_form == "merged";
-    timed("merge", [&] {
-      policy = enforce(base, crew, z(), sample_merged || plan.rules.gradient == Apply::kClosedForm,
-                       sample_merged ? Apply::kMerged : Apply::kActivation);
-    });
-  }
-
-  // As if a signal had come.
-  void stop_if_time_is_short() {
-    if (deadline.time_is_short(longest_chunk_s, longest_save_s)) request_stop();
-  }
-
-  // The step's chunks: restored from the journal, or computed by whoever is free. Nothing when a
-  // stop was asked for.
-  std::optional<std::vector<FinishedChunk>> chunks(Progress& progress) {
-    std::vector<FinishedChunk> own;
-    std::vector<int> missing;
-    if (crew.leads()) {
-      std::vector<std::string> ignored;
-      own = read_chunks(folder.path(), folder.run_id(), state.step, policy.hash, &ignored);
-      for (const std::string& line : ignored) spdlog::warn("chunk not used: {}", line);
-      if (!own.empty())
-        spdlog::info("step {}: {} finished chunks restored", state.step, own.size());
-      for (int c = 0; c < plan.chunks_per_step; ++c)
-        if (std::none_of(own.begin(), own.end(),
-                         [&](const FinishedChunk& chunk) { return chunk.chunk == c; }))
-          missing.push_back(c);
-    }
-    const int64_t restored = int64_t(own.size());
-    ChunkRules rules = plan.rules;
-    rules.run_id = folder.run_id();
-    rules.step = state.step;
-    const int64_t every = config.train.log_kl_every;
-    rules.measure_kl = every > 0 && state.step % every == 0;
-    std::mutex mutex;
-    stop_if_time_is_short();
-    bool done = crew.share(
-        missing, "chunks",
-        [&](int c) {
-          const double start = now_s();
-          FinishedChunk chunk =
-              compute_chunk(base, policy, rules, c, plan.prompts(config, state.position, c));
-          write_chunk(folder.path(), chunk);
-          std::lock_guard lock(mutex);
-          own.push_back(std::move(chunk));
-          longest_chunk_s = std::max(longest_chunk_s, now_s() - start);
-          stop_if_time_is_short();
-        },
-        [&](int64_t finished) {
-          progress.update(state.step * plan.chunks_per_step + restored + finished, note);
-        });
-    if (!done) return std::nullopt;
-    // The hash is made anew from today's p: an update that never reached the policy shows here.
-    const std::string today = z_hash(as_expert(*base.model, z()));
-    for (const FinishedChunk& chunk : own) check_receipt(chunk, state.step, today);
-    return own;
-  }
-
-  // The exact sum over all chunks of all ranks, and the optimizer's step.
-  void step(const std::vector<FinishedChunk>& own, StepRecord& record) {
-    std::vector<std::span<const float>> terms;
-    for (const FinishedChunk& chunk : own) terms.push_back(chunk.gradient);
-    ExactTotal total = timed("reduce", [&] {
-      return exact_sum(terms, plan.segment_ends, plan.chunks_per_step, crew.group());
-    });
-    state.position += config.train.prompts_per_step;
-    record.finite = total.finite;
-    if (total.finite) update(total.sum, record);
-    if (record.finite) {
-      state.nonfinite_in_a_row = 0;
-    } else {
-      ++state.nonfinite_in_a_row;
-      ++state.nonfinite_total;
-    }
-  }
-
-  // The optimizer's step, or none (record.finite is false) when it would leave the finite numbers.
-  void update(std::vector<double>& sum, StepRecord& record) {
-    if (record.trained_groups == 0 || record.counted == 0) return;  // no signal: no optimizer call
-    for (double& dz : sum) dz /= double(record.counted);
-    std::vector<float> gradient =
-        chain_to_p(plan.parametrisation, base.model->targets(), state.p, sum, base.model->sigmas());
-    record.gradient_norm = clip_global_norm(gradient, config.train.clip_norm);
-    AdamWOptions options = plan.optimizer;
-    options.learning_rate *= schedule_factor(schedule(config.train.schedule), state.step,
-                                             config.train.steps, config.train.warmup_steps);
-    record.learning_rate = options.learning_rate;
-    RunState next = state;
-    adamw_step(options, next.updates++, next.p, next.m, next.v, gradient);
-    record.finite = std::isfinite(record.gradient_norm) && all_finite(next.p) &&
-                    all_finite(next.m) && all_finite(next.v) && all_finite(z_at(next.p));
-    if (record.finite) state = std::move(next);
-  }
-
-  // False when a stop was asked for.
-  bool validate() {
-    const int64_t every = config.train.validate_every;
-    if (every <= 0 || state.step % every != 0) return true;
-    std::optional<Evaluation> result = timed("validate", [&] {
-      return evaluate_policy(base, crew, policy, plan.validation,
-                             {.sampling = {.temperature = 0}, .batch = kValidationBatch},
-                             "validation");
-    });
-    if (!result) return false;
-    if (result->accuracy() > state.best_score) {
-      state.best_score = result->accuracy();
-      state.best_step = state.step;
-      state.validations_since_best = 0;
-      if (crew.leads()) save("best");
-    } else {
-      ++state.validations_since_best;
-    }
-    if (log) log->evaluation(state.step, "validation", validation_record(state, *result));
-    return true;
-  }
-
-  void save(const std::string& name) {
-    folder.verify_owner();
-    Expert expert = as_expert(*base.model, z());
-    std::string tasks;
-    for (const TaskSpec& task : config.tasks) tasks += (tasks.empty() ? "" : "+") + task.name;
-    expert.metadata = {{"model_hash", base.model_hash},
-                       {"store_hash", base.store_hash},
-                       {"parametrisation", config.train.parametrisation},
-                       {"task", tasks},
-                       {"step", std::to_string(state.step)},
-                       {"seed", std::to_string(state.seed)},
-                       {"run_id", folder.run_id()}};
-    if (state.best_step == state.step)
-      expert.metadata["validation_accuracy"] = std::to_string(state.best_score);
-    make_folder(folder.path() + "/experts");
-    save_expert(folder.expert_path(name), expert);
-  }
-
-  void checkpoint() {
-    saved_step = state.step;
-    timed("save", [&] {
-      if (!crew.leads()) return;
-      folder.verify_owner();
-      save_checkpoint(folder.path(), state);
-      prune_checkpoints(folder.path(), int(config.train.keep_checkpoints), state.best_step);
-      clear_chunks_before(folder.path(), state.step);
-    });
-    longest_save_s = std::max(longest_save_s, seconds["save"]);
-  }
-
-  bool too_often_nonfinite() const {
-    return state.nonfinite_in_a_row >= config.train.max_nonfinite_steps;
-  }
-
-  bool finished() const {
-    const int64_t patience = config.train.early_stop_after;
-    return state.step >= config.train.steps ||
-           (patience > 0 && state.validations_since_best >= patience);
-  }
-
-  // Until finished or told to stop; returns the exit code.
-  int run() {
-    const int64_t per_step = plan.chunks_per_step;
-    Progress progress({.label = "train",
-                       .unit = "chunks",
-                       .total = config.train.steps * per_step,
-                       .before = state.step * per_step,
-                       .shown = crew.leads()});
-    put_in_force();
-    // The base counts too: an expert is only best where it beats what it started from.
-    if (state.step == 0 && state.best_step < 0 && !validate())
-      return stopped("a stop was asked for during validation");
-    while (!finished()) {
-      crew.group().set_step(state.step);
-      const double start = now_s();
-      auto own = timed("chunks", [&] { return chunks(progress); });
-      if (!own) return stopped("a stop was asked for");
-      StepRecord record = gather_record(crew, *own, plan);
-      step(*own, record);
-      ++state.step;
-      // Every rank holds the same p and moments, or the sum was not exact: never save otherwise.
-      crew.agree("training state after step " + std::to_string(state.step), state_hash(state),
-                 kExitInternal);
-      put_in_force();
-      if (!validate()) return stopped("a stop was asked for during validation");
-      record.seconds = seconds;
-      record.wall_s = now_s() - start;
-      seconds.clear();
-      if (log) {
-        log->step(state.step, record.to_json(state, policy, *base.model));
-        for (const json& text : record.texts) log->rollout(state.step, text);
-        note = record.line();
-        if (record.mismatch_mean() > kMismatchWarning)
-          spdlog::warn(
-              "step {}: sampling and gradient disagree by {:.3f} per token on average; "
-              "use train.sampling_form: activation, or model.dtype: float32",
-              state.step, record.mismatch_mean());
-        warn_of_small_moves();
-        if (!record.finite)
-          spdlog::warn("step {}: the gradient is not finite: step skipped ({} in a row)",
-                       state.step, state.nonfinite_in_a_row);
-      }
-      // After the log: killed in between, the step is redone and logged again. Redone steps cost
-      // the same bits: fewer checkpoints are safe, only slower to resume.
-      if (state.step % config.train.checkpoint_every == 0 || finished() || too_often_nonfinite() ||
-          state.best_step == state.step)
-        checkpoint();
-      if (too_often_nonfinite()) {
-        if (crew.leads()) save("last");
-        throw make_error(kExitNoProgress, "the gradient was not finite in ",
-                         state.nonfinite_in_a_row, " steps in a row, last in step ", state.step,
-                         "; z as it was before them is in experts/last.safetensors: start another "
-                         "run_dir with that as train.init_from and a lower train.learning_rate, or "
-                         "with model.dtype: float32");
-      }
-    }
-    progress.finish();
-    if (base.model->weights_hash() != base.weights_hash)
-      throw make_error(kExitInternal, "the frozen weights changed in memory during the run");
-    if (crew.leads()) save("final");
-    return kExitFinished;
-  }
-
-  void warn_of_small_moves() {
-    double largest = 0;
-    for (float value : policy.z) largest = std::max(largest, std::abs(double(value) - 1));
-    if (warned_of_small_moves || config.model.dtype != "bfloat16" ||
-        policy.sampling != Apply::kMerged || largest == 0 || largest >= kSmallMove)
-      return;
-    warned_of_small_moves = true;
-    spdlog::warn(
-        "step {}: z has moved by at most {:.1e}, and merged bfloat16 weights lose moves below 5e-3 "
-        "({:.0f} % of the weights changed); use train.sampling_form: activation",
-        state.step, largest, 100 * policy.changed_share);
-  }
-
-  int stopped(const std::string& why) {
-    if (crew.leads()) save("last");
-    if (crew.leads())
-      spdlog::warn("{}: stopped in step {}, finished chunks are kept; start again to go on", why,
-                   state.step);
-    return kExitRequeue;
-  }
-};
 
 // Collective: until the allocation ends. One rank asks Slurm for all.
 std::optional<double> seconds_left(Crew& crew) {
@@ -381,8 +73,8 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
   if (crew.leads()) log = std::make_unique<RunLog>(folder.path());
   RunState start = found ? std::move(*found) : std::move(fresh);
   const int64_t start_step = start.step;
-  Deadline deadline(seconds_left(crew));
-  Trainer trainer{config,           crew,       base, folder, plan, log.get(), deadline,
+  AllocationEnd allocation(seconds_left(crew));
+  Trainer trainer{config,           crew,       base, folder, plan, log.get(), allocation,
                   std::move(start), start_step, {},   {},     {}};
   const bool was_finished = trainer.finished() && file_exists(folder.expert_path("final"));
   int code = kExitFinished;
@@ -402,7 +94,7 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
       if (!found) trainer.checkpoint();
     }
     code = trainer.run();
-    const bool in_time = code == kExitFinished || !deadline.was_short();
+    const bool in_time = code == kExitFinished || !allocation.was_short();
     report_end(folder, crew, code, in_time ? "" : "time limit near", trainer.saved_step);
   } else if (!slurm_job().job.empty()) {  // its job script must not start it again
     report_end(folder, crew, code, "", trainer.state.step);

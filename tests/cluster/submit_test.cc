@@ -6,7 +6,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "cluster/deadline.h"
+#include "cluster/allocation_end.h"
 #include "cluster/job_script.h"
 #include "cluster/partition.h"
 #include "cluster/restart.h"
@@ -180,7 +180,7 @@ TEST(NodeLocal, ByMountAndByName) {
 
 TEST(DeadlineTest, StopsWhenAnotherChunkWouldNotFit) {
   double now = 1000;
-  Deadline deadline(600, [&] { return now; });
+  AllocationEnd deadline(600, [&] { return now; });
   EXPECT_FALSE(deadline.time_is_short(100, 10));  // needs 30 + 150 + 20 = 200 of 600
   now = 1399;
   EXPECT_FALSE(deadline.time_is_short(100, 10));
@@ -189,9 +189,9 @@ TEST(DeadlineTest, StopsWhenAnotherChunkWouldNotFit) {
   EXPECT_TRUE(deadline.time_is_short(100, 10));
   EXPECT_TRUE(deadline.was_short());
   EXPECT_TRUE(deadline.time_is_short(0, 0));  // once is for good: ranks agree on it later
-  Deadline late(20, [&] { return now; });
+  AllocationEnd late(20, [&] { return now; });
   EXPECT_TRUE(late.time_is_short(0, 0));
-  Deadline none(std::nullopt, [&] { return now; });
+  AllocationEnd none(std::nullopt, [&] { return now; });
   now = 1e12;
   EXPECT_FALSE(none.time_is_short(1e9, 1e9));
 }

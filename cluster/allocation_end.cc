@@ -1,4 +1,4 @@
-#include "cluster/deadline.h"
+#include "cluster/allocation_end.h"
 
 #include <time.h>
 
@@ -19,22 +19,22 @@ int64_t warning_s(double longest_chunk_s, double save_s) {
   return int64_t(std::ceil(std::max(60.0, 30 + needed_s(longest_chunk_s, save_s))));
 }
 
-double Deadline::steady_clock_s() {
+double AllocationEnd::steady_clock_s() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-Deadline::Deadline(std::optional<double> left_s, Clock clock) : clock_(std::move(clock)) {
+AllocationEnd::AllocationEnd(std::optional<double> left_s, Clock clock) : clock_(std::move(clock)) {
   if (left_s) end_ = clock_() + *left_s;
 }
 
-bool Deadline::time_is_short(double longest_chunk_s, double save_s) {
+bool AllocationEnd::time_is_short(double longest_chunk_s, double save_s) {
   if (!end_) return false;
   std::lock_guard lock(mutex_);
   if (clock_() + needed_s(longest_chunk_s, save_s) > *end_) short_ = true;
   return short_;
 }
 
-bool Deadline::was_short() const {
+bool AllocationEnd::was_short() const {
   std::lock_guard lock(mutex_);
   return short_;
 }

@@ -17,12 +17,12 @@ double needed_s(double longest_chunk_s, double save_s);
 int64_t warning_s(double longest_chunk_s, double save_s);
 
 // Thread-safe. Looks at no signal and asks nobody.
-class Deadline {
+class AllocationEnd {
  public:
   using Clock = std::function<double()>;  // seconds, steady
 
   // `left_s` counts from now; nothing = no end is known.
-  explicit Deadline(std::optional<double> left_s = std::nullopt, Clock clock = steady_clock_s);
+  explicit AllocationEnd(std::optional<double> left_s = std::nullopt, Clock clock = steady_clock_s);
 
   // At a chunk boundary. Once true, always true.
   bool time_is_short(double longest_chunk_s, double save_s);

@@ -1,0 +1,92 @@
+// The training run: prompts -> chunks -> rollouts -> rewards -> z gradient -> exact sum -> step ->
+// checkpoint. Restartable after a kill at any point of it; trainer.cc reads in that order.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cluster/allocation_end.h"
+#include "coordinator/base.h"
+#include "coordinator/crew.h"
+#include "coordinator/policy.h"
+#include "coordinator/progress.h"
+#include "coordinator/run_folder.h"
+#include "coordinator/run_log.h"
+#include "coordinator/step_record.h"
+#include "coordinator/training_plan.h"
+
+namespace svfleet {
+
+// Collective in all it does: every rank has one, with the same state.
+struct Trainer {
+  const Config& config;
+  Crew& crew;
+  Base& base;
+  RunFolder& folder;
+  const TrainingPlan& plan;
+  RunLog* log;  // rank 0 only
+  AllocationEnd& allocation;
+
+  RunState state;
+  int64_t saved_step;  // of the newest checkpoint
+  Policy policy;
+  std::map<std::string, double> seconds;           // of the current step, by phase
+  std::string note;                                // on the last step, beside the progress
+  double longest_chunk_s = 0, longest_save_s = 0;  // of this rank
+  bool warned_of_small_moves = false;
+
+  template <class Work>
+  auto timed(const char* phase, Work work) {
+    const double start = AllocationEnd::steady_clock_s();
+    struct Stop {
+      double start;
+      double& total;
+      ~Stop() { total += AllocationEnd::steady_clock_s() - start; }
+    } stop{start, seconds[phase]};
+    return work();
+  }
+
+  std::vector<float> z_at(const std::vector<float>& p) const;
+  std::vector<float> z() const { return z_at(state.p); }
+
+  // Applies today's z on this rank; replies from now on are made with it.
+  void put_in_force();
+
+  // As if a signal had come.
+  void stop_if_time_is_short();
+
+  // The step's chunks: restored from the journal, or computed by whoever is free. Nothing when a
+  // stop was asked for.
+  std::optional<std::vector<FinishedChunk>> chunks(Progress& progress);
+
+  // The exact sum over all chunks of all ranks, and the optimizer's step.
+  void step(const std::vector<FinishedChunk>& own, StepRecord& record);
+
+  // The optimizer's step, or none (record.finite is false) when it would leave the finite numbers.
+  void update(std::vector<double>& sum, StepRecord& record);
+
+  // Every validate_every steps: accuracy on the validation split, the best expert and how long it
+  // has been the best. False when a stop was asked for.
+  bool validate();
+
+  // Rank 0: today's z as experts/NAME.safetensors.
+  void save(const std::string& name);
+
+  // Rank 0 saves the state, then drops older checkpoints and the journal of finished steps.
+  void checkpoint();
+
+  bool too_often_nonfinite() const;
+
+  bool finished() const;
+
+  // Until finished or told to stop; returns the exit code.
+  int run();
+
+  void warn_of_small_moves();  // once, when merging into bfloat16 loses them
+
+  int stopped(const std::string& why);  // says so; the exit code that asks to be started again
+};
+
+}  // namespace svfleet
