@@ -63,6 +63,8 @@ class Model {
   // Builds W' of target `t` for z [all r]; different targets may be merged at the same time.
   // Returns how many entries of W' changed against the previous expert.
   int64_t merge_one(size_t t, std::span<const float> z);
+  // W' of target `t` as merge_one built it, to look at or to export.
+  const at::Tensor& merged(size_t t) const { return adapted_[t]->merged; }
   // The z of the merged weights [all r], as they are.
   const std::vector<float>& merged_z() const { return merged_z_; }
   // Drops W' (the base model again, and its memory back).

@@ -137,6 +137,37 @@ TEST(ModelGradient, ThreeFormsAgreeInFloat32) {
   }
 }
 
+// What the method's published code does: the gradient of every full weight W', projected on z.
+std::vector<double> projected_weight_gradient(Setting& s) {
+  s.merge_all();
+  const std::vector<Target>& targets = s.model.targets();
+  for (size_t t = 0; t < targets.size(); ++t) at::Tensor(s.model.merged(t)).requires_grad_(true);
+  plain_loss(s, Apply::kMerged, {}, 1, KlLoss::kNone).backward();
+  std::vector<Factor> factors = decompose_all(s.model, {"all"});
+  std::vector<double> out;
+  for (size_t t = 0; t < targets.size(); ++t) {
+    at::Tensor g = s.model.merged(t).grad().to(at::kDouble), q = factors[t].q.to(at::kDouble);
+    at::Tensor w = read_weight(s.model.files(), targets[t].name, {targets[t].rows, targets[t].cols},
+                               at::kDouble);
+    at::Tensor inner = targets[t].form == Form::kRight ? w.t().mm(g) : g.mm(w.t());
+    at::Tensor dz = at::diag(q.t().mm(inner).mm(q)).contiguous();
+    out.insert(out.end(), dz.data_ptr<double>(), dz.data_ptr<double>() + dz.numel());
+  }
+  return out;
+}
+
+TEST(ModelGradient, IsTheProjectedGradientOfTheFullWeights) {
+  for (const char* name : kTinyModels) {
+    Setting s(name, at::kFloat), wide(name, at::kDouble);
+    std::vector<double> projected = projected_weight_gradient(s);
+    EXPECT_LT(gap(projected, plain_gradient(wide, 1, KlLoss::kNone)), 1e-4) << name;
+    EXPECT_LT(gap(z_gradient(s.model, s.groups, s.z, {}).dz, projected), 1e-4) << name;
+    EXPECT_LT(gap(z_gradient(s.model, s.groups, s.z, {.apply = Apply::kClosedForm}).dz, projected),
+              1e-4)
+        << name;
+  }
+}
+
 TEST(ModelGradient, TemperatureAndKlLosses) {
   Setting wide("tiny_qwen2", at::kDouble), s("tiny_qwen2", at::kFloat);
   for (double temperature : {1.0, 0.6})
