@@ -4,28 +4,17 @@ preempts is started again and ends with the undisturbed hash; one that cannot ge
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "coordinator"))
+import slurm  # finds runs
 import runs
+from runs import check
+from slurm import box
 
-BOX = str(runs.SOURCE / "scripts" / "slurm_box")
-SKIPPED = 77
 STEPS = int(os.environ.get("SVFLEET_STEPS", "60"))
-
-
-def check(condition, message):
-    if not condition:
-        sys.exit("FAILED: " + message)
-    print("ok: " + message, flush=True)
-
-
-def box(*arguments, timeout=120):
-    return subprocess.run([BOX, *arguments], capture_output=True, text=True, timeout=timeout)
 
 
 def submit(config, run_dir, *more):
@@ -55,111 +44,102 @@ def ended(job):
     return state(job)[0] in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 
 
+def run_tests(folder):
+    model = folder / "model"
+    shutil.copytree(runs.SOURCE / "tests/data/models/tiny_llama3", model)
+    config = runs.write_config(folder, steps=STEPS, tokens=48)
+    Path(config).write_text(Path(config).read_text().replace(
+        str(runs.SOURCE / "tests/data/models/tiny_llama3"), str(model)))
+    alone = folder / "alone"
+    runs.run(config, alone, 1)
+    expected = runs.content_hash(alone)
+
+    run_dir = folder / "preempted"
+    words = ["--nodes", "2", "--cpus-per-task", "2", "--partition", "low", "--time", "10"]
+    script = folder / "dry.sh"
+    script.write_text(submit(config, run_dir, *words, "--dry-run").stdout)
+    tested = box("run", "sbatch", "--test-only", str(script))
+    check(tested.returncode == 0, "sbatch --test-only: " + tested.stderr.strip())
+    script.write_text(script.read_text().replace("--nodes=2", "--nodes=9"))
+    check(box("run", "sbatch", "--test-only", str(script)).returncode != 0,
+          "and it refuses nine nodes of two")
+
+    done = submit(config, run_dir, *words, "--json")
+    check(done.returncode == 0, "submitted: " + (done.stdout + done.stderr).strip())
+    job = json.loads(done.stdout)["jobs"][0]
+    wait_until(lambda: (runs.newest_step(run_dir) or 0) >= 2, 120, "step 2")
+    urgent = folder / "urgent.sh"
+    urgent.write_text("#!/bin/sh\nsleep 3\n")
+    start = time.time()
+    done = box("run", "sbatch", "-p", "high", "-N2", "-n2", "-w", "n1,n2", "-o", "/dev/null",
+               str(urgent))
+    check(done.returncode == 0, "an urgent job for both nodes: " + done.stdout.strip())
+    wait_until(lambda: state(job)[1] >= 1, 60, "requeue")
+    requeued = time.time() - start
+    at = runs.newest_step(run_dir)
+    check(at < STEPS, f"preempted after step {at} of {STEPS}, requeued after {requeued:.1f} s")
+    wait_until(lambda: state(job)[0] == "RUNNING", 90, "the second start")
+    resumed = time.time() - start
+    wait_until(lambda: ended(job), 180, "the end")
+    check(state(job)[0] == "COMPLETED",
+          f"started again {resumed:.1f} s after the urgent job came, then {state(job)}")
+    check(runs.content_hash(run_dir) == expected, f"the undisturbed hash {expected}")
+    text = output(run_dir)
+    check("stopped by SIG" in text and "svfleet job: finished" in text,
+          "its output tells why it stopped and that it finished")
+
+    # The finished run, submitted again, ends at once and is not started again.
+    job = json.loads(submit(config, run_dir, *words, "--json").stdout)["jobs"][0]
+    wait_until(lambda: ended(job), 60, "the end of a finished run")
+    check(state(job)[:2] == ("COMPLETED", 0), f"a finished run: {state(job)}")
+
+    # A configuration that breaks after the submission: no restart, the code is the job's.
+    broken = folder / "broken"
+    job = json.loads(submit(config, broken, *words, "--set", "model.chat_template=none-such",
+                            "--json").stdout or "{}").get("jobs", [None])[0]
+    if job:
+        wait_until(lambda: ended(job), 60, "the end of a broken run")
+        check(state(job) == ("FAILED", 0, "2:0"), f"a broken run: {state(job)}")
+
+    # Ranks that die without a report, each time at the same place: one try more, then the end.
+    stuck = folder / "stuck"
+    stuck.mkdir(mode=0o777)
+    script.write_text(submit(config, stuck, *words, "--patience", "1", "--dry-run")
+                      .stdout.replace("'train'", "'no-such-command'"))
+    job = box("run", "sbatch", "--parsable", str(script)).stdout.strip()
+    wait_until(lambda: state(job)[0] == "FAILED", 90, "the end of a run that cannot get on")
+    check(state(job) == ("FAILED", 1, "76:0") and "no progress in 1 restarts" in output(stuck),
+          f"a run that cannot get on: {state(job)}")
+
+    # Someone cancels a run: it stops with its chunks kept, and does not come back to life.
+    cancelled = folder / "cancelled"
+    job = json.loads(submit(config, cancelled, *words, "--json").stdout)["jobs"][0]
+    wait_until(lambda: (runs.newest_step(cancelled) or 0) >= 1, 120, "step 1")
+    box("run", "scancel", job)
+    wait_until(lambda: ended(job), 60, "the end of a cancelled run")
+    time.sleep(2)
+    check(state(job)[:2] == ("CANCELLED", 0), f"a cancelled run: {state(job)}")
+
+    # Links of a chain: the first one does the work, the others are taken from the queue.
+    chain = folder / "chain"
+    jobs = json.loads(submit(config, chain, *words, "--set", "train.steps=2", "--chain", "3",
+                             "--json").stdout)["jobs"]
+    wait_until(lambda: all(ended(j) for j in jobs), 120, "the end of the chain")
+    states = [state(j)[0] for j in jobs]
+    check(states == ["COMPLETED", "CANCELLED", "CANCELLED"], f"a chain of three: {states}")
+
+
 def main():
-    if not shutil.which("slurmctld"):
-        print("skipped: Slurm is not installed (scripts/setup --tests installs it)")
-        sys.exit(SKIPPED)
     folder = Path(tempfile.mkdtemp(prefix="svfleet-submit-", dir="/var/tmp"))
     folder.chmod(0o777)
-    box_folder = Path(tempfile.mkdtemp(prefix="svfleet-box-"))
-    box_folder.chmod(0o755)  # munge refuses a folder that others can write
-    os.environ["SLURM_BOX"] = str(box_folder)
-    up = box("up", "2")
-    if up.returncode:
-        print("skipped: a local Slurm cannot be started here (needs root or user namespaces): "
-              + (up.stdout + up.stderr).strip().replace("\n", " | "))
-        shutil.rmtree(folder, ignore_errors=True)
-        sys.exit(SKIPPED)
     try:
-        model = folder / "model"
-        shutil.copytree(runs.SOURCE / "tests/data/models/tiny_llama3", model)
-        config = runs.write_config(folder, steps=STEPS, tokens=48)
-        Path(config).write_text(Path(config).read_text().replace(
-            str(runs.SOURCE / "tests/data/models/tiny_llama3"), str(model)))
-        alone = folder / "alone"
-        runs.run(config, alone, 1)
-        expected = runs.content_hash(alone)
-
-        run_dir = folder / "preempted"
-        words = ["--nodes", "2", "--cpus-per-task", "2", "--partition", "low", "--time", "10"]
-        script = folder / "dry.sh"
-        script.write_text(submit(config, run_dir, *words, "--dry-run").stdout)
-        tested = box("run", "sbatch", "--test-only", str(script))
-        check(tested.returncode == 0, "sbatch --test-only: " + tested.stderr.strip())
-        script.write_text(script.read_text().replace("--nodes=2", "--nodes=9"))
-        check(box("run", "sbatch", "--test-only", str(script)).returncode != 0,
-              "and it refuses nine nodes of two")
-
-        done = submit(config, run_dir, *words, "--json")
-        check(done.returncode == 0, "submitted: " + (done.stdout + done.stderr).strip())
-        job = json.loads(done.stdout)["jobs"][0]
-        wait_until(lambda: (runs.newest_step(run_dir) or 0) >= 2, 120, "step 2")
-        urgent = folder / "urgent.sh"
-        urgent.write_text("#!/bin/sh\nsleep 3\n")
-        start = time.time()
-        done = box("run", "sbatch", "-p", "high", "-N2", "-n2", "-w", "n1,n2", "-o", "/dev/null",
-                   str(urgent))
-        check(done.returncode == 0, "an urgent job for both nodes: " + done.stdout.strip())
-        wait_until(lambda: state(job)[1] >= 1, 60, "requeue")
-        requeued = time.time() - start
-        at = runs.newest_step(run_dir)
-        check(at < STEPS, f"preempted after step {at} of {STEPS}, requeued after {requeued:.1f} s")
-        wait_until(lambda: state(job)[0] == "RUNNING", 90, "the second start")
-        resumed = time.time() - start
-        wait_until(lambda: ended(job), 180, "the end")
-        check(state(job)[0] == "COMPLETED",
-              f"started again {resumed:.1f} s after the urgent job came, then {state(job)}")
-        check(runs.content_hash(run_dir) == expected, f"the undisturbed hash {expected}")
-        text = output(run_dir)
-        check("stopped by SIG" in text and "svfleet job: finished" in text,
-              "its output tells why it stopped and that it finished")
-
-        # The finished run, submitted again, ends at once and is not started again.
-        job = json.loads(submit(config, run_dir, *words, "--json").stdout)["jobs"][0]
-        wait_until(lambda: ended(job), 60, "the end of a finished run")
-        check(state(job)[:2] == ("COMPLETED", 0), f"a finished run: {state(job)}")
-
-        # A configuration that breaks after the submission: no restart, the code is the job's.
-        broken = folder / "broken"
-        job = json.loads(submit(config, broken, *words, "--set", "model.chat_template=none-such",
-                                "--json").stdout or "{}").get("jobs", [None])[0]
-        if job:
-            wait_until(lambda: ended(job), 60, "the end of a broken run")
-            check(state(job) == ("FAILED", 0, "2:0"), f"a broken run: {state(job)}")
-
-        # Ranks that die without a report, each time at the same place: one try more, then the end.
-        stuck = folder / "stuck"
-        stuck.mkdir(mode=0o777)
-        script.write_text(submit(config, stuck, *words, "--patience", "1", "--dry-run")
-                          .stdout.replace("'train'", "'no-such-command'"))
-        job = box("run", "sbatch", "--parsable", str(script)).stdout.strip()
-        wait_until(lambda: state(job)[0] == "FAILED", 90, "the end of a run that cannot get on")
-        check(state(job) == ("FAILED", 1, "76:0") and "no progress in 1 restarts" in output(stuck),
-              f"a run that cannot get on: {state(job)}")
-
-        # Someone cancels a run: it stops with its chunks kept, and does not come back to life.
-        cancelled = folder / "cancelled"
-        job = json.loads(submit(config, cancelled, *words, "--json").stdout)["jobs"][0]
-        wait_until(lambda: (runs.newest_step(cancelled) or 0) >= 1, 120, "step 1")
-        box("run", "scancel", job)
-        wait_until(lambda: ended(job), 60, "the end of a cancelled run")
-        time.sleep(2)
-        check(state(job)[:2] == ("CANCELLED", 0), f"a cancelled run: {state(job)}")
-
-        # Links of a chain: the first one does the work, the others are taken from the queue.
-        chain = folder / "chain"
-        jobs = json.loads(submit(config, chain, *words, "--set", "train.steps=2", "--chain", "3",
-                                 "--json").stdout)["jobs"]
-        wait_until(lambda: all(ended(j) for j in jobs), 120, "the end of the chain")
-        states = [state(j)[0] for j in jobs]
-        check(states == ["COMPLETED", "CANCELLED", "CANCELLED"], f"a chain of three: {states}")
+        with slurm.nodes(2):
+            run_tests(folder)
     except SystemExit:
         for run in folder.glob("*/slurm-*.out"):
             print(f"--- {run}\n{run.read_text()}")
         raise
     finally:
-        box("down")
-        shutil.rmtree(box_folder, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 

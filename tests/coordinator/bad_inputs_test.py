@@ -361,8 +361,8 @@ def factors(b):
     flip(store / f"{name}.h5", 5000)
     done = start(["evaluate", b.config, "--quiet", "--set", "evaluate.items=2", "--expert",
                   b.run / "experts/final.safetensors"], 2)
-    check(done.returncode == 0 and f"decomposing again" in done.stderr and name in done.stderr,
-          f"a damaged factor is named and made again")
+    check(done.returncode == 0 and "decomposing again" in done.stderr and name in done.stderr,
+          "a damaged factor is named and made again")
     after = {path.name: path.read_bytes() for path in store.iterdir() if path.suffix == ".h5"}
     check(all(after[key] == before[key] for key in after), "with the same bytes")
 
@@ -433,7 +433,6 @@ def experts(b, other):
     bad = b.folder / "bad.safetensors"
 
     def shorten(header, data):
-        name = next(key for key in header if key != "__metadata__")
         last = max((key for key in header if key != "__metadata__"),
                    key=lambda key: header[key]["data_offsets"][1])
         begin, end = header[last]["data_offsets"]

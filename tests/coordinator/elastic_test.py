@@ -6,19 +6,13 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import runs
+from runs import check
 
 STEPS = 5
 KILLS = int(os.environ.get("SVFLEET_KILLS", "6"))
-
-
-def check(condition, message):
-    if not condition:
-        sys.exit("FAILED: " + message)
-    print("ok: " + message, flush=True)
 
 
 def kill_somewhere(config, run_dir, ranks, chance):

@@ -15,12 +15,7 @@ import time
 from pathlib import Path
 
 import runs
-
-
-def check(condition, message):
-    if not condition:
-        sys.exit("FAILED: " + message)
-    print("ok: " + message, flush=True)
+from runs import check
 
 
 def svfleet(arguments, ranks=1):

@@ -6,10 +6,10 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import runs
+from runs import check
 
 SETTINGS = {
     "default": [],
@@ -35,12 +35,6 @@ SETTINGS = {
 SAME_EXPERT = {"checkpoint every 2 steps": "default", "validation": "default",
                "activation form": "default", "closed form, activation sampling": "closed form"}
 STEPS = 3
-
-
-def check(condition, message):
-    if not condition:
-        sys.exit("FAILED: " + message)
-    print("ok: " + message, flush=True)
 
 
 def killed_and_resumed(config, run_dir, settings):

@@ -1,13 +1,10 @@
 """Runs of the tiny model for the tests that start, kill and resume whole jobs."""
 import json
 import os
-import random
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parents[2]
@@ -34,6 +31,12 @@ train:
   learning_rate: 0.01
 timeout_s: 60
 """
+
+
+def check(condition, message):
+    if not condition:
+        sys.exit("FAILED: " + message)
+    print("ok: " + message, flush=True)
 
 
 def work_folder():
