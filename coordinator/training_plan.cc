@@ -119,9 +119,10 @@ RunState first_state(const Config& config, const Base& base, const TrainingPlan&
   state.v.assign(n, 0);
   if (!config.train.init_from.empty()) {
     const std::string& path = config.train.init_from;
-    state.p = p_of(plan.parametrisation, base.model->targets(),
-                   flat_z(base, load_expert(path), path), base.model->sigmas());
-    state.parent = z_hash(load_expert(path));
+    const Expert start = load_expert(path);
+    state.p = p_of(plan.parametrisation, base.model->targets(), flat_z(base, start, path),
+                   base.model->sigmas());
+    state.parent = z_hash(start);
   }
   state.bits_config = plan.bits;
   state.identity = identity;
