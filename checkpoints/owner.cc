@@ -100,11 +100,15 @@ Found read_settled_owner(const std::string& path) {
   return found;
 }
 
+bool is_dead(const OwnerFile& owner, const std::string& host) {
+  const bool here = owner.who.host == host || owner.who.host == host_name();
+  return here && !process_runs(owner.who.pid, owner.process_start);
+}
+
 bool is_gone(const OwnerFile& owner, const OwnerIdentity& me,
              bool (*job_ended)(const std::string& job)) {
   const OwnerIdentity& who = owner.who;
-  const bool here = who.host == me.host || who.host == host_name();
-  if (here && !process_runs(who.pid, owner.process_start)) return true;
+  if (is_dead(owner, me.host)) return true;
   if (who.job.empty()) return false;
   if (who.job == me.job && who.restarts < me.restarts) return true;
   return job_ended && job_ended(who.job);
@@ -119,6 +123,12 @@ bool is_gone(const OwnerFile& owner, const OwnerIdentity& me,
 }
 
 }  // namespace
+
+std::optional<OwnerSeen> look_at_owner(const std::string& run_dir) {
+  const Found found = read_settled_owner(owner_path(run_dir));
+  if (!found.owner) return std::nullopt;
+  return OwnerSeen{found.owner->who, found.owner->started, is_dead(*found.owner, host_name())};
+}
 
 Owner::Owner(std::string run_dir, OwnerIdentity me)
     : run_dir_(std::move(run_dir)), me_(std::move(me)) {}

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace svfleet {
@@ -13,6 +14,14 @@ struct OwnerIdentity {
   int64_t restarts = 0;  // SLURM_RESTART_COUNT
   std::string token;     // random, made by take()
 };
+
+struct OwnerSeen {
+  OwnerIdentity who;
+  std::string started;  // UTC, for people
+  bool dead = false;    // it ran on this machine, and its process is gone
+};
+// Who has the run folder, for people; nothing when nobody has.
+std::optional<OwnerSeen> look_at_owner(const std::string& run_dir);
 
 class Owner {
  public:

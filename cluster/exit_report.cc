@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoints/file.h"
+#include "comm/error.h"
 
 namespace svfleet {
 namespace {
@@ -29,6 +30,19 @@ void write_exit_report(const std::string& run_dir, const ExitReport& report) {
   json["time"] = time;
   write_file_atomic(path_of(run_dir),
                     json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+}
+
+std::optional<ExitReport> read_exit_report(const std::string& run_dir) {
+  try {
+    if (!file_exists(path_of(run_dir))) return std::nullopt;
+    const nlohmann::json file = nlohmann::json::parse(read_file(path_of(run_dir)));
+    return ExitReport{file.at("reason"), file.at("code"), file.at("job"), file.at("restarts"),
+                      file.at("step")};
+  } catch (const nlohmann::json::exception&) {
+    return std::nullopt;
+  } catch (const Error&) {
+    return std::nullopt;
+  }
 }
 
 void remove_exit_report(const std::string& run_dir) {

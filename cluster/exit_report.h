@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace svfleet {
@@ -16,6 +17,8 @@ struct ExitReport {
 
 // Atomic; the time (UTC) is added. Rank 0's last act.
 void write_exit_report(const std::string& run_dir, const ExitReport& report);
+// Nothing when there is none, or it is broken. Times are not read.
+std::optional<ExitReport> read_exit_report(const std::string& run_dir);
 // At the start: the absence of the file then means that the run was killed.
 void remove_exit_report(const std::string& run_dir);
 

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "checkpoints/file.h"
+#include "cluster/exit_report.h"
 #include "comm/error.h"
 
 namespace svfleet {
@@ -40,12 +41,6 @@ int64_t whole(const json& object, const char* key, int64_t otherwise) {
   return object.is_object() && object.contains(key) && object[key].is_number_integer()
              ? object[key].get<int64_t>()
              : otherwise;
-}
-
-std::string text_of(const json& object, const char* key) {
-  return object.is_object() && object.contains(key) && object[key].is_string()
-             ? object[key].get<std::string>()
-             : "";
 }
 
 std::string where(const RunProgress& at) {
@@ -96,20 +91,18 @@ RunProgress look_at_progress(const std::string& run_dir, const std::string& stor
 
 RunDecision decide_after_run(const std::string& run_dir, const std::string& store,
                              const std::string& job, int64_t restarts, int64_t patience) {
-  const json report = read_object(run_dir + "/exit.json");
-  const bool ours = report.is_object() && text_of(report, "job") == job &&
-                    whole(report, "restarts", -1) == restarts && whole(report, "code", -1) >= 0;
+  const auto report = read_exit_report(run_dir);
+  const bool ours =
+      report && report->job == job && report->restarts == restarts && report->code >= 0;
   if (ours) {
-    const int code = int(whole(report, "code", kExitInternal));
-    const std::string reason = text_of(report, "reason");
-    if (code == kExitFinished) return {code, "finished"};
-    if (code != kExitRequeue && code != kExitDisk)
-      return {code, "not started again, code " + std::to_string(code) + ": " + reason};
+    if (report->code == kExitFinished) return {report->code, report->reason};
+    if (report->code != kExitRequeue && report->code != kExitDisk)
+      return {report->code,
+              "not started again, code " + std::to_string(report->code) + ": " + report->reason};
   }
   const RunProgress now = look_at_progress(run_dir, store);
   const int64_t count = count_without_progress(run_dir, now, patience, job, restarts);
-  const std::string reason =
-      ours ? text_of(report, "reason") : "it left no report, so it was killed";
+  const std::string reason = ours ? report->reason : "it left no report, so it was killed";
   if (count >= patience)
     return {kExitNoProgress, "no progress in " + std::to_string(count) + " restarts (" +
                                  where(now) + "), last: " + reason +

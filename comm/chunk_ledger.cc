@@ -49,6 +49,11 @@ void ChunkLedger::cancel(int64_t round) {
   if (round == round_) cancelled_ = true;
 }
 
+bool ChunkLedger::over() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return held_.empty() && (cancelled_ || next_ == order_.size());
+}
+
 std::vector<Holding> ChunkLedger::holdings() const {
   std::lock_guard<std::mutex> lock(mutex_);
   std::vector<Holding> all;

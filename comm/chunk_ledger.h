@@ -23,6 +23,8 @@ class ChunkLedger {
   std::optional<int> hand_out(int rank, int64_t round);
   void finish(int rank, int64_t round, int chunk);
   void cancel(int64_t round);
+  // Nothing is out, and nothing more will be handed out in this round.
+  bool over() const;
   std::vector<Holding> holdings() const;
   int64_t finished_count() const;
 

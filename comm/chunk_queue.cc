@@ -9,6 +9,7 @@
 #include <string>
 #include <thread>
 
+#include "comm/arrival.h"
 #include "comm/chunk_ledger.h"
 #include "comm/error.h"
 #include "comm/wait.h"
@@ -16,11 +17,14 @@
 namespace svfleet {
 namespace {
 
-enum Kind : int32_t { kAsk, kFinished, kCancel };
+enum Kind : int32_t { kAsk, kFinished, kCancel, kAlive, kIsOver };
+
+// A chunk may take this many times the timeout while its rank gives signs of life.
+constexpr double kPatience = 10;
 
 struct Request {
   int64_t round;
-  int64_t ticket;  // of kAsk: tells a late reply from the one that is waited for
+  int64_t ticket;  // of kAsk and kIsOver: tells a late reply from the one that is waited for
   int32_t kind;
   int32_t chunk;
 };
@@ -28,7 +32,7 @@ struct Request {
 struct Reply {
   int64_t round;
   int64_t ticket;
-  int32_t any;  // 0: the round has been handed out
+  int32_t any;  // 0: the round has been handed out; to kIsOver: 1, it is over
   int32_t chunk;
 };
 
@@ -50,6 +54,8 @@ class LoneQueue : public ChunkQueue {
   void start_round(const std::vector<int>& order) override { ledger_.start(order); }
   std::optional<int> next() override { return ledger_.hand_out(0, ledger_.round()); }
   void finished(int chunk) override { ledger_.finish(0, ledger_.round(), chunk); }
+  void alive() override {}
+  void wait_until_over(std::string_view, const std::function<bool()>&) override {}
   void cancel_round() override { ledger_.cancel(ledger_.round()); }
   std::vector<Holding> holdings() const override { return ledger_.holdings(); }
   int64_t finished_count() const override { return ledger_.finished_count(); }
@@ -90,7 +96,7 @@ class SharedQueue : public ChunkQueue {
 class ServingQueue : public SharedQueue {
  public:
   ServingQueue(Group& group, double timeout_s, int number)
-      : SharedQueue(group, timeout_s, number), heard_(group.size()) {
+      : SharedQueue(group, timeout_s, number), heard_(group.size()), last_sign_(group.size()) {
     for (auto& count : heard_) count = 0;
     service_ = std::thread([this] { serve(); });
   }
@@ -103,6 +109,7 @@ class ServingQueue : public SharedQueue {
 
   void start_round(const std::vector<int>& order) override {
     wait_to_hear(group_.gather("", "start a round of chunks"));
+    for (auto& sign : last_sign_) sign = now_s();  // they have all just been here
     ledger_.start(order);
     group_.barrier("round of chunks started");
   }
@@ -112,6 +119,22 @@ class ServingQueue : public SharedQueue {
     return ledger_.hand_out(0, ledger_.round());
   }
   void finished(int chunk) override { ledger_.finish(0, ledger_.round(), chunk); }
+  void alive() override {}
+
+  void wait_until_over(std::string_view op, const std::function<bool()>& idle) override {
+    Patience patience;
+    double looked_s = 0;
+    while (!ledger_.over()) {
+      rethrow_service_error();
+      if (now_s() - looked_s > 0.2) {
+        looked_s = now_s();
+        look_for_lost_ranks(op);
+        if (idle && !idle()) cancel_round();
+      }
+      patience.pause();
+    }
+  }
+
   void cancel_round() override { ledger_.cancel(ledger_.round()); }
   std::vector<Holding> holdings() const override { return ledger_.holdings(); }
   int64_t finished_count() const override { return ledger_.finished_count(); }
@@ -135,6 +158,26 @@ class ServingQueue : public SharedQueue {
     }
   }
 
+  static double now_s() {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
+        .count();
+  }
+
+  void look_for_lost_ranks(std::string_view op) {
+    for (const Holding& held : ledger_.holdings()) {
+      if (held.rank == 0) continue;
+      const double silent_s = now_s() - last_sign_[held.rank];
+      if (silent_s > timeout_s_)
+        throw make_error(kExitRequeue, expiry(timeout_s_, op, group_.step()), ": rank ",
+                         group_.name(held.rank), " holds chunk ", held.chunk,
+                         " and gives no sign of life");
+      if (held.seconds > kPatience * timeout_s_)
+        throw make_error(kExitRequeue, expiry(kPatience * timeout_s_, op, group_.step()), ": rank ",
+                         group_.name(held.rank), " lives, but has not finished chunk ", held.chunk,
+                         "; choose smaller chunks or a longer timeout_s");
+    }
+  }
+
   void serve() {
     try {
       while (!stop_) {
@@ -153,6 +196,13 @@ class ServingQueue : public SharedQueue {
   }
 
   void answer(int rank, const Request& request) {
+    last_sign_[rank] = now_s();
+    if (request.kind == kAlive) return;
+    if (request.kind == kIsOver) {
+      const Reply reply{request.round, request.ticket, ledger_.over(), 0};
+      group_.mailbox().send(rank, reply_tag_, bytes_of(reply));
+      return;
+    }
     if (request.kind == kAsk) {
       const auto chunk = ledger_.hand_out(rank, request.round);
       const Reply reply{request.round, request.ticket, chunk.has_value(), chunk.value_or(0)};
@@ -172,7 +222,8 @@ class ServingQueue : public SharedQueue {
   }
 
   ChunkLedger ledger_;
-  std::vector<std::atomic<int64_t>> heard_;  // messages other than kAsk, by rank
+  std::vector<std::atomic<int64_t>> heard_;     // kFinished and kCancel, by rank
+  std::vector<std::atomic<double>> last_sign_;  // when a rank was last heard of
   std::atomic<bool> stop_{false};
   std::mutex error_mutex_;
   std::exception_ptr error_;  // what ended the service
@@ -192,28 +243,25 @@ class AskingQueue : public SharedQueue {
     ++round_;
   }
 
-  // One question at a time; the threads of a rank take turns.
   std::optional<int> next() override {
     std::lock_guard<std::mutex> lock(asking_);
     if (cancelled_) return std::nullopt;
-    if (rank_0_is_silent_) throw_silence();
-    const Request request{round_, ++ticket_, kAsk, 0};
+    const Reply reply = ask(kAsk);
+    if (!reply.any || cancelled_) return std::nullopt;
+    return reply.chunk;
+  }
+
+  void alive() override {
+    const Request request{round_, 0, kAlive, 0};
     group_.mailbox().send(0, request_tag_, bytes_of(request));
-    const Deadline deadline(timeout_s_);
-    Patience patience;
-    while (true) {
-      int rank = 0, tag = reply_tag_;
-      std::string bytes;
-      if (group_.mailbox().try_receive(&rank, &tag, &bytes)) {
-        const Reply reply = message_in<Reply>(bytes);
-        if (reply.ticket != request.ticket) continue;
-        if (!reply.any || cancelled_) return std::nullopt;
-        return reply.chunk;
-      }
-      if (deadline.passed()) {
-        rank_0_is_silent_ = true;
-        throw_silence();
-      }
+  }
+
+  void wait_until_over(std::string_view, const std::function<bool()>& idle) override {
+    // Rank 0 answers all ranks in turn: the more there are, the less often each asks.
+    Patience patience(0.02 * (1 + group_.size() / 64.0));
+    std::lock_guard<std::mutex> lock(asking_);
+    while (!ask(kIsOver).any) {
+      if (idle && !idle()) cancel_round();
       patience.pause();
     }
   }
@@ -235,10 +283,32 @@ class AskingQueue : public SharedQueue {
   int64_t finished_count() const override { only_on_rank_0(); }
 
  private:
+  // One question at a time; the threads of a rank take turns.
+  Reply ask(Kind kind) {
+    if (rank_0_is_silent_) throw_silence();
+    const Request request{round_, ++ticket_, kind, 0};
+    group_.mailbox().send(0, request_tag_, bytes_of(request));
+    const Deadline deadline(timeout_s_);
+    Patience patience;
+    while (true) {
+      int rank = 0, tag = reply_tag_;
+      std::string bytes;
+      if (group_.mailbox().try_receive(&rank, &tag, &bytes)) {
+        const Reply reply = message_in<Reply>(bytes);
+        if (reply.ticket == request.ticket) return reply;
+        continue;
+      }
+      if (deadline.passed()) {
+        rank_0_is_silent_ = true;
+        throw_silence();
+      }
+      patience.pause();
+    }
+  }
+
   [[noreturn]] void throw_silence() {
-    throw make_error(kExitRequeue, "timeout after ", timeout_s_,
-                     " s in 'ask for a chunk': rank 0 did not answer rank ", group_.rank(),
-                     " (host ", group_.host(), ")");
+    throw make_error(kExitRequeue, expiry(timeout_s_, "ask for a chunk", group_.step()), ": rank ",
+                     group_.name(0), " did not answer rank ", group_.name(group_.rank()));
   }
   [[noreturn]] void only_on_rank_0() const {
     throw make_error(kExitInternal, "internal error: the chunk ledger was read on rank ",

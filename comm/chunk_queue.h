@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "comm/group.h"
@@ -33,6 +34,13 @@ class ChunkQueue {
   virtual std::optional<int> next() = 0;
   // Any thread: tells the queue that this rank has finished `chunk`.
   virtual void finished(int chunk) = 0;
+  // Tells rank 0 that this rank lives. Any thread.
+  virtual void alive() = 0;
+  // Every rank, when it gets no more chunks: returns when all ranks have finished what they hold.
+  // A slow rank is waited for as long as it gives signs of life (up to ten times the timeout for
+  // one chunk); one that has been silent for the timeout is named in an Error(kExitRequeue), and so
+  // is a rank 0 that does not answer. `idle` as in work_through.
+  virtual void wait_until_over(std::string_view op, const std::function<bool()>& idle) = 0;
   // No more chunks of this round are handed out anywhere (a stop was asked for). Any thread, any
   // rank.
   virtual void cancel_round() = 0;
@@ -46,7 +54,8 @@ std::unique_ptr<ChunkQueue> make_chunk_queue(Group& group, double timeout_s);
 
 // Runs `work(chunk)` in `workers` threads of this rank until the round is over. The first exception
 // cancels the round and is thrown again here. `idle` is called about every 0.2 s in the calling
-// thread (progress, signals); when it returns false the round is cancelled.
+// thread (progress, signals); when it returns false the round is cancelled. That thread also gives
+// the signs of life of this rank.
 void work_through(ChunkQueue& queue, int workers, const std::function<void(int)>& work,
                   const std::function<bool()>& idle);
 

@@ -30,6 +30,8 @@ class Group {
   virtual int rank() const = 0;
   virtual int size() const = 0;
   virtual std::string host() const = 0;
+  // For messages: "3 (host n2)". Not collective.
+  virtual std::string name(int rank) const = 0;
 
   virtual void barrier(std::string_view op) = 0;
   // `bytes` of rank `root` reach every rank; lengths need not be known before.
@@ -41,6 +43,7 @@ class Group {
   virtual Mailbox& mailbox() = 0;
   // The step that timeout messages name; not collective.
   virtual void set_step(int64_t step) = 0;
+  virtual int64_t step() const = 0;  // -1 before the first
   // Ends all ranks of the job with this exit code; does not return.
   [[noreturn]] virtual void abort(int code) = 0;
 };

@@ -96,8 +96,10 @@ class MpiGroup : public Group {
   int rank() const override { return rank_; }
   int size() const override { return size_; }
   std::string host() const override { return host_; }
+  std::string name(int rank) const override { return arrival_->name(rank); }
   Mailbox& mailbox() override { return *mail_; }
   void set_step(int64_t step) override { step_ = step; }
+  int64_t step() const override { return step_; }
   [[noreturn]] void abort(int code) override { end_job(code); }
 
   void barrier(std::string_view op) override {

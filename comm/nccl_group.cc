@@ -62,6 +62,7 @@ class NcclOverGroup : public NcclGroup {
   int rank() const override { return host_->rank(); }
   int size() const override { return host_->size(); }
   std::string host() const override { return host_->host(); }
+  std::string name(int rank) const override { return host_->name(rank); }
   void barrier(std::string_view op) override { host_->barrier(op); }
   void broadcast(std::string& bytes, int root, std::string_view op) override {
     host_->broadcast(bytes, root, op);
@@ -71,6 +72,7 @@ class NcclOverGroup : public NcclGroup {
   }
   Mailbox& mailbox() override { return host_->mailbox(); }
   void set_step(int64_t step) override { host_->set_step(step); }
+  int64_t step() const override { return host_->step(); }
   [[noreturn]] void abort(int code) override {
     host_->abort(code);
     _exit(code);  // not reached; the compiler cannot see it through the interface

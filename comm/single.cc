@@ -51,6 +51,9 @@ class SingleGroup : public Group {
   int rank() const override { return 0; }
   int size() const override { return 1; }
   std::string host() const override { return host_; }
+  std::string name(int rank) const override {
+    return std::to_string(rank) + " (host " + host_ + ")";
+  }
 
   void barrier(std::string_view) override {}
   void broadcast(std::string&, int root, std::string_view op) override {
@@ -62,7 +65,8 @@ class SingleGroup : public Group {
   void all_reduce_max(std::span<int32_t>, std::string_view) override {}
   void all_reduce_sum(std::span<int64_t>, std::string_view) override {}
   Mailbox& mailbox() override { return mailbox_; }
-  void set_step(int64_t) override {}
+  void set_step(int64_t step) override { step_ = step; }
+  int64_t step() const override { return step_; }
   [[noreturn]] void abort(int code) override {
     std::fflush(nullptr);
     _exit(code);
@@ -70,6 +74,7 @@ class SingleGroup : public Group {
 
  private:
   std::string host_;
+  int64_t step_ = -1;
   SelfMailbox mailbox_;
 };
 

@@ -53,12 +53,14 @@ void work_through(ChunkQueue& queue, int workers, const std::function<void(int)>
   }
 
   bool cancelled = false;
+  int looks = 0;
   std::unique_lock<std::mutex> lock(mutex);
   while (!changed.wait_for(lock, std::chrono::milliseconds(200), [&] { return running == 0; })) {
-    if (!idle || cancelled || first) continue;
+    if (first) continue;
     lock.unlock();
     try {
-      if (!idle()) {
+      if (++looks % 5 == 0) queue.alive();
+      if (idle && !cancelled && !idle()) {
         cancelled = true;
         queue.cancel_round();
       }

@@ -94,7 +94,7 @@ Base open_base(const Config& config, Crew& crew) {
 
 bool decompose_missing(const Config& config, Crew& crew, const Architecture& architecture,
                        const SafetensorsFolder& files, std::string* model_hash,
-                       std::vector<NamedCertificate>* certificates) {
+                       std::vector<NamedCertificate>* certificates, bool* any_missing) {
   const FactorStore store(store_folder(config));
   const at::ScalarType storage = type_of(config.svd.storage);
   const std::vector<Target> targets = targets_of(config, architecture);
@@ -105,11 +105,15 @@ bool decompose_missing(const Config& config, Crew& crew, const Architecture& arc
   // Rank 0 alone looks at the shared folder: other nodes may see an old listing.
   std::vector<int> missing;
   if (crew.leads()) {
+    std::vector<char> there(targets.size());
+    std::vector<std::string> why(targets.size());
+    crew.side_by_side(int64_t(targets.size()), [&](int64_t t) {
+      there[t] =
+          store.has(targets[t], manifest.tensor_hashes.at(targets[t].name), storage, &why[t]);
+    });
     for (size_t t = 0; t < targets.size(); ++t) {
-      std::string why;
-      if (store.has(targets[t], manifest.tensor_hashes.at(targets[t].name), storage, &why))
-        continue;
-      if (!why.empty()) spdlog::warn("decomposing again: {}", why);
+      if (there[t]) continue;
+      if (!why[t].empty()) spdlog::warn("decomposing again: {}", why[t]);
       missing.push_back(int(t));
     }
     auto work = [&](int t) {  // of the eigensolver, and a little for reading
@@ -119,6 +123,7 @@ bool decompose_missing(const Config& config, Crew& crew, const Architecture& arc
     std::stable_sort(missing.begin(), missing.end(),
                      [&](int a, int b) { return work(a) > work(b); });
   }
+  if (any_missing) *any_missing = !missing.empty();
   if (crew.leads() && !missing.empty()) {
     make_folder(store.folder());
     remove_stale_temporaries(store.folder());
@@ -139,7 +144,7 @@ bool decompose_missing(const Config& config, Crew& crew, const Architecture& arc
         factor.source_hash = manifest.tensor_hashes.at(target.name);
         store.save(factor);
       },
-      [&](int64_t finished) { progress.update(finished); });
+      [&](const ShareReport& now) { progress.update(now.finished); });
   progress.finish();
   if (!done) return false;
   if (crew.leads()) {
@@ -161,19 +166,26 @@ bool decompose_missing(const Config& config, Crew& crew, const Architecture& arc
 }
 
 bool open_factors(const Config& config, Crew& crew, Base& base) {
-  const Architecture& architecture = base.model->architecture();
-  if (!decompose_missing(config, crew, architecture, base.model->files(), &base.model_hash,
-                         nullptr))
+  if (!decompose_missing(config, crew, base.model->architecture(), base.model->files(),
+                         &base.model_hash, nullptr))
     return false;
+  load_factors(config, crew, base);
+  return true;
+}
+
+void load_factors(const Config& config, Crew& crew, Base& base) {
   const FactorStore store(store_folder(config));
-  std::vector<Factor> factors;
-  for (const Target& target : targets_of(config, architecture))
-    factors.push_back(store.load(target, "", config.svd.tolerance));
-  for (const Factor& factor : factors) base.factor_hashes[factor.target.name] = factor_hash(factor);
+  const std::vector<Target> targets = targets_of(config, base.model->architecture());
+  std::vector<Factor> factors(targets.size());
+  std::vector<std::string> hashes(targets.size());
+  crew.side_by_side(int64_t(targets.size()), [&](int64_t t) {
+    factors[t] = store.load(targets[t], "", config.svd.tolerance);
+    hashes[t] = factor_hash(factors[t]);
+  });
+  for (size_t t = 0; t < targets.size(); ++t) base.factor_hashes[targets[t].name] = hashes[t];
   base.store_hash = factors_hash(base.factor_hashes);
   crew.agree("factor store", base.store_hash);
   base.model->attach(std::move(factors));
-  return true;
 }
 
 std::vector<MatrixSlot> slots(const Model& model) {

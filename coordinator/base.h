@@ -38,6 +38,8 @@ Base open_base(const Config& config, Crew& crew);
 // Collective. Decomposes what is missing in the store (shared over all ranks, with progress), then
 // reads all factors and makes the matrices adaptable. Returns false when stopped by a signal.
 bool open_factors(const Config& config, Crew& crew, Base& base);
+// The second half alone, when nothing is missing.
+void load_factors(const Config& config, Crew& crew, Base& base);
 
 struct NamedCertificate {
   std::string name;
@@ -45,10 +47,10 @@ struct NamedCertificate {
   bool made_now = false;
 };
 // Collective. Decomposes what is missing; needs the model's files, not its weights in memory.
-// `model_hash` is set on every rank, `certificates` (may be null) filled on rank 0.
+// `model_hash` is set on every rank, `certificates` (may be null) and `any_missing` on rank 0.
 bool decompose_missing(const Config& config, Crew& crew, const Architecture& architecture,
                        const SafetensorsFolder& files, std::string* model_hash,
-                       std::vector<NamedCertificate>* certificates);
+                       std::vector<NamedCertificate>* certificates, bool* any_missing = nullptr);
 
 std::vector<MatrixSlot> slots(const Model& model);
 // z of all targets, as an expert without metadata.

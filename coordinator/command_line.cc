@@ -28,6 +28,7 @@ On several ranks, with the same result bit by bit:
   mpirun -n 2 --bind-to none svfleet train examples/quickstart.yaml
   srun --mpi=pmix svfleet train run.yaml
   svfleet submit run.yaml --nodes 8 --partition preemptible    a job that survives preemption
+  svfleet status runs/a                          what a run does, from any machine
 
 Exit codes: 0 finished, 2 wrong input, 70 internal error, 74 disk, 75 start me again, 76 no progress.
 svfleet COMMAND --help explains a command; svfleet config FILE prints every setting.)";
@@ -82,6 +83,23 @@ end with; 75 means that the job is to be started again.
 
 Example:
   svfleet after-run runs/a --job "$SLURM_JOB_ID" --restarts "${SLURM_RESTART_COUNT:-0}")";
+
+constexpr char kStatusFooter[] =
+    R"(Reads the run folder only: it works while the run goes on and after its end, from any machine that
+sees the folder. Shows progress, rate, time left, the last steps, every start with how it ended, and
+where the time went.
+
+Examples:
+  svfleet status runs/a
+  svfleet status runs/a --json)";
+
+constexpr char kStopFooter[] =
+    R"(The run ends with code 0 after the step that it is in, with a checkpoint, and its job is not started
+again. The same train or submit command goes on with it.
+
+Examples:
+  svfleet stop runs/a
+  svfleet stop runs/a --take-back)";
 
 constexpr char kConfigFooter[] =
     R"(Reads and checks FILE and prints the effective configuration: YAML with a comment above every
@@ -244,6 +262,15 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
       ->type_name("DIR");
   add_patience(after, &line);
   after->add_flag("--json", line.json, "Report as one JSON object on stdout");
+
+  CLI::App* status = add(Command::kStatus, "status",
+                         "Show what a run is doing, and where its time went", kStatusFooter);
+  status->add_option("RUN", line.path, "Run folder")->required()->type_name("");
+  status->add_flag("--json", line.json, "Report as one JSON object on stdout");
+
+  CLI::App* stop = add(Command::kStop, "stop", "End a run after its next checkpoint", kStopFooter);
+  stop->add_option("RUN", line.path, "Run folder")->required()->type_name("");
+  stop->add_flag("--take-back", line.take_back, "Let it go on after all");
 
   CLI::App* config = add(Command::kConfig, "config",
                          "Print the effective configuration, with comments", kConfigFooter);

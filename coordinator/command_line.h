@@ -10,14 +10,25 @@
 
 namespace svfleet {
 
-enum class Command { kDecompose, kTrain, kEvaluate, kGenerate, kSubmit, kAfterRun, kConfig, kHash };
+enum class Command {
+  kDecompose,
+  kTrain,
+  kEvaluate,
+  kGenerate,
+  kSubmit,
+  kAfterRun,
+  kStatus,
+  kStop,
+  kConfig,
+  kHash
+};
 
 struct CommandLine {
   // Not empty: --help or --version was asked for; print it to stdout and exit with 0.
   std::string text;
 
   Command command = Command::kConfig;
-  std::string config_file;             // all commands but hash and after-run
+  std::string config_file;             // not of commands that take a RUN
   std::vector<std::string> overrides;  // "train.steps=5", in order
   bool json = false;                   // one JSON object on stdout instead of text
   bool quiet = false;                  // no progress on stderr
@@ -42,7 +53,9 @@ struct CommandLine {
   std::string after_job, store;  // after-run
   int64_t after_restarts = 0;
 
-  std::string path;  // hash, after-run
+  bool take_back = false;  // stop
+
+  std::string path;  // hash, after-run, status, stop
 };
 
 // Wrong usage throws Error(kExitUser): one line that ends with the help to read.

@@ -15,5 +15,7 @@ int generate_command(const CommandLine& line, const Config& config);
 // For one process.
 int submit_command(const CommandLine& line, const Config& config);
 int after_run_command(const CommandLine& line);
+int status_command(const CommandLine& line);
+int stop_command(const CommandLine& line);
 
 }  // namespace svfleet

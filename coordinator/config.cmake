@@ -8,8 +8,12 @@ add_library(svfleet_config STATIC
   config_reader.cc
   config_tasks.cc
   identity.cc
+  ledger.cc
   progress.cc
+  pulse.cc
   run_log.cc
+  stop_request.cc
+  stragglers.cc
 )
 target_compile_definitions(svfleet_config PRIVATE SVFLEET_VERSION="${PROJECT_VERSION}")
 target_link_libraries(svfleet_config PUBLIC svfleet_checkpoints nlohmann_json::nlohmann_json

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "checkpoints/hash.h"
+#include "cluster/allocation_end.h"
 #include "cluster/signals.h"
 #include "comm/error.h"
 #include "coordinator/identity.h"
@@ -28,16 +29,25 @@ int available_cores() {
   return std::max(1u, std::thread::hardware_concurrency());
 }
 
-// Collective: how many ranks share this rank's host.
-int ranks_here(Group& group) {
-  std::vector<std::string> hosts = group.gather(group.host(), "gather hosts");
+// Collective: the texts of all ranks, on every rank.
+std::vector<std::string> all_gather(Group& group, const std::string& text, const std::string& op) {
   std::string list;
-  for (const std::string& host : hosts) list += host + "\n";
-  group.broadcast(list, 0, "broadcast hosts");
+  for (const std::string& one : group.gather(text, op)) list += one + "\n";
+  group.broadcast(list, 0, op);
   std::istringstream lines(list);
-  int here = 0;
-  for (std::string host; std::getline(lines, host);) here += host == group.host();
-  return std::max(1, here);
+  std::vector<std::string> all;
+  for (std::string one; std::getline(lines, one);) all.push_back(one);
+  return all;
+}
+
+// Collective: until the allocation ends. One rank asks Slurm for all.
+std::optional<double> seconds_left(Group& group) {
+  std::string told;
+  if (group.rank() == 0)
+    if (const auto left = seconds_left_in_job()) told = std::to_string(*left);
+  group.broadcast(told, 0, "end of the allocation");
+  if (told.empty()) return std::nullopt;
+  return std::stod(told);
 }
 
 #ifdef SVFLEET_HAVE_CUDA
@@ -69,10 +79,16 @@ Crew::Crew(const Config& config) : timeout_s_(config.timeout_s) {
 #ifdef SVFLEET_HAVE_CUDA
   if (device_.on_gpu()) group_ = over_gpus(std::move(group_), device_, config.timeout_s);
 #endif
+  hosts_ = all_gather(*group_, group_->host(), "gather hosts");
   workers_ = int(config.workers);
   if (workers_ == 0 && device_.on_gpu()) workers_ = 1;
+  const auto here = std::count(hosts_.begin(), hosts_.end(), group_->host());
   if (workers_ == 0)
-    workers_ = std::max<int>(1, available_cores() / ranks_here(*group_) / int(config.threads));
+    workers_ = std::max<int>(1, available_cores() / int(here) / int(config.threads));
+  int64_t slots[1] = {workers_};
+  group_->all_reduce_sum(slots, "count workers");
+  slots_ = slots[0];
+  allocation_ = std::make_unique<AllocationEnd>(seconds_left(*group_));
   queue_ = make_chunk_queue(*group_, config.timeout_s);
 }
 
@@ -90,22 +106,36 @@ void Crew::agree(const std::string& what, const std::string& value, ExitCode oth
 }
 
 bool Crew::share(const std::vector<int>& pieces, const std::string& what,
-                 const std::function<void(int)>& work, const std::function<void(int64_t)>& report) {
+                 const std::function<void(int)>& work,
+                 const std::function<void(const ShareReport&)>& report) {
+  std::mutex mutex;
+  double& longest_s = longest_s_[what];
+  const auto stop_if_time_is_short = [&] {
+    if (allocation_->time_is_short(longest_s, longest_save_s_)) request_stop();
+  };
+  const auto idle = [&] {
+    if (leads() && report) report({queue_->finished_count(), queue_->holdings()});
+    return !stop_requested();
+  };
   queue_->start_round(pieces);
+  stop_if_time_is_short();
+  if (stop_requested()) queue_->cancel_round();
   work_through(
       *queue_, workers_,
       [&](int piece) {
         set_compute_threads_here();
+        const double start = AllocationEnd::steady_clock_s();
         work(piece);
+        std::lock_guard lock(mutex);
+        longest_s = std::max(longest_s, AllocationEnd::steady_clock_s() - start);
+        stop_if_time_is_short();
       },
-      [&] {
-        if (leads() && report) report(queue_->finished_count());
-        return !stop_requested();
-      });
+      idle);
+  queue_->wait_until_over(what, idle);
   // A signal may have reached some ranks only: agree on it.
   int32_t stop[1] = {stop_requested() ? 1 : 0};
   group_->all_reduce_max(stop, "end " + what);
-  if (leads() && report) report(queue_->finished_count());
+  if (leads() && report) report({queue_->finished_count(), {}});
   return stop[0] == 0;
 }
 

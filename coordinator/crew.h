@@ -2,11 +2,14 @@
 // handed out over all of them.
 #pragma once
 
+#include <algorithm>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "cluster/allocation_end.h"
 #include "comm/chunk_queue.h"
 #include "comm/error.h"
 #include "comm/group.h"
@@ -14,6 +17,12 @@
 #include "worker/device.h"
 
 namespace svfleet {
+
+// How a shared piece of work stands; on rank 0.
+struct ShareReport {
+  int64_t finished = 0;      // pieces
+  std::vector<Holding> out;  // pieces being worked on, longest-held first
+};
 
 class Crew {
  public:
@@ -26,6 +35,8 @@ class Crew {
   int ranks() const { return group_->size(); }
   int workers() const { return workers_; }  // of this rank
   const Device& device() const { return device_; }
+  int64_t slots() const { return slots_; }  // chunks side by side, over all ranks
+  const std::vector<std::string>& hosts() const { return hosts_; }  // by rank
   double timeout_s() const { return timeout_s_; }
 
   // Collective. Error(`otherwise`) on every rank, naming the ranks that differ from rank 0, unless
@@ -33,10 +44,17 @@ class Crew {
   void agree(const std::string& what, const std::string& value, ExitCode otherwise = kExitUser);
 
   // Collective. `work` is called once for each of `pieces` (read on rank 0), somewhere, in threads;
-  // first ones first. `report(finished)` is called on rank 0 a few times a second. Returns false
-  // when a stop was asked for on any rank before all was done.
+  // first ones first. `report` is called on rank 0 a few times a second. Returns false when a stop
+  // was asked for on any rank before all was done; no piece is started when the allocation would
+  // end before it is finished.
   bool share(const std::vector<int>& pieces, const std::string& what,
-             const std::function<void(int)>& work, const std::function<void(int64_t)>& report);
+             const std::function<void(int)>& work,
+             const std::function<void(const ShareReport&)>& report);
+
+  // What stopping takes beside finishing pieces.
+  void note_save(double seconds) { longest_save_s_ = std::max(longest_save_s_, seconds); }
+  // Whether the end of the allocation has stopped something.
+  bool time_was_short() const { return allocation_->was_short(); }
 
   // On this rank alone: work(0..count-1) side by side in workers() threads.
   void side_by_side(int64_t count, const std::function<void(int64_t)>& work);
@@ -47,6 +65,11 @@ class Crew {
   std::unique_ptr<ChunkQueue> queue_;
   double timeout_s_;
   int workers_ = 1;
+  int64_t slots_ = 1;
+  std::vector<std::string> hosts_;
+  std::unique_ptr<AllocationEnd> allocation_;
+  std::map<std::string, double> longest_s_;  // a piece of each kind of work, on this rank
+  double longest_save_s_ = 0;
 };
 
 }  // namespace svfleet

@@ -66,7 +66,7 @@ std::optional<Evaluation> evaluate_policy(const Base& base, Crew& crew, const Po
           mine.push_back({first + rollout.prompt, is_right(places[first + rollout.prompt], rollout),
                           rollout.ended, rollout.tokens.size(), rollout.text});
       },
-      [&](int64_t finished) { progress.update(std::min(n, finished * batch)); });
+      [&](const ShareReport& now) { progress.update(std::min(n, now.finished * batch)); });
   progress.finish();
   if (!done) return std::nullopt;
 

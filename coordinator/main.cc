@@ -36,6 +36,8 @@ int run(const CommandLine& line) {
     return kExitFinished;
   }
   if (line.command == Command::kAfterRun) return after_run_command(line);
+  if (line.command == Command::kStatus) return status_command(line);
+  if (line.command == Command::kStop) return stop_command(line);
   const Config config = load_config(line.config_file, line.overrides);
   if (line.command == Command::kConfig) {
     if (launch_rank() == 0) std::fputs(print_config(config).c_str(), stdout);

@@ -53,14 +53,15 @@ double per(double sum, int64_t count) {
 
 }  // namespace
 
-StepRecord gather_record(Crew& crew, const std::vector<FinishedChunk>& own,
+StepRecord gather_record(Crew& crew, const std::vector<FinishedChunk>& own, int64_t restored,
                          const TrainingPlan& plan) {
   json mine = json::array();
-  for (const FinishedChunk& chunk : own) mine.push_back({chunk.chunk, chunk.summary});
+  for (const FinishedChunk& chunk : own)
+    mine.push_back({chunk.chunk, chunk.summary, int64_t(mine.size()) < restored});
   std::vector<std::string> parts = crew.group().gather(mine.dump(), "gather step");
   json all = json::array();
   for (size_t rank = 0; rank < parts.size(); ++rank)
-    for (const json& row : json::parse(parts[rank])) all.push_back({row[0], row[1], rank});
+    for (const json& row : json::parse(parts[rank])) all.push_back({row[0], row[1], row[2], rank});
   std::string bytes = all.dump();
   crew.group().broadcast(bytes, 0, "broadcast step");
   all = json::parse(bytes);
@@ -70,10 +71,21 @@ StepRecord gather_record(Crew& crew, const std::vector<FinishedChunk>& own,
                 plan.chunks_per_step);
   StepRecord record;
   record.chunks_by_rank.assign(crew.ranks(), 0);
+  record.chunk_s_by_rank.assign(crew.ranks(), 0);
   for (int c = 0; c < int(all.size()); ++c) {
     SVFLEET_CHECK(all[c][0].get<int>() == c, "chunk ", c, " is missing or there twice");
-    add_chunk(json::parse(all[c][1].get<std::string>()), record);
-    ++record.chunks_by_rank[all[c][2].get<size_t>()];
+    const json summary = json::parse(all[c][1].get<std::string>());
+    add_chunk(summary, record);
+    if (all[c][2].get<bool>()) {
+      ++record.restored_chunks;
+      continue;
+    }
+    double seconds = 0;
+    for (const auto& [phase, s] : summary.at("seconds").items()) seconds += s.get<double>();
+    const auto rank = all[c][3].get<size_t>();
+    ++record.chunks_by_rank[rank];
+    record.chunk_s_by_rank[rank] += seconds;
+    record.longest_chunk_s = std::max(record.longest_chunk_s, seconds);
   }
   return record;
 }
@@ -121,7 +133,10 @@ json StepRecord::to_json(const RunState& state, const Policy& policy, const Mode
               {"tokens_per_s", wall_s > 0 ? double(tokens) / wall_s : 0},
               {"wall_s", wall_s},
               {"seconds", times},
+              {"restored_chunks", restored_chunks},
               {"chunks_by_rank", chunks_by_rank},
+              {"chunk_s_by_rank", chunk_s_by_rank},
+              {"longest_chunk_s", longest_chunk_s},
               {"z_hash", policy.hash},
               {"state_hash", state_hash(state)},
               {"z", z}};

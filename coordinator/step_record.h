@@ -28,7 +28,10 @@ struct StepRecord {
   std::map<std::string, double> chunk_seconds;  // summed over chunks
   std::map<std::string, double> seconds;        // of this rank, by phase
   double wall_s = 0;
-  std::vector<int> chunks_by_rank;
+  int64_t restored_chunks = 0;          // found in the journal
+  std::vector<int> chunks_by_rank;      // computed now
+  std::vector<double> chunk_s_by_rank;  // seconds that they took, summed
+  double longest_chunk_s = 0;
   std::vector<nlohmann::json> texts;
 
   nlohmann::json to_json(const RunState& state, const Policy& policy, const Model& model) const;
@@ -36,9 +39,10 @@ struct StepRecord {
   std::string line() const;      // for a person, one line
 };
 
-// Collective. Chunks in order of their number, so that nothing depends on who computed what.
-// Error(kExitInternal) unless each chunk of the step is there exactly once.
-StepRecord gather_record(Crew& crew, const std::vector<FinishedChunk>& own,
+// Collective. Chunks in order of their number, so that nothing depends on who computed what. The
+// first `restored` of this rank's own were computed by an earlier process. Error(kExitInternal)
+// unless each chunk of the step is there exactly once.
+StepRecord gather_record(Crew& crew, const std::vector<FinishedChunk>& own, int64_t restored,
                          const TrainingPlan& plan);
 
 nlohmann::json validation_record(const RunState& state, const Evaluation& evaluation);

@@ -7,7 +7,6 @@
 #include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "checkpoints/file.h"
 #include "cluster/allocation_end.h"
@@ -19,7 +18,11 @@
 #include "coordinator/base.h"
 #include "coordinator/commands.h"
 #include "coordinator/config_reader.h"
+#include "coordinator/ledger.h"
 #include "coordinator/progress.h"
+#include "coordinator/pulse.h"
+#include "coordinator/run_log.h"
+#include "coordinator/stop_request.h"
 
 namespace svfleet {
 namespace {
@@ -90,23 +93,13 @@ void check_shared(const JobRequest& ask, const std::string& what, const std::str
                    ask.nodes == 1 ? ", or --allow-local" : "");
 }
 
-// The longest chunk and save of earlier parts of the run; 0 when there are none. The log has sums
-// over a step's chunks, so twice the mean stands for the longest.
+// The longest chunk and save of earlier parts of the run; 0 when there are none.
 std::pair<double, double> measured(const std::string& run_dir) {
   double chunk = 0, save = 0;
-  if (!file_exists(run_dir + "/log.jsonl")) return {0, 0};
-  std::istringstream lines(read_file(run_dir + "/log.jsonl"));
-  for (std::string text; std::getline(lines, text);) {
-    const json record = json::parse(text, nullptr, false);
-    if (!record.is_object() || record.value("kind", "") != "step" || !record.contains("seconds"))
-      continue;
-    const json& seconds = record["seconds"];
-    double chunks = 0;
-    for (const json& count : record.value("chunks_by_rank", json::array()))
-      chunks += count.get<double>();
-    const double sum = seconds.value("generate", 0.0) + seconds.value("gradient", 0.0);
-    if (chunks > 0) chunk = std::max(chunk, 2 * sum / chunks);
-    save = std::max(save, seconds.value("save", 0.0));
+  for (const json& record : read_log(run_dir).records) {
+    if (record.value("kind", "") != "step" || !record.contains("seconds")) continue;
+    chunk = std::max(chunk, record.value("longest_chunk_s", 0.0));
+    save = std::max(save, record["seconds"].value("save", 0.0));
   }
   return {chunk, save};
 }
@@ -190,8 +183,10 @@ int submit_command(const CommandLine& line, const Config& config) {
   const std::string file = job.run_dir + "/job.sh";
   write_file_atomic(file, script);
   remove_file(job.run_dir + "/restarts.json");  // a person has looked: all tries anew
+  withdraw_end_request(job.run_dir);
   std::vector<std::string> jobs;
   for (int64_t i = 0; i < ask.chain; ++i) jobs.push_back(hand_in(file));
+  note_submitted(job.run_dir, jobs);
   if (line.json) {
     std::printf("%s\n", json{{"jobs", jobs},
                              {"name", ask.name},
@@ -212,6 +207,9 @@ int submit_command(const CommandLine& line, const Config& config) {
 int after_run_command(const CommandLine& line) {
   const RunDecision decision = decide_after_run(line.path, line.store, line.after_job,
                                                 line.after_restarts, line.job.patience);
+  const auto sign = last_sign_of_life(line.path);
+  note_job_end(line.path, line.after_job, line.after_restarts, decision.code, decision.message,
+               sign && sign->job == line.after_job ? sign->time_s : 0);
   if (line.json)
     std::printf("%s\n",
                 json{{"code", decision.code}, {"message", decision.message}}.dump().c_str());

@@ -1,5 +1,6 @@
 // svfleet train: opens what a run needs, checks that it may go on, and reports how it ended.
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -19,18 +20,55 @@ namespace {
 
 using nlohmann::json;
 
-// Collective: until the allocation ends. One rank asks Slurm for all.
-std::optional<double> seconds_left(Crew& crew) {
-  std::string told;
-  if (crew.leads())
-    if (const auto left = seconds_left_in_job()) told = std::to_string(*left);
-  crew.group().broadcast(told, 0, "end of the allocation");
-  if (told.empty()) return std::nullopt;
-  return std::stod(told);
+constexpr char kTimeShort[] = "time limit near";
+
+// What rank 0 tells about the run as it goes; empty on other ranks.
+struct Telling {
+  std::unique_ptr<Ledger> ledger;
+  std::unique_ptr<Pulse> pulse;
+
+  void doing(const char* what) {
+    if (pulse) pulse->doing(what);
+  }
+  void spent(const char* on) {
+    if (ledger) ledger->spent(on);
+  }
+};
+
+SignOfLife first_sign(const Crew& crew) {
+  const SlurmJob slurm = slurm_job();
+  SignOfLife sign;
+  sign.host = crew.hosts()[0];
+  sign.pid = getpid();
+  sign.job = slurm.job;
+  sign.restarts = slurm.restarts;
+  sign.doing = "loading the model";
+  return sign;
 }
 
-// RUN/exit.json, which the job script reads.
-void report_end(const RunFolder& folder, Crew& crew, int code, std::string reason, int64_t step) {
+void start_pulse(const RunFolder& folder, const Crew& crew, Telling& tell) {
+  if (tell.ledger && !tell.pulse)
+    tell.pulse = std::make_unique<Pulse>(folder.path(), first_sign(crew),
+                                         [&folder] { folder.verify_owner(); });
+}
+
+Telling start_telling(const RunFolder& folder, const Crew& crew) {
+  Telling tell;
+  if (!crew.leads()) return tell;
+  const auto before = last_sign_of_life(folder.path());
+  const SlurmJob slurm = slurm_job();
+  // A finished run that is started again stays as it is.
+  const bool hold = file_exists(folder.expert_path("final"));
+  tell.ledger = std::make_unique<Ledger>(
+      folder.path(), Attempt{slurm.job, slurm.restarts, crew.ranks(), crew.slots(), crew.hosts()},
+      process_began_s(), before ? before->time_s : 0, hold);
+  if (!hold) start_pulse(folder, crew, tell);
+  return tell;
+}
+
+// RUN/exit.json, which the job script reads, and the end in the ledger.
+void report_end(const RunFolder& folder, Crew& crew, Telling& tell, int code, std::string reason,
+                int64_t step) {
   if (!crew.leads()) return;
   folder.verify_owner();  // a writer that was taken over says nothing about the run
   const std::string signal = stop_signal_name();
@@ -39,19 +77,34 @@ void report_end(const RunFolder& folder, Crew& crew, int code, std::string reaso
     reason = "stopped by " + (signal.empty() ? "a signal to another rank" : signal);
   const SlurmJob slurm = slurm_job();
   write_exit_report(folder.path(), {reason, code, slurm.job, slurm.restarts, step});
+  const bool timeout = code == kExitRequeue && reason.rfind("timeout after", 0) == 0;
+  tell.ledger->end(code, reason, timeout ? crew.timeout_s() : 0);
 }
 
-int train_in(RunFolder& folder, const CommandLine& line, const Config& config, Crew& crew) {
+int train_in(RunFolder& folder, const CommandLine& line, const Config& config, Crew& crew,
+             Telling& tell) {
   // What an earlier attempt said is over: without a report, this one was killed. A finished run
   // keeps its own.
   if (crew.leads() && !file_exists(folder.expert_path("final"))) remove_exit_report(folder.path());
   const std::string hardware = identity({torch_identity(), config.threads, crew.device().gpu});
   crew.agree("hardware and build", hardware);
+  tell.spent("set_up");
+  double load_s = -wall_clock_s();
   Base base = open_base(config, crew);
-  if (!open_factors(config, crew, base)) {
-    report_end(folder, crew, kExitRequeue, "", -1);
+  load_s += wall_clock_s();
+  tell.spent("loading");
+  tell.doing("decomposing");
+  bool any_missing = false;
+  if (!decompose_missing(config, crew, base.model->architecture(), base.model->files(),
+                         &base.model_hash, nullptr, &any_missing)) {
+    report_end(folder, crew, tell, kExitRequeue, crew.time_was_short() ? kTimeShort : "", -1);
     return kExitRequeue;
   }
+  tell.spent(any_missing ? "decomposing" : "loading");
+  tell.doing("loading the factors");
+  load_s -= wall_clock_s();
+  load_factors(config, crew, base);
+  load_s += wall_clock_s();
   const TrainingPlan plan = make_plan(config, base);
   crew.agree("training data and settings", plan.bits);
 
@@ -73,14 +126,18 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
   if (crew.leads()) log = std::make_unique<RunLog>(folder.path());
   RunState start = found ? std::move(*found) : std::move(fresh);
   const int64_t start_step = start.step;
-  AllocationEnd allocation(seconds_left(crew));
-  Trainer trainer{config,           crew,       base, folder, plan, log.get(), allocation,
-                  std::move(start), start_step, {},   {},     {}};
+  Trainer trainer{
+      config,           crew,       base, folder, plan, log.get(), tell.ledger.get(), nullptr,
+      std::move(start), start_step, {},   load_s};
   const bool was_finished = trainer.finished() && file_exists(folder.expert_path("final"));
   int code = kExitFinished;
   if (!was_finished) {
     if (crew.leads()) {
       remove_exit_report(folder.path());
+      tell.ledger->go_ahead();
+      start_pulse(folder, crew, tell);
+      trainer.pulse = tell.pulse.get();
+      tell.ledger->resumed(trainer.state.step);
       spdlog::info("{} {}, {} ranks, {} workers here",
                    found ? "resuming after step" : "starting at step", trainer.state.step,
                    crew.ranks(), crew.workers());
@@ -94,10 +151,25 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
       if (!found) trainer.checkpoint();
     }
     code = trainer.run();
-    const bool in_time = code == kExitFinished || !allocation.was_short();
-    report_end(folder, crew, code, in_time ? "" : "time limit near", trainer.saved_step);
+    std::string reason;
+    if (code != kExitFinished && crew.time_was_short()) reason = kTimeShort;
+    if (trainer.asked_to_end) reason = "stopped as 'svfleet stop' asked";
+    report_end(folder, crew, tell, code, reason, trainer.saved_step);
   } else if (!slurm_job().job.empty()) {  // its job script must not start it again
-    report_end(folder, crew, code, "", trainer.state.step);
+    report_end(folder, crew, tell, code, "", trainer.state.step);
+  }
+  if (trainer.asked_to_end && crew.leads()) {
+    if (line.json)
+      std::printf("%s\n", json{{"steps", trainer.state.step},
+                               {"stopped_as_asked", true},
+                               {"expert", folder.expert_path("last")},
+                               {"hash", state_hash(trainer.state)}}
+                              .dump()
+                              .c_str());
+    else
+      std::printf("stopped after step %lld as 'svfleet stop' asked: %s; start again to go on\n",
+                  static_cast<long long>(trainer.state.step), folder.expert_path("last").c_str());
+    return code;
   }
   if (crew.leads() && code == kExitFinished) {
     // Validation, where there is one, chooses.
@@ -123,11 +195,12 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
 int train_command(const CommandLine& line, const Config& config) {
   Crew crew(config);
   RunFolder folder(config, crew);
+  Telling tell = start_telling(folder, crew);
   try {
-    return train_in(folder, line, config, crew);
+    return train_in(folder, line, config, crew, tell);
   } catch (const Error& error) {
     try {
-      report_end(folder, crew, error.code(), error.what(), -1);
+      report_end(folder, crew, tell, error.code(), error.what(), -1);
     } catch (const Error&) {  // the folder itself may be what failed
     }
     throw;

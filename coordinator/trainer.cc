@@ -14,6 +14,7 @@
 #include "comm/exact_sum.h"
 #include "coordinator/chunk.h"
 #include "coordinator/evaluation.h"
+#include "coordinator/stop_request.h"
 
 namespace svfleet {
 namespace {
@@ -28,6 +29,25 @@ constexpr int64_t kValidationBatch = 32;
 
 // Merging smaller moves than this into bfloat16 loses most of them (DESIGN section 2, measured).
 constexpr double kSmallMove = 5e-3;
+
+// Summed over chunks, by what a chunk does.
+std::map<std::string, double> seconds_of(const std::vector<FinishedChunk>& chunks) {
+  std::map<std::string, double> seconds;
+  for (const FinishedChunk& chunk : chunks) {
+    const json summary = json::parse(chunk.summary);
+    for (const auto& [phase, s] : summary.at("seconds").items()) seconds[phase] += s.get<double>();
+  }
+  return seconds;
+}
+
+// The same by the names of the ledger, for so many chunks at a time.
+std::map<std::string, double> spent_on(const std::map<std::string, double>& chunk_seconds,
+                                       int64_t slots) {
+  std::map<std::string, double> spent;
+  for (const auto& [phase, s] : chunk_seconds)
+    spent[phase == "gradient" ? "gradient" : "generating"] += std::max(0.0, s) / double(slots);
+  return spent;
+}
 
 bool all_finite(const std::vector<float>& values) {
   return std::all_of(values.begin(), values.end(), [](float x) { return std::isfinite(x); });
@@ -47,10 +67,6 @@ void Trainer::put_in_force() {
   });
 }
 
-void Trainer::stop_if_time_is_short() {
-  if (allocation.time_is_short(longest_chunk_s, longest_save_s)) request_stop();
-}
-
 std::optional<std::vector<FinishedChunk>> Trainer::chunks(Progress& progress) {
   std::vector<FinishedChunk> own;
   std::vector<int> missing;
@@ -64,28 +80,39 @@ std::optional<std::vector<FinishedChunk>> Trainer::chunks(Progress& progress) {
                        [&](const FinishedChunk& chunk) { return chunk.chunk == c; }))
         missing.push_back(c);
   }
-  const int64_t restored = int64_t(own.size());
+  restored = int64_t(own.size());
+  restored_seconds = seconds_of(own);
+  if (restored > 0) ledger->restored(restored, spent_on(restored_seconds, 1));
   ChunkRules rules = plan.rules;
   rules.run_id = folder.run_id();
   rules.step = state.step;
   const int64_t every = config.train.log_kl_every;
   rules.measure_kl = every > 0 && state.step % every == 0;
   std::mutex mutex;
-  stop_if_time_is_short();
+  const auto note_first = [&] {  // everyone is here, and there is something to do
+    std::lock_guard lock(mutex);
+    if (!ledger || computed || missing.empty()) return;
+    computed = true;
+    ledger->first_chunk(load_s);
+  };
+  if (pulse) pulse->doing("chunks");
   bool done = crew.share(
       missing, "chunks",
       [&](int c) {
-        const double start = AllocationEnd::steady_clock_s();
+        note_first();
         FinishedChunk chunk =
             compute_chunk(base, policy, rules, c, plan.prompts(config, state.position, c));
         write_chunk(folder.path(), chunk);
         std::lock_guard lock(mutex);
         own.push_back(std::move(chunk));
-        longest_chunk_s = std::max(longest_chunk_s, AllocationEnd::steady_clock_s() - start);
-        stop_if_time_is_short();
       },
-      [&](int64_t finished) {
-        progress.update(state.step * plan.chunks_per_step + restored + finished, note);
+      [&](const ShareReport& now) {
+        note_first();
+        progress.update(state.step * plan.chunks_per_step + restored + now.finished, note);
+        pulse->at(state.step, config.train.steps, restored + now.finished, plan.chunks_per_step);
+        pulse->out(now.out);
+        for (const std::string& line : stragglers.while_out(now.out, longest_chunk_s))
+          spdlog::warn("step {}: {}", state.step, line);
       });
   if (!done) return std::nullopt;
   // The hash is made anew from today's p: an update that never reached the policy shows here.
@@ -131,6 +158,7 @@ void Trainer::update(std::vector<double>& sum, StepRecord& record) {
 bool Trainer::validate() {
   const int64_t every = config.train.validate_every;
   if (every <= 0 || state.step % every != 0) return true;
+  if (pulse) pulse->doing("validation");
   std::optional<Evaluation> result = timed("validate", [&] {
     return evaluate_policy(base, crew, policy, plan.validation,
                            {.sampling = {.temperature = 0}, .batch = kValidationBatch},
@@ -171,12 +199,35 @@ void Trainer::checkpoint() {
   saved_step = state.step;
   timed("save", [&] {
     if (!crew.leads()) return;
+    pulse->doing("saving");
     folder.verify_owner();
     save_checkpoint(folder.path(), state);
     prune_checkpoints(folder.path(), int(config.train.keep_checkpoints), state.best_step);
     clear_chunks_before(folder.path(), state.step);
   });
-  longest_save_s = std::max(longest_save_s, seconds["save"]);
+  crew.note_save(seconds["save"]);
+}
+
+void Trainer::account(const StepRecord& record) {
+  if (!crew.leads()) return;
+  std::map<std::string, double> computed_now = record.chunk_seconds;
+  for (const auto& [phase, s] : restored_seconds) computed_now[phase] -= s;
+  std::map<std::string, double> parts = spent_on(computed_now, crew.slots());
+  for (const auto& [on, phase] : {std::pair{"merging", "merge"}, std::pair{"reduction", "reduce"},
+                                  std::pair{"evaluating", "validate"}, std::pair{"saving", "save"}})
+    parts[on] += seconds[phase];
+  ledger->spent(std::move(parts), "idle", state.step);
+  longest_chunk_s = std::max(longest_chunk_s, record.longest_chunk_s);
+  for (const std::string& line :
+       stragglers.after_step(record.chunks_by_rank, record.chunk_s_by_rank))
+    spdlog::warn("step {}: {}", state.step, line);
+}
+
+bool Trainer::end_asked() {
+  std::string asked;
+  if (crew.leads() && end_requested(folder.path())) asked = "yes";
+  crew.group().broadcast(asked, 0, "look for a stop request");
+  return !asked.empty();
 }
 
 bool Trainer::too_often_nonfinite() const {
@@ -197,15 +248,18 @@ int Trainer::run() {
                      .before = state.step * per_step,
                      .shown = crew.leads()});
   put_in_force();
+  if (ledger) ledger->spent("loading");
+  seconds.clear();
   // The base counts too: an expert is only best where it beats what it started from.
   if (state.step == 0 && state.best_step < 0 && !validate())
     return stopped("a stop was asked for during validation");
   while (!finished()) {
     crew.group().set_step(state.step);
-    const double start = AllocationEnd::steady_clock_s();
+    if (end_asked()) return ended_as_asked();
+    const double start = wall_clock_s();
     auto own = timed("chunks", [&] { return chunks(progress); });
     if (!own) return stopped("a stop was asked for");
-    StepRecord record = gather_record(crew, *own, plan);
+    StepRecord record = gather_record(crew, *own, restored, plan);
     step(*own, record);
     ++state.step;
     // Every rank holds the same p and moments, or the sum was not exact: never save otherwise.
@@ -214,7 +268,8 @@ int Trainer::run() {
     put_in_force();
     if (!validate()) return stopped("a stop was asked for during validation");
     record.seconds = seconds;
-    record.wall_s = AllocationEnd::steady_clock_s() - start;
+    record.wall_s = wall_clock_s() - start;
+    account(record);
     seconds.clear();
     if (log) {
       log->step(state.step, record.to_json(state, policy, *base.model));
@@ -247,7 +302,20 @@ int Trainer::run() {
   progress.finish();
   if (base.model->weights_hash() != base.weights_hash)
     throw make_error(kExitInternal, "the frozen weights changed in memory during the run");
-  if (crew.leads()) save("final");
+  if (!crew.leads()) return kExitFinished;
+  save("final");
+  withdraw_end_request(folder.path());
+  ledger->spent("saving");
+  return kExitFinished;
+}
+
+int Trainer::ended_as_asked() {
+  asked_to_end = true;
+  if (saved_step != state.step) checkpoint();
+  if (!crew.leads()) return kExitFinished;
+  save("last");
+  withdraw_end_request(folder.path());
+  ledger->spent("saving");
   return kExitFinished;
 }
 

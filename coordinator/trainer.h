@@ -7,14 +7,16 @@
 #include <string>
 #include <vector>
 
-#include "cluster/allocation_end.h"
 #include "coordinator/base.h"
 #include "coordinator/crew.h"
+#include "coordinator/ledger.h"
 #include "coordinator/policy.h"
 #include "coordinator/progress.h"
+#include "coordinator/pulse.h"
 #include "coordinator/run_folder.h"
 #include "coordinator/run_log.h"
 #include "coordinator/step_record.h"
+#include "coordinator/stragglers.h"
 #include "coordinator/training_plan.h"
 
 namespace svfleet {
@@ -26,24 +28,32 @@ struct Trainer {
   Base& base;
   RunFolder& folder;
   const TrainingPlan& plan;
-  RunLog* log;  // rank 0 only
-  AllocationEnd& allocation;
+  // Rank 0 only: what is told about the run.
+  RunLog* log;
+  Ledger* ledger;
+  Pulse* pulse;
 
   RunState state;
   int64_t saved_step;  // of the newest checkpoint
   Policy policy;
-  std::map<std::string, double> seconds;           // of the current step, by phase
-  std::string note;                                // on the last step, beside the progress
-  double longest_chunk_s = 0, longest_save_s = 0;  // of this rank
+  double load_s = 0;                                 // for model, factors and checkpoint
+  std::map<std::string, double> seconds{};           // of the current step, by phase
+  std::map<std::string, double> restored_seconds{};  // of chunks that an earlier process computed
+  std::string note{};                                // on the last step, beside the progress
+  double longest_chunk_s = 0;                        // known to rank 0
   bool warned_of_small_moves = false;
+  int64_t restored = 0;       // chunks of this step, by an earlier process
+  bool computed = false;      // a chunk of this process was handed out
+  bool asked_to_end = false;  // by `svfleet stop`
+  Stragglers stragglers{crew.hosts()};
 
   template <class Work>
   auto timed(const char* phase, Work work) {
-    const double start = AllocationEnd::steady_clock_s();
+    const double start = wall_clock_s();
     struct Stop {
       double start;
       double& total;
-      ~Stop() { total += AllocationEnd::steady_clock_s() - start; }
+      ~Stop() { total += wall_clock_s() - start; }
     } stop{start, seconds[phase]};
     return work();
   }
@@ -53,9 +63,6 @@ struct Trainer {
 
   // Applies today's z on this rank; replies from now on are made with it.
   void put_in_force();
-
-  // As if a signal had come.
-  void stop_if_time_is_short();
 
   // The step's chunks: restored from the journal, or computed by whoever is free. Nothing when a
   // stop was asked for.
@@ -76,6 +83,14 @@ struct Trainer {
 
   // Rank 0 saves the state, then drops older checkpoints and the journal of finished steps.
   void checkpoint();
+
+  // Where the step's time went, in the ledger.
+  void account(const StepRecord& record);
+
+  // Collective. Whether `svfleet stop` has asked for an end.
+  bool end_asked();
+
+  int ended_as_asked();
 
   bool too_often_nonfinite() const;
 

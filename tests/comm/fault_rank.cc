@@ -68,6 +68,20 @@ void run(const std::string& mode, double timeout_s) {
     sleep_s(0.5);
     work_through(
         *queue, 3, [](int) {}, nullptr);
+  } else if (mode == "slow_chunk" || mode == "stopped_chunk") {
+    // Rank 1 takes far longer than the timeout for a chunk, or is stopped inside it.
+    auto queue = make_chunk_queue(*world, timeout_s);
+    queue->start_round({1, 2, 3, 4});
+    const auto work = [&](int) {
+      if (rank != 1) return sleep_s(0.2);
+      if (mode == "stopped_chunk") raise(SIGSTOP);
+      sleep_s(2.5 * timeout_s);
+    };
+    work_through(*queue, 1, work, nullptr);
+    queue->wait_until_over("chunks", nullptr);
+    int64_t done[1] = {rank == 0 ? queue->finished_count() : 0};
+    world->all_reduce_sum(done, "count");
+    if (rank == 0) std::fprintf(stderr, "finished %d\n", static_cast<int>(done[0]));
   }
 }
 

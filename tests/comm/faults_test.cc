@@ -133,8 +133,27 @@ TEST(Faults, ExitAndAbortEndTheJobWithTheirCode) {
 TEST(Faults, SilentQueueIsNamed) {
   const Job job = mpirun(2, "silent_queue", 3);
   EXPECT_THAT(job.output,
-              HasSubstr("timeout after 3 s in 'ask for a chunk': rank 0 did not answer"));
+              HasSubstr("timeout after 3 s in 'ask for a chunk' of step 12: rank 0 (host " +
+                        host() + ") did not answer rank 1 (host " + host() + ")"));
   EXPECT_LT(job.seconds, kPatience + 10);
+}
+
+// Slow is not hung: whoever gives signs of life is waited for, by all.
+TEST(Faults, ARankThatIsSlowWithAChunkIsWaitedFor) {
+  const Job job = mpirun(3, "slow_chunk", 2);
+  EXPECT_THAT(job.output, HasSubstr("finished 4"));
+  EXPECT_THAT(job.output, Not(HasSubstr("timeout")));
+  EXPECT_EQ(job.code, kExitFinished);
+  EXPECT_GT(job.seconds, 5);
+}
+
+TEST(Faults, ARankThatStopsInsideAChunkIsNamedWithIt) {
+  const Job job = mpirun(3, "stopped_chunk", 2);
+  EXPECT_THAT(job.output, HasSubstr("timeout after 2 s in 'chunks' of step 12: rank 1 (host " +
+                                    host() + ") holds chunk "));
+  EXPECT_THAT(job.output, HasSubstr("gives no sign of life"));
+  EXPECT_EQ(job.code, kExitRequeue);
+  EXPECT_LT(job.seconds, kPatience);
 }
 
 }  // namespace

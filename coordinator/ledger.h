@@ -1,0 +1,100 @@
+// RUN/ledger.jsonl: where the time of a run went, second by second, over all its starts. Format:
+// docs/formats.md.
+//
+// Rank 0 writes as it goes: when it starts, what each stretch of time was spent on, how it ended.
+// `submit` and `after-run` add what they know of the queue. A killed process writes no end: the
+// reader takes what came after its last entry as lost, and gives back what the chunk journal saved.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace svfleet {
+
+// What time can be spent on, in the order in which it is shown. Never renamed.
+inline constexpr const char* kSpentOn[] = {
+    "queued",   // between the submission, or the request to start again, and the start
+    "set_up",   // from the start of the process until the run folder is open; ending the job
+    "loading",  // model, factors, checkpoint, first merge
+    "decomposing", "generating", "gradient", "merging", "reduction", "saving", "evaluating",
+    "idle",  // waiting for other ranks or for the last chunk of a step
+    "lost",  // computed and then lost by a kill, or computed again
+    "hung",  // waiting for ranks that never came, or dead before the job's end
+};
+
+double wall_clock_s();  // since 1970
+// When this process was started, on the same clock.
+double process_began_s();
+
+struct Attempt {
+  std::string job;  // Slurm's, or empty
+  int64_t restarts = 0;
+  int64_t ranks = 1, slots = 1;  // slots: chunks at a time, over all ranks
+  std::vector<std::string> hosts;
+};
+
+// The writer; rank 0 only, one thread. Failing to write is no reason to stop: it is ignored.
+class Ledger {
+ public:
+  // `previous_sign_s`: the last sign of life of the process before this one; 0 = none is known.
+  // `hold`: nothing is written before go_ahead(): a finished run that is started again stays as it
+  // is.
+  Ledger(const std::string& run_dir, const Attempt& attempt, double began_s, double previous_sign_s,
+         bool hold);
+  void go_ahead();
+
+  // All time since the last entry.
+  void spent(const std::string& on);
+  // The same, divided: what `parts` leave over was spent on `rest`. `step`: steps finished.
+  void spent(std::map<std::string, double> parts, const std::string& rest, int64_t step);
+  // Training goes on after `step`: what was computed beyond it is lost ...
+  void resumed(int64_t step);
+  // ... but for chunks found in the journal, which took these seconds, summed over them.
+  void restored(int64_t chunks, const std::map<std::string, double>& seconds);
+  // The first chunk is handed out: seconds since the process began, and those of them spent on
+  // reading the model and its factors.
+  void first_chunk(double load_s);
+  // `hung_s` of the time since the last entry were a wait that ended in a timeout.
+  void end(int code, const std::string& reason, double hung_s);
+
+ private:
+  void write(nlohmann::ordered_json record);
+  const std::string path_;
+  const double began_s_;
+  double last_s_;
+  bool hold_;
+  std::vector<nlohmann::ordered_json> held_;
+};
+
+// Entries of other processes, appended.
+void note_submitted(const std::string& run_dir, const std::vector<std::string>& jobs);
+void note_job_end(const std::string& run_dir, const std::string& job, int64_t restarts,
+                  int decision, const std::string& message, double last_sign_s);
+
+struct AttemptReport {
+  Attempt attempt;
+  double began_s = 0, ended_s = 0;  // ended_s 0: no end was written
+  int code = -1;                    // -1: it left no word
+  std::string reason;
+  int64_t first_step = -1, last_step = -1;
+  double first_chunk_s = -1, load_s = -1;  // from the start of the process; -1: none
+  int64_t restored_chunks = 0;
+};
+
+struct Account {
+  std::map<std::string, double> seconds;  // by kSpentOn; they add up to total_s
+  double total_s = 0;                     // submitted or running, over all starts
+  double goodput = 0;  // share of the time in allocations that was spent on work that counts
+  std::vector<AttemptReport> attempts;
+  bool waits = false;       // submitted, or to be started again
+  bool running = false;     // as far as the ledger knows
+  double accounted_to = 0;  // the time of the last entry
+};
+// Time since the last entry of a run without an end counts up to `sign_s`, its last sign of life.
+// Broken lines are passed over; a missing file gives an empty account.
+Account read_account(const std::string& run_dir, double sign_s = 0);
+
+}  // namespace svfleet
