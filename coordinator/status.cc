@@ -38,6 +38,13 @@ struct Status {
   json best;                // the last validation, or null
 };
 
+std::string span_text(double seconds) {
+  if (seconds >= 600) return time_text(seconds);
+  char text[40];
+  std::snprintf(text, sizeof text, "%.1f s", seconds);
+  return text;
+}
+
 std::string clock_text(double seconds) {
   const auto whole = std::time_t(seconds);
   std::tm utc{};
@@ -199,12 +206,11 @@ void print_progress(const Status& now) {
   const auto row = [](const char* name, const std::string& text) {
     std::printf("%-12s %s\n", name, text.c_str());
   };
-  const int64_t step = now.sign && now.sign->step >= 0 ? now.sign->step
-                       : now.checkpoints.empty()       ? 0
-                                                       : now.checkpoints.back();
+  int64_t step = now.checkpoints.empty() ? 0 : now.checkpoints.back();
+  if (now.sign) step = std::max(step, now.sign->step);  // a sign may be some seconds old
   std::string text = "step " + std::to_string(step);
   if (now.sign && now.sign->steps > 0) text += " of " + std::to_string(now.sign->steps);
-  if (now.live && now.sign->chunks_per_step > 0)
+  if (now.live && now.sign->chunks_per_step > 0 && now.sign->step == step)
     text += ", " + std::to_string(now.sign->chunks) + " of " +
             std::to_string(now.sign->chunks_per_step) + " chunks of the next";
   row("progress", text);
@@ -276,11 +282,11 @@ void print_attempts(const Status& now) {
 void print_time(const Status& now) {
   if (now.account.total_s <= 0) return;
   std::printf("\n  %s in all; goodput %.1f %% (work that counts, of the time in allocations)\n",
-              time_text(now.account.total_s).c_str(), 100 * now.account.goodput);
+              span_text(now.account.total_s).c_str(), 100 * now.account.goodput);
   for (const char* on : kSpentOn) {
     const auto found = now.account.seconds.find(on);
     if (found == now.account.seconds.end() || found->second < 0.05) continue;
-    std::printf("  %-12s %12s  %5.1f %%\n", on, time_text(found->second).c_str(),
+    std::printf("  %-12s %12s  %5.1f %%\n", on, span_text(found->second).c_str(),
                 100 * found->second / now.account.total_s);
   }
 }
