@@ -47,7 +47,7 @@ def stopped_writer(config, run_dir, ranks, chance):
         shutil.rmtree(run_dir, ignore_errors=True)
         job = start(config, run_dir, ranks, 0)
         wait_for_work(job, run_dir, 1)
-        time.sleep(chance.uniform(0, 0.3))
+        time.sleep(chance.uniform(0, 0.6))
         pids = list(runs.ranks_of(job.pid).values())
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
