@@ -55,8 +55,12 @@ std::string hash_folder(const std::string& folder) {
   if (is_folder(folder + "/checkpoints")) {
     const NewestCheckpoint newest = load_newest_checkpoint(folder);
     if (newest.state) return state_hash(*newest.state);
-    throw user_error("the run folder '", folder, "' has no good checkpoint",
-                     newest.damaged.empty() ? "" : ": " + newest.damaged[0]);
+    if (newest.damaged.empty())
+      throw user_error("the run folder '", folder,
+                       "' has no good checkpoint; start its training, or ",
+                       "restore one if they were removed");
+    throw user_error("the run folder '", folder, "' has no good checkpoint: ", newest.damaged[0],
+                     "; restore one from a copy, or train again in another run_dir");
   }
   std::vector<std::string> factors;
   for (const std::string& name : list_folder(folder))

@@ -115,6 +115,22 @@ void sync_folder(const std::string& folder, size_t bytes) {
 
 const char kTemporary[] = ".tmp-";
 
+struct Guard {
+  std::string prefix;  // of the paths that it is for
+  std::function<void()> check;
+};
+std::mutex guard_mutex;
+std::shared_ptr<const Guard> guard;
+
+void check_guard(const std::string& path) {
+  std::shared_ptr<const Guard> now;
+  {
+    std::lock_guard<std::mutex> lock(guard_mutex);
+    now = guard;
+  }
+  if (now && path.starts_with(now->prefix)) now->check();
+}
+
 std::string temporary_name(const std::string& path) {
   static std::atomic<int64_t> count{0};
   const int64_t pid = getpid();
@@ -137,7 +153,17 @@ void write_file_atomic(const std::string& path, std::string_view bytes) {
     if (file_system().sync(file.fd()) != 0) fail("fsync", errno);
     if (file.close() != 0) fail("close", errno);
   }
-  if (file_system().rename(temporary, path) != 0) fail("rename", errno);
+  try {
+    check_guard(path);
+  } catch (...) {
+    file_system().unlink(temporary);
+    throw;
+  }
+  if (file_system().rename(temporary, path) != 0) {
+    const int error = errno;
+    if (error == ENOENT) check_guard(path);  // a new owner has removed the temporary file
+    fail("rename", error);
+  }
   sync_folder(parent(path), bytes.size());
 }
 
@@ -206,6 +232,7 @@ bool is_folder(const std::string& path) {
 void make_folder(const std::string& path) {
   if (path.empty() || is_folder(path)) return;
   make_folder(path == parent(path) ? "" : parent(path));
+  check_guard(path);
   if (file_system().mkdir(path, 0777) == 0) {
     sync_folder(parent(path), 0);
     return;
@@ -218,6 +245,7 @@ void make_folder(const std::string& path) {
 }
 
 void remove_file(const std::string& path) {
+  check_guard(path);
   if (file_system().unlink(path) != 0 && errno != ENOENT) write_failed(path, "unlink", errno, 0);
 }
 
@@ -245,8 +273,10 @@ void append_line(const std::string& path, std::string_view line) {
   // The cut below must not see another thread's line half-written.
   static std::mutex appending;
   std::lock_guard<std::mutex> lock(appending);
+  check_guard(path);  // the file may be new
   File file(path, O_RDWR | O_CREAT | O_APPEND);
   if (file.fd() < 0) write_failed(path, "open", errno, line.size());
+  check_guard(path);
   struct stat info;
   if (fstat(file.fd(), &info) != 0) read_failed(path, errno);
   off_t end = info.st_size;
@@ -308,6 +338,23 @@ void remove_stale_temporaries(const std::string& folder) {
     const size_t mark = name.rfind(kTemporary);
     if (mark != name.npos && is_stale(folder, name, mark)) remove_file(folder + "/" + name);
   }
+}
+
+void remove_temporaries(const std::string& folder) {
+  for (const std::string& name : list_folder(folder))
+    if (name.find(kTemporary) != name.npos) remove_file(folder + "/" + name);
+}
+
+WriteGuard::WriteGuard(std::string folder, std::function<void()> check) {
+  while (folder.ends_with('/')) folder.pop_back();
+  std::lock_guard<std::mutex> lock(guard_mutex);
+  SVFLEET_CHECK(!guard, "a guard for ", folder, " beside that for ", guard->prefix);
+  guard = std::make_shared<const Guard>(folder + "/", std::move(check));
+}
+
+WriteGuard::~WriteGuard() {
+  std::lock_guard<std::mutex> lock(guard_mutex);
+  guard.reset();
 }
 
 }  // namespace svfleet

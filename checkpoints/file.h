@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -35,5 +36,21 @@ uint64_t free_bytes(const std::string& folder);
 // Deletes leftover *.tmp-* files of dead writers in a folder: those made on this host by a process
 // that is gone, and those of other hosts after a day.
 void remove_stale_temporaries(const std::string& folder);
+// Deletes all *.tmp-* files in a folder. A writer that has not renamed its own yet then cannot: for
+// the new owner of a run folder.
+void remove_temporaries(const std::string& folder);
+
+// While it lives, each change that this process makes below `folder` by the functions above (a file
+// renamed into place, a line appended, a file removed, a folder made) is preceded by a call of
+// `check`, which throws when the change must not happen. A file is whole and synced under its
+// temporary name when it is checked, a log is open: what comes after the check is one system call
+// on something that a new owner takes away (Owner::shut_out_others). One at a time in a
+// process; any thread may write.
+class WriteGuard {
+ public:
+  WriteGuard(std::string folder, std::function<void()> check);
+  ~WriteGuard();
+  WriteGuard(const WriteGuard&) = delete;
+};
 
 }  // namespace svfleet

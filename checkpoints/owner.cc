@@ -114,12 +114,15 @@ bool is_gone(const OwnerFile& owner, const OwnerIdentity& me,
   return job_ended && job_ended(who.job);
 }
 
+std::string name_of(const OwnerIdentity& who) {
+  return "process " + std::to_string(who.pid) + " on host " + who.host +
+         (who.job.empty() ? "" : " of job " + who.job);
+}
+
 [[noreturn]] void refuse(const std::string& run_dir, const OwnerFile& owner) {
-  const OwnerIdentity& who = owner.who;
-  throw user_error("the run folder '", run_dir, "' is in use by process ", who.pid, " on host ",
-                   who.host, who.job.empty() ? "" : " of job " + who.job, " since ", owner.started,
-                   "; wait for it or stop it (if it is surely gone, remove '", owner_path(run_dir),
-                   "')");
+  throw user_error("the run folder '", run_dir, "' is in use by ", name_of(owner.who), " since ",
+                   owner.started, "; wait for it or stop it (if it is surely gone, remove '",
+                   owner_path(run_dir), "')");
 }
 
 }  // namespace
@@ -130,11 +133,11 @@ std::optional<OwnerSeen> look_at_owner(const std::string& run_dir) {
   return OwnerSeen{found.owner->who, found.owner->started, is_dead(*found.owner, host_name())};
 }
 
-Owner::Owner(std::string run_dir, OwnerIdentity me)
-    : run_dir_(std::move(run_dir)), me_(std::move(me)) {}
+Owner::Owner(std::string run_dir, OwnerIdentity me, bool succeeded)
+    : run_dir_(std::move(run_dir)), me_(std::move(me)), succeeded_(succeeded) {}
 
 Owner::Owner(Owner&& other) noexcept
-    : run_dir_(std::move(other.run_dir_)), me_(std::move(other.me_)) {
+    : run_dir_(std::move(other.run_dir_)), me_(std::move(other.me_)), succeeded_(other.succeeded_) {
   other.me_.token.clear();
 }
 
@@ -151,7 +154,7 @@ Owner Owner::take(const std::string& run_dir, OwnerIdentity me,
     const Found found = read_settled_owner(path);
     if (!found.exists) {
       write_new_file(path, encode(mine), &existed);
-      if (!existed) return Owner(run_dir, me);
+      if (!existed) return Owner(run_dir, me, false);
       continue;
     }
     if (found.owner && !is_gone(*found.owner, me, job_ended)) refuse(run_dir, *found.owner);
@@ -176,7 +179,7 @@ Owner Owner::take(const std::string& run_dir, OwnerIdentity me,
     }
     rename_file(claim, path);
     const Found now = read_owner(path);
-    if (now.owner && now.owner->who.token == me.token) return Owner(run_dir, me);
+    if (now.owner && now.owner->who.token == me.token) return Owner(run_dir, me, true);
   }
   throw user_error("the run folder '", run_dir, "' is being taken by another process; start ",
                    "again when it has ended");
@@ -192,16 +195,33 @@ Owner::~Owner() {
   }
 }
 
+void Owner::shut_out_others() const {
+  for (const char* folder : {"", "/checkpoints", "/chunks", "/experts"})
+    remove_temporaries(run_dir_ + folder);
+  if (!succeeded_) return;
+  for (const std::string& name : list_folder(run_dir_))
+    if (name.ends_with(".jsonl") || name == "svfleet.log")
+      write_file_atomic(run_dir_ + "/" + name, read_file(run_dir_ + "/" + name));
+}
+
 void Owner::verify() const {
-  const std::string path = owner_path(run_dir_);
-  const Found found = read_owner(path);
-  if (found.owner && found.owner->who.token == me_.token) return;
+  verify_owner(run_dir_, me_.token);
+}
+
+bool is_owner(const std::string& run_dir, const std::string& token) {
+  const Found found = read_owner(owner_path(run_dir));
+  return found.owner && found.owner->who.token == token;
+}
+
+void verify_owner(const std::string& run_dir, const std::string& token) {
+  const Found found = read_owner(owner_path(run_dir));
+  if (found.owner && found.owner->who.token == token) return;
   std::string by = "nobody (its owner file is gone)";
   if (found.owner)
-    by = "process " + std::to_string(found.owner->who.pid) + " on host " + found.owner->who.host;
+    by = name_of(found.owner->who);
   else if (found.exists)
     by = "another process";
-  throw make_error(kExitRequeue, "the run folder '", run_dir_, "' now belongs to ", by,
+  throw make_error(kExitRequeue, "the run folder '", run_dir, "' now belongs to ", by,
                    "; this process writes nothing more to it");
 }
 

@@ -1,4 +1,9 @@
-// One writer per run folder: the owner file, made with O_EXCL, re-read before each rename.
+// One writer per run folder: the owner file, made with O_EXCL, re-read before each change by every
+// process of the owner (WriteGuard in checkpoints/file.h).
+//
+// A process can stop between that look and the change, and go on long after a take-over:
+// shut_out_others() makes that harmless. What is left is a removal that was already under way, and
+// a writer removes only what its successor does not need either.
 #pragma once
 
 #include <cstdint>
@@ -32,14 +37,23 @@ class Owner {
                     bool (*job_ended)(const std::string& job) = nullptr);
   Owner(Owner&&) noexcept;
   ~Owner();  // releases the folder if still ours
-  // Throws Error(kExitRequeue) when another writer has taken over; call before each rename.
-  void verify() const;
+  // Removes all temporary files, so that no other process can rename its own into place any more,
+  // and, after a take-over, replaces each log by a copy of itself, so that a line for a log opened
+  // before goes to no file. Call first of all, under a WriteGuard.
+  void shut_out_others() const;
+  void verify() const;  // verify_owner() with its own token
   const OwnerIdentity& identity() const { return me_; }
 
  private:
-  Owner(std::string run_dir, OwnerIdentity me);
+  Owner(std::string run_dir, OwnerIdentity me, bool succeeded);
   std::string run_dir_;
   OwnerIdentity me_;
+  bool succeeded_;  // another owner, who may still be there
 };
+
+// For every process that knows the token. verify_owner throws Error(kExitRequeue), naming who owns
+// the folder now, unless is_owner().
+bool is_owner(const std::string& run_dir, const std::string& token);
+void verify_owner(const std::string& run_dir, const std::string& token);
 
 }  // namespace svfleet

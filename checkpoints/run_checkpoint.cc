@@ -165,7 +165,7 @@ NewestCheckpoint load_newest_checkpoint(const std::string& run_dir) {
     try {
       image = read_file(path);
     } catch (const Error& error) {
-      newest.damaged.push_back(std::string(error.what()) + "; passed over");
+      newest.damaged.push_back(error.what());
       continue;
     }
     try {
@@ -177,7 +177,7 @@ NewestCheckpoint load_newest_checkpoint(const std::string& run_dir) {
     } catch (const Error& error) {
       // A file of a newer svfleet is whole: falling back behind it would lose its steps unasked.
       if (error.code() != kExitDisk) throw;
-      newest.damaged.push_back(std::string(error.what()) + "; passed over");
+      newest.damaged.push_back(error.what());
     }
   }
   return newest;

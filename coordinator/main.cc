@@ -44,7 +44,7 @@ int run(const CommandLine& line) {
     return kExitFinished;
   }
   if (line.command == Command::kSubmit) return submit_command(line, config);
-  open_messages(line.command == Command::kTrain ? config.run_dir : "", launch_rank());
+  open_messages("", launch_rank());  // those of train go to a file too, once the folder is ours
   if (line.quiet) hide_progress();
   // A reply that is being generated ends at once; everything else stops at a chunk boundary.
   if (line.command != Command::kGenerate) install_signal_handlers();

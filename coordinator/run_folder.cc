@@ -41,10 +41,8 @@ std::string open_run(const std::string& path, const Config& config) {
 }  // namespace
 
 RunFolder::RunFolder(const Config& config, Crew& crew) : path_(config.run_dir) {
-  const std::string marker = path_ + "/.shared";
   std::string told;
   if (crew.leads()) {
-    make_folder(path_);
     const SlurmJob slurm = slurm_job();
     OwnerIdentity me;
     me.host = crew.group().host();
@@ -52,21 +50,21 @@ RunFolder::RunFolder(const Config& config, Crew& crew) : path_(config.run_dir) {
     me.job = slurm.job;
     me.restarts = slurm.restarts;
     owner_ = std::make_unique<Owner>(Owner::take(path_, me, job_ended));
+    token_ = owner_->identity().token;
+    guard();
+    owner_->shut_out_others();
     run_id_ = open_run(path_, config);
-    remove_stale_temporaries(path_ + "/checkpoints");
-    remove_stale_temporaries(path_ + "/chunks");
-    told = random_id();
-    write_file_atomic(marker, told);
-    told += "\n" + run_id_;
+    told = token_ + "\n" + run_id_;
   }
   crew.group().broadcast(told, 0, "open run folder");
-  const std::string token = told.substr(0, told.find('\n'));
+  token_ = told.substr(0, told.find('\n'));
   run_id_ = told.substr(told.find('\n') + 1);
+  if (!crew.leads()) guard();
   // A folder that is local to each node would lose chunks silently.
-  bool same = false;
+  bool same = is_owner(path_, token_);
   for (int tries = 0; tries < 50 && !same; ++tries) {  // shared disks may lag
-    if (tries) usleep(100'000);
-    same = file_exists(marker) && read_file(marker) == token;
+    usleep(100'000);
+    same = is_owner(path_, token_);
   }
   std::vector<std::string> seen =
       crew.group().gather(same ? "" : crew.group().host(), "see folder");
@@ -74,12 +72,18 @@ RunFolder::RunFolder(const Config& config, Crew& crew) : path_(config.run_dir) {
   for (size_t rank = 0; rank < seen.size(); ++rank)
     if (!seen[rank].empty())
       blind += (blind.empty() ? "" : ", ") + std::to_string(rank) + " (" + seen[rank] + ")";
-  if (crew.leads()) remove_file(marker);  // everyone has looked; a finished run stays as it was
   crew.group().broadcast(blind, 0, "see folder");
-  if (crew.leads()) remove_file(marker);
   if (!blind.empty())
     throw user_error("run_dir '", path_, "' is not the same folder on ranks ", blind,
                      " as on rank 0; put it on a disk that all nodes share");
+}
+
+void RunFolder::guard() {
+  guard_.emplace(path_, [this] { verify_owner(); });
+}
+
+void RunFolder::verify_owner() const {
+  svfleet::verify_owner(path_, token_);
 }
 
 std::string RunFolder::expert_path(const std::string& name) const {
@@ -104,10 +108,6 @@ std::optional<RunState> RunFolder::newest(Crew& crew) const {
   crew.group().broadcast(image, 0, "broadcast checkpoint");
   if (image.empty()) return std::nullopt;
   return decode_state(image, "the checkpoint that rank 0 sent");
-}
-
-void RunFolder::verify_owner() const {
-  if (owner_) owner_->verify();
 }
 
 }  // namespace svfleet

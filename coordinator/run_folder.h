@@ -1,10 +1,16 @@
 // What a training run keeps on the shared disk. Rank 0 alone lists, reads and writes it (chunk
 // files apart); other nodes may see a listing that is a minute old.
+//
+// While a RunFolder lives, no rank changes anything below its path without a look at the owner file
+// first: a process that was stopped or cut off and comes back after a take-over gets the error of
+// verify_owner() (checkpoints/owner.h) at its next write, whatever that is.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
+#include "checkpoints/file.h"
 #include "checkpoints/owner.h"
 #include "checkpoints/run_checkpoint.h"
 #include "coordinator/config.h"
@@ -15,7 +21,7 @@ namespace svfleet {
 class RunFolder {
  public:
   // Collective. Makes the folder or opens an existing one, takes its ownership (refused with the
-  // live owner's name), and checks that every rank sees the folder that rank 0 sees.
+  // live owner's name), and checks that every rank sees the owner file that rank 0 has made.
   RunFolder(const Config& config, Crew& crew);
 
   const std::string& path() const { return path_; }
@@ -26,13 +32,16 @@ class RunFolder {
   // reported and passed over.
   std::optional<RunState> newest(Crew& crew) const;
 
-  // Rank 0: error unless this process still owns the folder. Call before writing what a take-over
-  // must not see.
+  // Any rank: Error(kExitRequeue), naming the new owner, when the folder has changed hands.
   void verify_owner() const;
 
  private:
+  void guard();
+
   std::string path_, run_id_;
-  std::unique_ptr<Owner> owner_;
+  std::string token_;                // of the owner file, on all ranks
+  std::unique_ptr<Owner> owner_;     // rank 0
+  std::optional<WriteGuard> guard_;  // ends before the owner does
 };
 
 }  // namespace svfleet

@@ -66,11 +66,11 @@ Telling start_telling(const RunFolder& folder, const Crew& crew) {
   return tell;
 }
 
-// RUN/exit.json, which the job script reads, and the end in the ledger.
+// RUN/exit.json, which the job script reads, and the end in the ledger. A writer that was taken
+// over says nothing: Error.
 void report_end(const RunFolder& folder, Crew& crew, Telling& tell, int code, std::string reason,
                 int64_t step) {
   if (!crew.leads()) return;
-  folder.verify_owner();  // a writer that was taken over says nothing about the run
   const std::string signal = stop_signal_name();
   if (reason.empty() && code == kExitFinished) reason = "finished";
   if (reason.empty())
@@ -195,6 +195,8 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
 int train_command(const CommandLine& line, const Config& config) {
   Crew crew(config);
   RunFolder folder(config, crew);
+  // Not before: a log that an earlier owner has open is replaced when the folder is taken.
+  if (crew.leads()) open_messages(folder.path(), 0);
   Telling tell = start_telling(folder, crew);
   try {
     return train_in(folder, line, config, crew, tell);

@@ -102,8 +102,10 @@ std::optional<std::vector<FinishedChunk>> Trainer::chunks(Progress& progress) {
         note_first();
         FinishedChunk chunk =
             compute_chunk(base, policy, rules, c, plan.prompts(config, state.position, c));
+        const double computed = AllocationEnd::steady_clock_s();
         write_chunk(folder.path(), chunk);
         std::lock_guard lock(mutex);
+        seconds["journal"] += AllocationEnd::steady_clock_s() - computed;
         own.push_back(std::move(chunk));
       },
       [&](const ShareReport& now) {
@@ -178,7 +180,6 @@ bool Trainer::validate() {
 }
 
 void Trainer::save(const std::string& name) {
-  folder.verify_owner();
   Expert expert = as_expert(*base.model, z());
   std::string tasks;
   for (const TaskSpec& task : config.tasks) tasks += (tasks.empty() ? "" : "+") + task.name;
@@ -191,8 +192,10 @@ void Trainer::save(const std::string& name) {
                      {"run_id", folder.run_id()}};
   if (state.best_step == state.step)
     expert.metadata["validation_accuracy"] = std::to_string(state.best_score);
-  make_folder(folder.path() + "/experts");
-  save_expert(folder.expert_path(name), expert);
+  timed("save", [&] {
+    make_folder(folder.path() + "/experts");
+    save_expert(folder.expert_path(name), expert);
+  });
 }
 
 void Trainer::checkpoint() {
@@ -200,7 +203,6 @@ void Trainer::checkpoint() {
   timed("save", [&] {
     if (!crew.leads()) return;
     pulse->doing("saving");
-    folder.verify_owner();
     save_checkpoint(folder.path(), state);
     prune_checkpoints(folder.path(), int(config.train.keep_checkpoints), state.best_step);
     clear_chunks_before(folder.path(), state.step);
@@ -304,6 +306,8 @@ int Trainer::run() {
     throw make_error(kExitInternal, "the frozen weights changed in memory during the run");
   if (!crew.leads()) return kExitFinished;
   save("final");
+  // Saving comes after a step's record: this is what the last one took.
+  log->event("finish", {{"step", state.step}, {"seconds", seconds}});
   withdraw_end_request(folder.path());
   ledger->spent("saving");
   return kExitFinished;

@@ -1,10 +1,6 @@
-// Whatever happens in the middle of a save, a good checkpoint remains.
+// Whatever happens in the middle of a save, a good checkpoint remains. Real processes that are
+// killed: kill_test.cc.
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <random>
 
 #include "checkpoints/file.h"
 #include "checkpoints/journal.h"
@@ -187,45 +183,6 @@ TEST(Crash, FullAndReadOnlyDisksAreSaidInOneLine) {
   expect_error(kExitDisk, {"Input/output error"},
                [&] { save_checkpoint(scratch.path(), state_of(2)); });
   EXPECT_EQ(list_folder(scratch / "checkpoints"), std::vector<std::string>{"step-000001.h5"});
-}
-
-// The same with real processes: a writer that saves in a loop, killed at random moments.
-TEST(Crash, Sigkill) {
-  constexpr int kKills = 40;
-  constexpr size_t kNumbers = 100'000;
-  const Scratch scratch;
-  save_checkpoint(scratch.path(), state_of(1, kNumbers));
-  std::mt19937 random(std::random_device{}());
-  int64_t last = 1, inside = 0;
-  for (int kill_number = 0; kill_number < kKills; ++kill_number) {
-    const pid_t child = fork();
-    ASSERT_GE(child, 0);
-    if (child == 0) {
-      for (int64_t step = last + 1;; ++step) {
-        save_checkpoint(scratch.path(), state_of(step, kNumbers));
-        prune_checkpoints(scratch.path(), 2, -1);
-      }
-    }
-    usleep(5'000 + random() % 60'000);
-    kill(child, SIGKILL);
-    int status;
-    waitpid(child, &status, 0);
-    ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) << status;
-    const NewestCheckpoint newest = load_newest_checkpoint(scratch.path());
-    ASSERT_TRUE(newest.state.has_value());
-    EXPECT_TRUE(newest.damaged.empty());
-    EXPECT_GE(newest.state->step, last);
-    EXPECT_TRUE(is_whole(*newest.state, {static_cast<float>(newest.state->step)}));
-    last = newest.state->step;
-    for (const std::string& name : list_folder(scratch / "checkpoints"))
-      inside += name.find(".tmp-") != name.npos;
-    remove_stale_temporaries(scratch / "checkpoints");
-    for (const std::string& name : list_folder(scratch / "checkpoints"))
-      EXPECT_EQ(name.find(".tmp-"), name.npos) << name;
-  }
-  std::printf("%d kills, %lld steps saved, %lld kills in the middle of a write\n", kKills,
-              static_cast<long long>(last), static_cast<long long>(inside));
-  EXPECT_GT(last, 1);
 }
 
 }  // namespace
