@@ -157,6 +157,21 @@ void save_checkpoint(const std::string& run_dir, const RunState& state) {
   write_file_atomic(checkpoint_path(run_dir, state.step), image);
 }
 
+std::vector<int64_t> checkpoint_steps(const std::string& run_dir) {
+  std::vector<int64_t> steps;
+  for (const auto& [step, name] : checkpoint_files(run_dir)) steps.push_back(step);
+  std::reverse(steps.begin(), steps.end());
+  return steps;
+}
+
+RunState load_checkpoint(const std::string& run_dir, int64_t step) {
+  const std::string path = checkpoint_path(run_dir, step);
+  RunState state = decode_state(read_file(path), path);
+  if (state.step != step)
+    throw disk_error("'", path, "' holds step ", state.step, ", not the step of its name");
+  return state;
+}
+
 NewestCheckpoint load_newest_checkpoint(const std::string& run_dir) {
   NewestCheckpoint newest;
   for (const auto& [step, name] : checkpoint_files(run_dir)) {

@@ -49,6 +49,10 @@ RunState decode_state(const std::string& image, const std::string& origin);  // 
 std::string checkpoint_path(const std::string& run_dir, int64_t step);
 void save_checkpoint(const std::string& run_dir, const RunState& state);
 
+// Steps that have a checkpoint, oldest first; it may be damaged.
+std::vector<int64_t> checkpoint_steps(const std::string& run_dir);
+RunState load_checkpoint(const std::string& run_dir, int64_t step);
+
 struct NewestCheckpoint {
   std::optional<RunState> state;
   std::vector<std::string> damaged;  // one line each: path and reason; passed over

@@ -21,11 +21,6 @@ at::ScalarType type_of(const std::string& name) {
   return name == "float32" ? at::kFloat : at::kBFloat16;
 }
 
-std::vector<Target> targets_of(const Config& config, const Architecture& architecture) {
-  return choose_targets(config.svd.targets, config.svd.layers, architecture.layers,
-                        architecture.linear_shapes());
-}
-
 // Before any work: `decompose` does not read the weights that it has factors of.
 void check_shape(const SafetensorsFolder& files, const Target& target) {
   const std::vector<int64_t>& shape = files.at(target.name).shape;
@@ -64,6 +59,11 @@ FactorStore::Manifest read_manifest(Crew& crew, const FactorStore& store,
 }
 
 }  // namespace
+
+std::vector<Target> targets_of(const Config& config, const Architecture& architecture) {
+  return choose_targets(config.svd.targets, config.svd.layers, architecture.layers,
+                        architecture.linear_shapes());
+}
 
 std::string store_folder(const Config& config) {
   if (!config.svd.store.empty()) return config.svd.store;

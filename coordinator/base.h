@@ -29,6 +29,9 @@ struct Base {
   std::string weights_hash;                          // of the weights in memory, when loaded
 };
 
+// What this configuration adapts of a model.
+std::vector<Target> targets_of(const Config& config, const Architecture& architecture);
+
 // Where the factors of this configuration's model are.
 std::string store_folder(const Config& config);
 

@@ -45,11 +45,13 @@ Examples:
 constexpr char kTrainFooter[] =
     R"(Everything is written to run_dir: checkpoints/, experts/, log.jsonl, rollouts.jsonl, svfleet.log.
 When run_dir holds a checkpoint, training goes on from the newest good one, on any number of ranks.
-For a new start choose a new run_dir.
+For a new start choose a new run_dir. --fork starts a child run from a checkpoint of another run, with
+changed settings; the same command again goes on with the child.
 
 Examples:
   svfleet train run.yaml
   svfleet train run.yaml --set run_dir=runs/seed1 --set train.seed=1
+  svfleet train --fork runs/a@20 --set run_dir=runs/b --set train.learning_rate=0.002
   mpirun -n 2 --bind-to none svfleet train run.yaml)";
 
 constexpr char kEvaluateFooter[] =
@@ -134,6 +136,14 @@ void add_config(CLI::App* command, CommandLine* line, bool required = true) {
       ->allow_extra_args(false);
 }
 
+void add_fork(CLI::App* command, CommandLine* line) {
+  command
+      ->add_option("--fork", line->fork,
+                   "Start a child run from a checkpoint of another run, with its configuration "
+                   "where CONFIG is left out; give the child a run_dir")
+      ->type_name("RUN[@STEP]");
+}
+
 void add_reporting(CLI::App* command, CommandLine* line) {
   command->add_flag("--json", line->json, "Report as one JSON object on stdout");
   command->add_flag("--quiet", line->quiet, "No progress on stderr");
@@ -211,7 +221,8 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
 
   CLI::App* train =
       add(Command::kTrain, "train", "Train an expert, or go on with a run", kTrainFooter);
-  add_config(train, &line);
+  add_config(train, &line, false);
+  add_fork(train, &line);
   add_reporting(train, &line);
   train->add_flag("--allow-different-hardware", line.allow_different_hardware,
                   "Resume although processor, build or threads differ: the result may differ in "
@@ -244,7 +255,8 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
 
   CLI::App* submit = add(Command::kSubmit, "submit",
                          "Have Slurm train on several nodes, through preemptions", kSubmitFooter);
-  add_config(submit, &line);
+  add_config(submit, &line, false);
+  add_fork(submit, &line);
   add_job(submit, &line);
   submit->add_flag("--allow-different-hardware", line.allow_different_hardware,
                    "Go on also on nodes with another processor: see train");
@@ -310,8 +322,11 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
     }
     throw user_error(shown(first_line(e.what())), see());
   }
-  if (line.command == Command::kConfig && line.config_file.empty() && !line.reference)
-    throw user_error("CONFIG is required", see());
+  const bool wants_config = line.command == Command::kConfig ? !line.reference
+                            : line.command == Command::kTrain || line.command == Command::kSubmit
+                                ? line.fork.empty()
+                                : false;
+  if (wants_config && line.config_file.empty()) throw user_error("CONFIG is required", see());
   if (line.temperature && !std::isfinite(*line.temperature))
     throw user_error("--temperature must be a number", see());
   return line;

@@ -36,6 +36,7 @@ struct CommandLine {
   // train and submit: resume on hardware or a build that may give other bits, and say so in the
   // log.
   bool allow_different_hardware = false;
+  std::string fork;  // train and submit: PARENT or PARENT@STEP, see coordinator/fork.h
 
   // evaluate and generate: expert files; the base model always takes part.
   std::vector<std::string> experts;

@@ -93,13 +93,17 @@ Crew::Crew(const Config& config) : timeout_s_(config.timeout_s) {
 }
 
 void Crew::agree(const std::string& what, const std::string& value, ExitCode otherwise) {
-  std::vector<std::string> values = group_->gather(value, "compare " + what);
+  const std::vector<std::string> values = group_->gather(value, "compare " + what);
   std::string verdict;
+  int differ = 0;
   for (size_t rank = 1; rank < values.size(); ++rank)
-    if (values[rank] != values[0]) verdict += (verdict.empty() ? "" : ", ") + std::to_string(rank);
+    if (values[rank] != values[0]) verdict += (differ++ ? ", " : "") + group_->name(int(rank));
+  if (differ)
+    verdict = (differ == 1 ? "rank " : "ranks ") + verdict + " differs from that of rank " +
+              group_->name(0);
   group_->broadcast(verdict, 0, "compare " + what);
   if (!verdict.empty())
-    throw make_error(otherwise, "the ", what, " of ranks ", verdict, " differs from rank 0's",
+    throw make_error(otherwise, "the ", what, " of ", verdict,
                      otherwise == kExitUser
                          ? "; start all ranks with the same program and files"
                          : "; nothing of this step was saved: this is a bug, please report it");

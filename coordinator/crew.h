@@ -39,8 +39,8 @@ class Crew {
   const std::vector<std::string>& hosts() const { return hosts_; }  // by rank
   double timeout_s() const { return timeout_s_; }
 
-  // Collective. Error(`otherwise`) on every rank, naming the ranks that differ from rank 0, unless
-  // `value` is the same everywhere.
+  // Collective. Error(`otherwise`) on every rank, naming the ranks that differ from rank 0 and
+  // their hosts, unless `value` is the same everywhere.
   void agree(const std::string& what, const std::string& value, ExitCode otherwise = kExitUser);
 
   // Collective. `work` is called once for each of `pieces` (read on rank 0), somewhere, in threads;

@@ -6,11 +6,13 @@
 #include "comm/error.h"
 #include "coordinator/base.h"
 #include "coordinator/commands.h"
+#include "coordinator/preflight.h"
 
 namespace svfleet {
 
 int decompose_command(const CommandLine& line, const Config& config) {
   Crew crew(config);
+  preflight_decompose(config, crew);
   const Architecture architecture = read_architecture(config.model.path);
   const SafetensorsFolder files(config.model.path);
   crew.agree("model folder", files.quick_fingerprint());

@@ -13,6 +13,7 @@
 #include "comm/group.h"
 #include "coordinator/command_line.h"
 #include "coordinator/commands.h"
+#include "coordinator/fork.h"
 #include "coordinator/progress.h"
 #include "coordinator/run_log.h"
 
@@ -38,7 +39,8 @@ int run(const CommandLine& line) {
   if (line.command == Command::kAfterRun) return after_run_command(line);
   if (line.command == Command::kStatus) return status_command(line);
   if (line.command == Command::kStop) return stop_command(line);
-  const Config config = load_config(line.config_file, line.overrides);
+  const Config config = load_config(config_file(line), line.overrides);
+  check_fork(line, config);
   if (line.command == Command::kConfig) {
     if (launch_rank() == 0) std::fputs(print_config(config).c_str(), stdout);
     return kExitFinished;

@@ -18,6 +18,7 @@
 #include "coordinator/base.h"
 #include "coordinator/commands.h"
 #include "coordinator/config_reader.h"
+#include "coordinator/fork.h"
 #include "coordinator/ledger.h"
 #include "coordinator/progress.h"
 #include "coordinator/pulse.h"
@@ -164,7 +165,15 @@ int submit_command(const CommandLine& line, const Config& config) {
   }
 
   job.program = own_program();
-  job.command = {"train", resolved(line.config_file)};
+  job.command = {"train"};
+  if (!line.config_file.empty()) job.command.push_back(resolved(line.config_file));
+  if (!line.fork.empty()) {
+    const ForkPoint point = fork_point(line.fork);
+    check_shared(ask, "--fork", resolved(point.run_dir), mounts);
+    job.command.push_back("--fork");
+    job.command.push_back(resolved(point.run_dir) +
+                          (point.step ? "@" + std::to_string(*point.step) : ""));
+  }
   for (const std::string& setting : line.overrides) {
     job.command.push_back("--set");
     job.command.push_back(setting);

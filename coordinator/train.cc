@@ -11,7 +11,9 @@
 #include "cluster/slurm.h"
 #include "comm/error.h"
 #include "coordinator/commands.h"
+#include "coordinator/fork.h"
 #include "coordinator/identity.h"
+#include "coordinator/preflight.h"
 #include "coordinator/trainer.h"
 #include "worker/threads.h"
 
@@ -88,6 +90,10 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
   if (crew.leads() && !file_exists(folder.expert_path("final"))) remove_exit_report(folder.path());
   const std::string hardware = identity({torch_identity(), config.threads, crew.device().gpu});
   crew.agree("hardware and build", hardware);
+  std::optional<RunState> found = folder.newest(crew);
+  const std::optional<Fork> fork = open_fork(line, folder, found, crew);
+  const int64_t from_step = found ? found->step : fork ? fork->parent.step : 0;
+  const Preflight preflight = preflight_run(config, from_step, !found, crew);
   tell.spent("set_up");
   double load_s = -wall_clock_s();
   Base base = open_base(config, crew);
@@ -108,9 +114,15 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
   const TrainingPlan plan = make_plan(config, base);
   crew.agree("training data and settings", plan.bits);
 
-  RunState fresh = first_state(config, base, plan, hardware);
-  std::optional<RunState> found = folder.newest(crew);
+  const bool child = fork || (found && lineage(found->parent));
+  RunState fresh = first_state(config, base, plan, hardware, child);
   std::vector<std::string> different;  // from the hardware and build of the run so far
+  json start_event = json::object();
+  if (fork) {
+    fresh = child_state(*fork, std::move(fresh), config.train);
+    different = differences(hardware, fork->parent.identity, "now", "in the parent");
+    if (crew.leads()) start_event = record_parent(*fork, fresh, folder);
+  }
   if (found) {
     check_resumable(*found, fresh, line.allow_different_hardware);
     SVFLEET_CHECK(found->position == found->step * config.train.prompts_per_step, found->position,
@@ -138,16 +150,19 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
       start_pulse(folder, crew, tell);
       trainer.pulse = tell.pulse.get();
       tell.ledger->resumed(trainer.state.step);
-      spdlog::info("{} {}, {} ranks, {} workers here",
+      spdlog::info("{}", preflight.line());
+      spdlog::info("{} {}{}, {} ranks, {} workers here",
                    found ? "resuming after step" : "starting at step", trainer.state.step,
-                   crew.ranks(), crew.workers());
-      log->event(found ? "resume" : "start", {{"step", trainer.state.step},
-                                              {"ranks", crew.ranks()},
-                                              {"workers", crew.workers()},
-                                              {"identity", json::parse(hardware)},
-                                              {"different_hardware", different},
-                                              {"parameters", trainer.state.p.size()},
-                                              {"state_hash", state_hash(trainer.state)}});
+                   fork ? " of " + fork->run_dir : "", crew.ranks(), crew.workers());
+      start_event.update({{"step", trainer.state.step},
+                          {"ranks", crew.ranks()},
+                          {"workers", crew.workers()},
+                          {"preflight", preflight.to_json()},
+                          {"identity", json::parse(hardware)},
+                          {"different_hardware", different},
+                          {"parameters", trainer.state.p.size()},
+                          {"state_hash", state_hash(trainer.state)}});
+      log->event(found ? "resume" : fork ? "fork" : "start", start_event);
       if (!found) trainer.checkpoint();
     }
     code = trainer.run();

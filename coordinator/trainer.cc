@@ -14,6 +14,7 @@
 #include "comm/exact_sum.h"
 #include "coordinator/chunk.h"
 #include "coordinator/evaluation.h"
+#include "coordinator/fork.h"
 #include "coordinator/stop_request.h"
 
 namespace svfleet {
@@ -190,6 +191,7 @@ void Trainer::save(const std::string& name) {
                      {"step", std::to_string(state.step)},
                      {"seed", std::to_string(state.seed)},
                      {"run_id", folder.run_id()}};
+  if (!state.parent.empty()) expert.metadata["parent"] = state.parent;
   if (state.best_step == state.step)
     expert.metadata["validation_accuracy"] = std::to_string(state.best_score);
   timed("save", [&] {
@@ -252,8 +254,10 @@ int Trainer::run() {
   put_in_force();
   if (ledger) ledger->spent("loading");
   seconds.clear();
-  // The base counts too: an expert is only best where it beats what it started from.
-  if (state.step == 0 && state.best_step < 0 && !validate())
+  // The base, or the parent's state, counts too: an expert is only best where it beats what it
+  // started from.
+  const auto parent = lineage(state.parent);
+  if (state.step == (parent ? parent->step : 0) && state.best_step < 0 && !validate())
     return stopped("a stop was asked for during validation");
   while (!finished()) {
     crew.group().set_step(state.step);

@@ -4,6 +4,7 @@
 
 #include "checkpoints/hash.h"
 #include "comm/error.h"
+#include "coordinator/fork.h"
 #include "coordinator/identity.h"
 #include "rl/random.h"
 
@@ -109,7 +110,7 @@ TrainingPlan make_plan(const Config& config, const Base& base) {
 }
 
 RunState first_state(const Config& config, const Base& base, const TrainingPlan& plan,
-                     const std::string& identity) {
+                     const std::string& identity, bool child) {
   RunState state;
   state.seed = uint64_t(config.train.seed);
   state.slots = slots(*base.model);
@@ -117,7 +118,7 @@ RunState first_state(const Config& config, const Base& base, const TrainingPlan&
   state.p.assign(n, 0);
   state.m.assign(n, 0);
   state.v.assign(n, 0);
-  if (!config.train.init_from.empty()) {
+  if (!config.train.init_from.empty() && !child) {
     const std::string& path = config.train.init_from;
     const Expert start = load_expert(path);
     state.p = p_of(plan.parametrisation, base.model->targets(), flat_z(base, start, path),
@@ -143,12 +144,13 @@ void check_resumable(const RunState& state, const RunState& fresh, bool allow_di
   if (state.bits_config != fresh.bits_config)
     throw user_error("settings or data differ from those that this run was started with: ",
                      differing(fresh.bits_config, state.bits_config),
-                     "; undo the change, or choose another run_dir");
+                     "; undo the change, or start a child run with it: svfleet train --fork RUN "
+                     "--set run_dir=...");
   if (state.slots != fresh.slots)
     throw user_error(
         "the adapted matrices differ from those of this run; check svd.targets and "
         "svd.layers, or choose another run_dir");
-  if (state.parent != fresh.parent)
+  if (state.parent != fresh.parent && !lineage(state.parent))
     throw user_error(
         "train.init_from is not the expert that this run started from; restore it, or "
         "choose another run_dir");

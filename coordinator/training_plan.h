@@ -28,9 +28,10 @@ struct TrainingPlan {
 
 TrainingPlan make_plan(const Config& config, const Base& base);
 
-// The state that a run starts from: the base model, or train.init_from.
+// The state that a run starts from: the base model, or train.init_from. A child starts from its
+// parent (coordinator/fork.h), whatever init_from says.
 RunState first_state(const Config& config, const Base& base, const TrainingPlan& plan,
-                     const std::string& identity);
+                     const std::string& identity, bool child);
 
 // Error(kExitUser) naming what changed when `state` cannot be continued with this configuration,
 // model, factor store or hardware.

@@ -3,6 +3,7 @@
 #include "comm/error.h"
 
 #ifdef SVFLEET_HAVE_CUDA
+#include <ATen/ATen.h>
 #include <ATen/Context.h>
 #include <cuda_runtime.h>
 
@@ -55,6 +56,27 @@ Device open_device(const std::string& name, int local_rank, const std::string& h
   return {c10::Device(c10::kCUDA, c10::DeviceIndex(index)), properties.name, address};
 }
 
+uint64_t check_device(const Device& device, const std::string& host) {
+  if (!device.on_gpu()) return 0;
+  const auto sick = [&](const std::string& what) {
+    return make_error(kExitRequeue, "the GPU ", device.address, " (", device.gpu, ") of host ",
+                      host, " ", what, "; leave out that host, or have its GPU looked at");
+  };
+  try {
+    // Small whole numbers: the product is exact in whatever order it is added up.
+    const at::Tensor index = at::arange(512 * 512, at::kFloat).view({512, 512});
+    const at::Tensor a = at::remainder(index * 7, 11) - 5, b = at::remainder(index * 5, 13) - 6;
+    const at::Tensor there = at::mm(a.to(device.torch), b.to(device.torch)).to(at::kCPU);
+    if (!at::equal(there, at::mm(a, b))) throw sick("multiplies two matrices wrongly");
+  } catch (const c10::Error& error) {
+    std::string text = error.what_without_backtrace();
+    throw sick("fails in a product of matrices: " + text.substr(0, text.find('\n')));
+  }
+  size_t free = 0, total = 0;
+  check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo", host);
+  return free;
+}
+
 #else
 
 Device open_device(const std::string& name, int /*local_rank*/, const std::string& host) {
@@ -62,6 +84,10 @@ Device open_device(const std::string& name, int /*local_rank*/, const std::strin
   throw user_error("model.device is cuda, but the svfleet on host ", host,
                    " was built without CUDA; build it with -DSVFLEET_CUDA=ON, or use model.device: "
                    "cpu");
+}
+
+uint64_t check_device(const Device& /*device*/, const std::string& /*host*/) {
+  return 0;
 }
 
 #endif

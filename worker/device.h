@@ -3,6 +3,7 @@
 
 #include <c10/core/Device.h>
 
+#include <cstdint>
 #include <string>
 
 namespace svfleet {
@@ -20,5 +21,10 @@ struct Device {
 // before any computation and before there are other threads, since it changes the environment.
 // Error(kExitUser) naming `host` where there is no GPU, or in a build without CUDA.
 Device open_device(const std::string& name, int local_rank, const std::string& host);
+
+// Takes a second at most. A GPU multiplies matrices whose product is known; Error(kExitRequeue)
+// naming it and `host` when it fails or computes something else. Returns its free memory in bytes,
+// 0 on the CPU.
+uint64_t check_device(const Device& device, const std::string& host);
 
 }  // namespace svfleet

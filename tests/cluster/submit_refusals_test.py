@@ -110,6 +110,22 @@ def main():
         if told["jobs"] != ["17"] * 3 or len(calls) != 3:
             sys.exit(f"FAILED: a good submission: {done}, sbatch called {len(calls)} times")
         print(f"ok: {len(wrong)} wrong submissions refused, a good one handed in")
+
+        # A child run: the job gets the parent and no configuration but the parent's.
+        parent = folder / "parent"
+        parent.mkdir()
+        (parent / "run.json").write_text('{"run_id": "1"}')
+        (parent / "config.yaml").write_text(Path(config).read_text())
+        words = [*good, "--set", f"run_dir={folder}/child", "--dry-run"]
+        fork = [runs.SVFLEET, "submit", "--fork", f"{parent}@12"]
+        done = subprocess.run(fork + words, capture_output=True, text=True, env=environment)
+        line = f"arguments=('train' '--fork' '{parent}@12' '--set' 'model.path={model}' "
+        if done.returncode != 0 or line not in done.stdout:
+            sys.exit(f"FAILED: a child run: {done}")
+        done = subprocess.run(fork + good, capture_output=True, text=True, env=environment)
+        if done.returncode != 2 or "--set run_dir=" not in done.stderr:
+            sys.exit(f"FAILED: a child run without a folder of its own: {done}")
+        print("ok: a child run is handed on")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -284,6 +284,30 @@ def run_folders(b):
     resume("a dead owner is no hindrance", str(b.config), run, b.hash_end)
 
 
+def fills_up(arguments, disk, ranks):
+    """Others fill the disk after the run has looked at it and begun."""
+    log = disk / "run/log.jsonl"
+    before = log.stat().st_size
+    launcher = [] if ranks == 1 else runs.MPIRUN + ["-n", str(ranks)]
+    job = subprocess.Popen(launcher + [runs.SVFLEET, *map(str, arguments)], stdout=subprocess.PIPE,
+                           stderr=subprocess.PIPE, text=True)
+    while log.stat().st_size == before and job.poll() is None:
+        pass
+    with open(disk / "filler", "wb") as out:
+        size, step = 0, 1 << 20
+        while step >= 4096:
+            try:
+                os.posix_fallocate(out.fileno(), size, step)
+                size += step
+            except OSError:
+                step //= 2
+    _, errors = job.communicate(timeout=120)
+    ours = [line for line in errors.splitlines() if line.startswith("svfleet: ")]
+    check(job.returncode == DISK and len(ours) == 1 and "disk full writing" in ours[0] and
+          "free space and start again" in ours[0], f"run folder that fills up, {ranks} ranks: {ours}")
+    (disk / "filler").unlink()
+
+
 def mounted(b):
     """Full and read-only disks: small ones of memory, which only root can mount."""
     disk = b.folder / "disk"
@@ -306,15 +330,16 @@ def mounted(b):
         check(runs.content_hash(disk / "run") == b.hash_half, "a full disk: the run is unchanged")
         # Room to start, but not for a step's chunks and checkpoints.
         os.truncate(filler, filler.stat().st_size - 64 * 1024)
-        for ranks in (1, 2):
-            shutil.rmtree(disk / "run/chunks")  # what the last attempt filled it with
-            (disk / "run/chunks").mkdir()
-            refused("run folder that fills up", b.train(run=disk / "run"), DISK,
-                    ["disk full writing", "/run/chunks/step-000002-", "free space and start again"],
-                    (ranks,))
+        refused("run folder that would fill up", b.train(run=disk / "run"), DISK,
+                ["the disk of the run folder is too full", "/run'", "free space and start again"])
         check(runs.content_hash(disk / "run") == b.hash_half, "and the run is unchanged")
         filler.unlink()
         resume("a disk that was full", str(b.config), disk / "run", b.hash_end)
+        for ranks in (1, 2):
+            shutil.rmtree(disk / "run")
+            shutil.copytree(b.run, disk / "run")
+            fills_up(b.train(run=disk / "run"), disk, ranks)
+            resume("a disk that filled up", str(b.config), disk / "run", b.hash_end)
         shutil.rmtree(disk / "run")
         shutil.copytree(b.run, disk / "run")
         if mount("-o", "remount,ro", str(disk)):
@@ -400,7 +425,8 @@ def checkpoints(b):
     refused("checkpoints that were removed", b.train(run=run), DISK, ["checkpoint", "run_dir"])
 
     refused("changed learning rate", b.train("--set", "train.learning_rate=0.02"), USER,
-            ["settings or data differ", "train.learning_rate", "0.02", "0.01", "undo the change"],
+            ["settings or data differ", "train.learning_rate", "0.02", "0.01", "undo the change",
+             "--fork"],
             (1, 2, 3))
     refused("changed seed", b.train("--set", "train.seed=5"), USER, ["train.seed", "undo"])
     with open(b.tasks / "train.jsonl", "a") as out:

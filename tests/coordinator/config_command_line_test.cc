@@ -63,6 +63,10 @@ TEST(CommandLine, Commands) {
   EXPECT_TRUE(line.json);
 
   EXPECT_TRUE(parse({"train", "r", "--allow-different-hardware"}).allow_different_hardware);
+  line = parse({"train", "--fork", "runs/a@20", "--set", "run_dir=runs/b"});
+  EXPECT_EQ(line.fork, "runs/a@20");
+  EXPECT_EQ(line.config_file, "");
+  EXPECT_EQ(parse({"submit", "r", "--fork", "runs/a"}).fork, "runs/a");
   // A comma in a value is a part of it, not a separator.
   EXPECT_THAT(parse({"train", "r", "--set", "svd.targets=a,b"}).overrides,
               ElementsAre("svd.targets=a,b"));
@@ -86,6 +90,7 @@ TEST(CommandLine, WrongUsageIsOneLine) {
             "unknown command 'trian', did you mean 'train'?; see svfleet --help");
   EXPECT_EQ(error_of({"train"}), "CONFIG is required; see svfleet train --help");
   EXPECT_EQ(error_of({"config"}), "CONFIG is required; see svfleet config --help");
+  EXPECT_EQ(error_of({"submit"}), "CONFIG is required; see svfleet submit --help");
   EXPECT_EQ(error_of({"generate", "r"}), "PROMPT is required; see svfleet generate --help");
   EXPECT_EQ(error_of({"hash"}), "PATH is required; see svfleet hash --help");
   EXPECT_EQ(error_of({"train", "r", "s"}),
