@@ -28,6 +28,11 @@ trap 'forward SIGUSR1' USR1
 trap 'forward SIGTERM' TERM
 
 echo "svfleet job: $SLURM_JOB_ID, restart $restarts, on $SLURM_JOB_NODELIST"
+# A node that crashed keeps a socket named after the step, and no step of that name starts there again
+# ("task 0 launch failed"). So restarts take turns with the number of their step.
+for ((skip = restarts % 3; skip > 0; --skip)); do
+  timeout 30 srun --mpi=none --nodes=1 --ntasks=1 true
+done
 srun --mpi=pmix --kill-on-bad-exit=1 --cpus-per-task=$cpus "$program" "${arguments[@]}" &
 step=$!
 wait "$step"; code=$?

@@ -12,9 +12,11 @@ from pathlib import Path
 SOURCE = Path(__file__).resolve().parents[2]
 SVFLEET = os.environ.get("SVFLEET", str(SOURCE / "build" / "svfleet"))
 # Short rounds: with Slurm's defaults a restart waits for the scheduler longer than for svfleet.
-TIMES = {"KILLWAIT": "2", "GRACE": "3", "SLURMDTIMEOUT": "4",
-         "SLURM_BOX_CONF": "SchedulerParameters=bf_interval=1,sched_interval=1,"
-                           "batch_sched_delay=0,sched_min_interval=100000"}
+TIMES = {"KILLWAIT": "2", "GRACE": "3", "SLURMDTIMEOUT": "4"}
+CONF = """\
+MessageTimeout=5
+SchedulerParameters=bf_interval=1,sched_interval=1,batch_sched_delay=0,sched_min_interval=100000
+"""
 
 
 class Broken(Exception):
@@ -57,7 +59,8 @@ class Box:
             raise Unavailable("Slurm is not installed (scripts/setup --tests installs it)")
         self.folder = Path(tempfile.mkdtemp(prefix="svfleet-box-"))
         self.folder.chmod(0o755)  # munge refuses a folder that others can write
-        os.environ.update(TIMES, SLURM_BOX=str(self.folder))
+        os.environ.update(TIMES, SLURM_BOX=str(self.folder),
+                          SLURM_BOX_CONF=CONF)
         self.nodes = [f"n{i + 1}" for i in range(nodes)]
         up = self("up", nodes)
         if up.returncode:
@@ -94,7 +97,9 @@ class Box:
         states = self("run", "sinfo", "-h", "-N", "-o", "%T").stdout.split()
         return bool(states) and all(s in ("idle", "allocated", "mixed") for s in states)
 
-    def down(self):
+    def down(self, keep_logs=None):
+        if keep_logs:
+            shutil.copytree(self.folder / "log", keep_logs)
         self("down")
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -20,13 +20,13 @@ task:
   name: vowels
   train: {source}/examples/tasks/max3/train.jsonl
   rewards: [{{kind: regex, pattern: "[aeiou].*[aeiou]", match_only: true}}]
-  max_new_tokens: 48
+  max_new_tokens: 64
   truncated: score
 train:
   seed: {seed}
   steps: {steps}
   prompts_per_step: {prompts}
-  samples_per_prompt: 4
+  samples_per_prompt: 8
   prompts_per_chunk: 1
   learning_rate: 0.01
   checkpoint_every: 2
