@@ -14,7 +14,8 @@ SVFLEET = os.environ.get("SVFLEET", str(SOURCE / "build" / "svfleet"))
 # Short rounds: with Slurm's defaults a restart waits for the scheduler longer than for svfleet.
 TIMES = {"KILLWAIT": "2", "GRACE": "3", "SLURMDTIMEOUT": "4"}
 CONF = """\
-MessageTimeout=5
+MessageTimeout=3
+TCPTimeout=1
 SchedulerParameters=bf_interval=1,sched_interval=1,batch_sched_delay=0,sched_min_interval=100000
 """
 

@@ -1,6 +1,5 @@
 """The kinds of fault. Each function injects one into a job that computes, ends it where it lasts,
 and returns what it did. `scene` is the Scene of scripts/chaos."""
-import re
 import signal
 import time
 
@@ -16,21 +15,26 @@ RESUMED = r"^.* (?:resuming after step|step \d+: \d+ finished chunks restored).*
 
 
 class Kind:
-    """`said` is what the program must print, or, with several, the first that it printed; `restarts`
-    whether the job cannot go on without a restart; `share` how often it is drawn."""
+    """`said` is what the program must print, the most telling first; `restarts` whether the job cannot
+    go on without a restart; `share` how often it is drawn; `slow` that the run computes for half a
+    minute before the fault is over."""
 
-    def __init__(self, name, about, inject, said, restarts, share, needs_disk, must_say):
-        self.name, self.about, self.inject, self.said = name, about, inject, said
-        self.restarts, self.share = restarts, share
-        self.needs_disk, self.must_say = needs_disk, must_say
+    def __init__(self, inject, about, said=(REQUEUED, RESUMED), restarts=True, share=3,
+                 needs_disk=False, must_say=True, slow=False):
+        self.name, self.inject, self.about = inject.__name__, inject, about
+        self.said, self.restarts, self.share = said, restarts, share
+        self.needs_disk, self.must_say, self.slow = needs_disk, must_say, slow
 
 
-def kind(about, said=(REQUEUED, RESUMED), restarts=True, share=3, needs_disk=False, must_say=True):
+def kind(about, **more):
     def register(inject):
-        name = inject.__name__
-        KINDS[name] = Kind(name, about, inject, said, restarts, share, needs_disk, must_say)
+        KINDS[inject.__name__] = Kind(inject, about, **more)
         return inject
     return register
+
+
+class TooLate(Exception):
+    """The run was finished before the fault could do anything."""
 
 
 # Processes.
@@ -92,17 +96,17 @@ def crash(scene):
     return node
 
 
-@kind("an allocation that comes to its end", share=2,
-      said=(r"^svfleet job: to be started again .*",))
+@kind("an allocation that comes to its end", share=2, slow=True,
+      said=(r"^svfleet job: to be started again .*stopped by .*",))
 def limit(scene):
-    shown = scene.box.must("run", "squeue", "-h", "-j", scene.job.id, "-o", "%M")
-    clock = [int(part) for part in re.split("[-:]", shown.strip())]
     scene.now()
-    minutes = (clock[-2] if len(clock) > 1 else 0) + 1
-    scene.box.must("run", "scontrol", "update", f"JobId={scene.job.id}", f"TimeLimit={minutes}")
-    wait_for(lambda: not scene.job.ranks(), 150, "the stop before the end of the allocation")
+    # Slurm looks at limits every 30 s, and then warns the job.
+    scene.box.must("run", "scontrol", "update", f"JobId={scene.job.id}", "EndTime=now+40")
+    wait_for(lambda: not scene.job.ranks(), 90, "the stop before the end of the allocation")
+    if scene.job.over():
+        raise TooLate
     scene.box.must("run", "scontrol", "update", f"JobId={scene.job.id}", "TimeLimit=240")
-    return f"TimeLimit={minutes}"
+    return "40 s left"
 
 
 @kind("Slurm's controller and a rank killed, the controller started again", share=2)
@@ -153,7 +157,7 @@ def loss(scene):
 
 
 @kind("rank 0 and its node cut off and asleep until the job runs elsewhere: an old writer that comes "
-      "back", share=2)
+      "back", share=2, slow=True, said=(r"^svfleet: (?:timeout|the run folder) .*", RESUMED))
 def stale(scene):
     rank = scene.job.ranks()[0]
     scene.now()
