@@ -24,6 +24,10 @@ class Broken(Exception):
     """What must not happen under any fault; ends the chaos run."""
 
 
+class TooLate(Exception):
+    """The run was finished before a fault could do anything."""
+
+
 class Unavailable(Exception):
     """This machine cannot run the benchmark."""
 

@@ -4,7 +4,7 @@ import signal
 import time
 
 from chaos_bench import run
-from chaos_bench.cluster import Broken, wait_for
+from chaos_bench.cluster import Broken, TooLate, wait_for
 
 KINDS = {}
 
@@ -31,10 +31,6 @@ def kind(about, **more):
         KINDS[inject.__name__] = Kind(inject, about, **more)
         return inject
     return register
-
-
-class TooLate(Exception):
-    """The run was finished before the fault could do anything."""
 
 
 # Processes.
