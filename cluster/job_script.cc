@@ -28,6 +28,11 @@ trap 'forward SIGUSR1' USR1
 trap 'forward SIGTERM' TERM
 
 echo "svfleet job: $SLURM_JOB_ID, restart $restarts, on $SLURM_JOB_NODELIST"
+# A node that crashed keeps a socket named after the step, and no step of that name starts there again
+# ("task 0 launch failed"). So restarts take turns with the number of their step.
+for ((skip = restarts % 3; skip > 0; --skip)); do
+  timeout 30 srun --mpi=none --nodes=1 --ntasks=1 true
+done
 srun --mpi=pmix --kill-on-bad-exit=1 --cpus-per-task=$cpus "$program" "${arguments[@]}" &
 step=$!
 wait "$step"; code=$?
@@ -41,19 +46,27 @@ echo "svfleet job: srun ended with $code, decision $decision"
 )sh";
 
 constexpr char kRequeue[] = R"sh(
-# A job that someone has cancelled is ending already, and would come back to life.
 if [ $decision = 75 ]; then
-  case "$(scontrol -o show job "$SLURM_JOB_ID")" in
-    *JobState=RUNNING*|*Reason=TimeLimit*|"") ;;
-    *) echo "svfleet job: cancelled, not started again"; exit $decision ;;
-  esac
   trap - USR1 TERM
-  for try in 1 2 3 4 5; do
-    if scontrol requeue "$SLURM_JOB_ID"; then
-      sleep 900 & wait $!  # Slurm ends this script
-      break
-    fi
-    sleep 2
+  for try in {1..30}; do  # the controller may be away for a while
+    told="$(scontrol -o show job "$SLURM_JOB_ID")"
+    case "$told" in
+      "") ;;
+      *" Restarts=$restarts "*)
+        # A job that someone has cancelled is ending already, and would come back to life.
+        case "$told" in
+          *JobState=RUNNING*|*Reason=TimeLimit*) ;;
+          *) echo "svfleet job: cancelled, not started again"; exit $decision ;;
+        esac
+        if scontrol requeue "$SLURM_JOB_ID"; then
+          sleep 900 & wait $!  # Slurm ends this script
+          break
+        fi ;;
+      *)  # this node was cut off, and the job has been started again without it
+        echo "svfleet job: restart $restarts ends, a later one has taken over"
+        exit $decision ;;
+    esac
+    sleep $((try < 10 ? 2 : 20))
   done
   echo "svfleet job: Slurm did not start the job again; submit it again" >&2
 fi

@@ -100,6 +100,24 @@ TEST(JobScriptText, IsWhatSlurmAndBashUnderstand) {
                                          "<--set><train.seed=$(date)>"));
 }
 
+TEST(JobScriptText, AScriptThatWasCutOffDoesNotRestartItsSuccessor) {
+  JobScript job = example();
+  job.program = "stand_in";  // asks for a restart
+  const auto with_restarts = [&](const std::string& as_slurm_knows) {
+    std::string script = job_script(job);
+    script.insert(script.find("\nstep="),
+                  "\nsrun() { :; }\nsleep() { :; }\nstand_in() { return 75; }\nscontrol() {\n"
+                  "[ $1 = requeue ] && echo asked || echo 'JobState=RUNNING Restarts=" +
+                      as_slurm_knows +
+                      " BatchFlag=1'\n}\n"
+                      "SLURM_JOB_ID=7\nrestarts=3\n");
+    return run_bash(script);
+  };
+  EXPECT_THAT(with_restarts("3"), HasSubstr("asked"));
+  EXPECT_THAT(with_restarts("4"), HasSubstr("a later one has taken over"));
+  EXPECT_THAT(with_restarts("4"), Not(HasSubstr("asked")));
+}
+
 TEST(JobScriptText, ChainsAndJobsThatAreNotRequeued) {
   JobScript job = example();
   job.request.chain = 3;

@@ -1,0 +1,251 @@
+"""The machines of a chaos run: a local Slurm, the small disk that holds the run, and the job."""
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parents[2]
+SVFLEET = os.environ.get("SVFLEET", str(SOURCE / "build" / "svfleet"))
+# Short rounds: with Slurm's defaults a restart waits for the scheduler longer than for svfleet.
+TIMES = {"KILLWAIT": "2", "GRACE": "3", "SLURMDTIMEOUT": "4"}
+CONF = """\
+MessageTimeout=3
+TCPTimeout=1
+SchedulerParameters=bf_interval=1,sched_interval=1,batch_sched_delay=0,sched_min_interval=100000
+"""
+
+
+class Broken(Exception):
+    """What must not happen under any fault; ends the chaos run."""
+
+
+class TooLate(Exception):
+    """The run was finished before a fault could do anything."""
+
+
+class Unavailable(Exception):
+    """This machine cannot run the benchmark."""
+
+
+def command(*words, timeout=60):
+    return subprocess.run([str(w) for w in words], capture_output=True, text=True, timeout=timeout)
+
+
+def must(*words, timeout=60):
+    done = command(*words, timeout=timeout)
+    if done.returncode:
+        raise Broken(f"'{' '.join(map(str, words))}' ended with {done.returncode}: "
+                     f"{(done.stderr or done.stdout).strip()}")
+    return done.stdout
+
+
+def wait_for(condition, seconds, what, pause=0.1):
+    """The first true value of condition()."""
+    end = time.time() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.time() > end:
+            raise Broken(f"{what} did not happen within {seconds} s")
+        time.sleep(pause)
+
+
+class Box:
+    """scripts/slurm_box with faults that can be undone."""
+
+    def __init__(self, nodes):
+        if not shutil.which("slurmctld"):
+            raise Unavailable("Slurm is not installed (scripts/setup --tests installs it)")
+        self.folder = Path(tempfile.mkdtemp(prefix="svfleet-box-"))
+        self.folder.chmod(0o755)  # munge refuses a folder that others can write
+        os.environ.update(TIMES, SLURM_BOX=str(self.folder),
+                          SLURM_BOX_CONF=CONF)
+        self.nodes = [f"n{i + 1}" for i in range(nodes)]
+        up = self("up", nodes)
+        if up.returncode:
+            said = (up.stdout + up.stderr).strip().replace("\n", " | ")
+            self.down()
+            raise Unavailable("a local Slurm cannot be started here "
+                              f"(needs root or user namespaces): {said}")
+
+    def __call__(self, *words, timeout=60):
+        return command(SOURCE / "scripts/slurm_box", *words, timeout=timeout)
+
+    def must(self, *words):
+        return must(SOURCE / "scripts/slurm_box", *words)
+
+    def crash(self, node):
+        self.must("crash", node)
+
+    def boot(self, node):
+        self.must("boot", node)
+
+    def mend_links(self):
+        """Ends `cut` and `loss` everywhere."""
+        self.must("loss", self.nodes[0], 0)
+
+    def kill_controller(self):
+        self.must("run", "bash", "-c", f"kill -9 $(cat {self.folder}/run/slurmctld.pid)")
+
+    def start_controller(self):
+        self.must("run", "slurmctld")
+        wait_for(lambda: self("run", "scontrol", "ping").stdout.find("is UP") > 0, 30,
+                 "the controller's return")
+
+    def all_idle_or_busy(self):
+        states = self("run", "sinfo", "-h", "-N", "-o", "%T").stdout.split()
+        return bool(states) and all(s in ("idle", "allocated", "mixed") for s in states)
+
+    def down(self, keep_logs=None):
+        if keep_logs:
+            shutil.copytree(self.folder / "log", keep_logs)
+        self("down")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Disk:
+    """A small ext4 file system of its own, mounted before the box goes up, so that all nodes see
+    it: it can be filled and made read-only without harm to anything else."""
+
+    def __init__(self, folder, mebibytes=64):
+        self.at = folder / "disk"
+        self.at.mkdir()
+        self.ballast = self.at / "ballast"
+        image = folder / "disk.img"
+        with open(image, "wb") as file:
+            file.truncate(mebibytes << 20)
+        made = command("mkfs.ext4", "-q", "-m", "0", image)
+        mounted = made.returncode == 0 and command("mount", "-o", "loop", image, self.at)
+        self.own = bool(mounted) and mounted.returncode == 0
+        self.at.chmod(0o777)
+
+    def fill(self):
+        """To the last byte; again and again, because the run frees a little when it clears up."""
+        with open(self.ballast, "ab", buffering=0) as file:
+            size = 1 << 20
+            while size:
+                try:
+                    os.posix_fallocate(file.fileno(), file.tell(), size)
+                    file.seek(0, os.SEEK_END)
+                except OSError:
+                    size //= 2
+
+    def free(self):
+        self.ballast.unlink()
+
+    def read_only(self):
+        # Refused while some file is open for writing, which is never for long.
+        wait_for(lambda: command("mount", "-o", "remount,ro", self.at).returncode == 0, 20,
+                 "a read-only remount", pause=0.005)
+
+    def writable(self):
+        must("mount", "-o", "remount,rw", self.at)
+
+    def unmount(self):
+        if self.own:
+            wait_for(lambda: command("umount", self.at).returncode == 0, 20, "umount")
+
+
+class Rank:
+    def __init__(self, pid, rank, node):
+        self.pid, self.rank, self.node = pid, rank, node
+
+    def __str__(self):
+        return f"rank {self.rank} on {self.node}"
+
+    def signal(self, number):
+        try:
+            os.kill(self.pid, number)
+        except ProcessLookupError:
+            pass
+
+    def alive(self):
+        try:
+            return Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+        except OSError:
+            return False
+
+
+def ranks_of(config):
+    """The living ranks that train `config`: the namespaces of the nodes hide nothing from here."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            words = Path(f"/proc/{entry}/cmdline").read_bytes().split(b"\0")
+            if b"train" not in words or str(config).encode() not in words:
+                continue
+            if Path(os.readlink(f"/proc/{entry}/exe")).name != Path(SVFLEET).name:
+                continue
+            pairs = (pair.split(b"=", 1) for pair in
+                     Path(f"/proc/{entry}/environ").read_bytes().split(b"\0") if b"=" in pair)
+            environment = {key.decode(): value.decode() for key, value in pairs}
+            found.append(Rank(int(entry), int(environment["SLURM_PROCID"]),
+                              environment["SLURMD_NODENAME"]))
+        except (OSError, KeyError, ValueError):
+            pass
+    return sorted(found, key=lambda rank: rank.rank)
+
+
+class Job:
+    """`svfleet submit` on `nodes` nodes of the preemptible partition. What Slurm and the program
+    print lies outside the run's disk, so that it can be read when that disk is full."""
+
+    def __init__(self, box, config, run_dir, outputs, nodes):
+        self.box, self.config, self.run_dir = box, config, Path(run_dir)
+        self.outputs, self.nodes = Path(outputs), nodes
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        self.run_dir.chmod(0o777)
+        self.outputs.mkdir(exist_ok=True)
+        self.outputs.chmod(0o777)
+        (self.run_dir / "svfleet.log").symlink_to(self.outputs / "svfleet.log")
+        self.submit()
+
+    def submit(self):
+        shown = self.box.must("run", "scontrol", "show", "config")
+        next_id = re.search(r"NEXT_JOB_ID\s*=\s*(\d+)", shown).group(1)
+        link = self.run_dir / f"slurm-{next_id}.out"
+        link.symlink_to(self.outputs / link.name)
+        # The time limit is far away, patience endless: here it is the faults that come in a row.
+        said = self.box.must("run", SVFLEET, "submit", self.config, "--nodes", self.nodes,
+                             "--cpus-per-task", 2, "--partition", "low", "--time", "4:00:00",
+                             "--patience", 1000, "--json")
+        self.id = json.loads(said)["jobs"][0]
+        if self.id != next_id:
+            raise Broken(f"job {self.id} is not the expected {next_id}")
+
+    def text(self):
+        """All output so far, of all submissions and restarts."""
+        files = sorted(self.outputs.glob("slurm-*.out"), key=lambda f: int(f.stem.split("-")[1]))
+        return "".join(file.read_text(errors="replace") for file in files)
+
+    def starts(self):
+        """(job, restart, node list) of each start of the batch script."""
+        return re.findall(r"^svfleet job: (\d+), restart (\d+), on (\S+)", self.text(), re.M)
+
+    def state(self):
+        """Slurm's word; empty when the controller does not answer."""
+        shown = self.box("run", "scontrol", "-o", "show", "job", self.id).stdout
+        found = re.search(r"JobState=(\S+)", shown)
+        return found.group(1) if found else ""
+
+    def over(self):
+        """The state in which Slurm keeps an ended job, or empty."""
+        state = self.state()
+        return state if state in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL",
+                                  "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE") else ""
+
+    def ranks(self):
+        return ranks_of(self.config)
+
+    def cancel(self):
+        self.box("run", "scancel", self.id)
+        for rank in self.ranks():
+            rank.signal(signal.SIGKILL)
