@@ -60,16 +60,16 @@ def refused(what, *arguments):
 
 def killed_and_resumed(folder, config, expected):
     run_dir = folder / "killed"
-    more = ["--set", "train.checkpoint_every=4"]
+    more = ["--set", "train.checkpoint_every=12"]
     began = time.time()
     job = start(config, run_dir, 2, *more)
-    wait_for(lambda: (runs.newest_step(run_dir) or 0) >= 4, "step 4")
+    wait_for(lambda: (runs.newest_step(run_dir) or 0) >= 12, "step 12")
     now = status(run_dir)
     check(now["live"] and now["state"].startswith("running on ") and not now["finished"],
           "while it runs: " + now["state"])
     check(now["attempts"][-1]["ranks"] == 2 and now["attempts"][-1]["first_chunk_s"] > 0,
           f"the first chunk was handed out {now['attempts'][-1]['first_chunk_s']} s after the start")
-    wait_for(lambda: len(runs.log_steps(run_dir)) >= 6, "step 6")
+    wait_for(lambda: len(runs.log_steps(run_dir)) >= 14, "step 14")
     runs.kill_all_below(job)
     lived = time.time() - began
     time.sleep(0.5)
