@@ -37,7 +37,7 @@ std::optional<ExitReport> read_exit_report(const std::string& run_dir) {
     if (!file_exists(path_of(run_dir))) return std::nullopt;
     const nlohmann::json file = nlohmann::json::parse(read_file(path_of(run_dir)));
     return ExitReport{file.at("reason"), file.at("code"), file.at("job"), file.at("restarts"),
-                      file.at("step")};
+                      file.value("step", int64_t{-1})};
   } catch (const nlohmann::json::exception&) {
     return std::nullopt;
   } catch (const Error&) {

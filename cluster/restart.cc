@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "checkpoints/file.h"
+#include "checkpoints/owner.h"
 #include "cluster/exit_report.h"
 #include "comm/error.h"
 
@@ -77,6 +78,18 @@ int64_t count_without_progress(const std::string& run_dir, const RunProgress& no
   return count;
 }
 
+// Of this job, that has taken the run folder; nothing when there is none.
+std::optional<int64_t> later_restart(const std::string& run_dir, const std::string& job,
+                                     int64_t restarts) {
+  try {
+    const auto owner = look_at_owner(run_dir);
+    if (owner && owner->who.job == job && owner->who.restarts > restarts)
+      return owner->who.restarts;
+  } catch (const Error&) {  // not known
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 RunProgress look_at_progress(const std::string& run_dir, const std::string& store) {
@@ -91,6 +104,11 @@ RunProgress look_at_progress(const std::string& run_dir, const std::string& stor
 
 RunDecision decide_after_run(const std::string& run_dir, const std::string& store,
                              const std::string& job, int64_t restarts, int64_t patience) {
+  if (const auto later = later_restart(run_dir, job, restarts))
+    return {kExitFinished,
+            "the run belongs to restart " + std::to_string(*later) + " of this job, this one is " +
+                std::to_string(restarts) + ": nothing is left to do here",
+            true};
   const auto report = read_exit_report(run_dir);
   const bool ours =
       report && report->job == job && report->restarts == restarts && report->code >= 0;

@@ -216,9 +216,11 @@ int submit_command(const CommandLine& line, const Config& config) {
 int after_run_command(const CommandLine& line) {
   const RunDecision decision = decide_after_run(line.path, line.store, line.after_job,
                                                 line.after_restarts, line.job.patience);
-  const auto sign = last_sign_of_life(line.path);
-  note_job_end(line.path, line.after_job, line.after_restarts, decision.code, decision.message,
-               sign && sign->job == line.after_job ? sign->time_s : 0);
+  if (!decision.taken_over) {
+    const auto sign = last_sign_of_life(line.path);
+    note_job_end(line.path, line.after_job, line.after_restarts, decision.code, decision.message,
+                 sign && sign->job == line.after_job ? sign->time_s : 0);
+  }
   if (line.json)
     std::printf("%s\n",
                 json{{"code", decision.code}, {"message", decision.message}}.dump().c_str());

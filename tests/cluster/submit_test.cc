@@ -280,6 +280,28 @@ TEST_F(AfterRun, AReportOfAnotherStartCountsAsNone) {
   EXPECT_EQ(decide(0, "42", 100).code, 75);
 }
 
+TEST_F(AfterRun, AJobScriptThatComesBackChangesNothing) {
+  const auto owner = [&](const std::string& job, int restarts) {
+    run_.write("owner.json",
+               "{\"format\": \"svfleet-owner\", \"version\": 1, \"host\": \"n2\", "
+               "\"pid\": 7, \"process_start\": 0, \"token\": \"t\", "
+               "\"started\": \"2026-01-02T03:04:05Z\", \"job\": \"" +
+                   job + "\", \"restarts\": " + std::to_string(restarts) + "}");
+  };
+  owner("42", 2);
+  const RunDecision old = decide(1, "42", 1);
+  EXPECT_EQ(old.code, 0);
+  EXPECT_TRUE(old.taken_over);
+  EXPECT_THAT(old.message, HasSubstr("belongs to restart 2"));
+  EXPECT_FALSE(fs::exists(run_.path / "restarts.json"));
+  // Controls: its own end, an earlier owner's, and another job's.
+  for (const auto& [job, restarts] : {std::pair{"42", 1}, {"42", 0}, {"41", 2}}) {
+    owner(job, restarts);
+    EXPECT_EQ(decide(1, "42", 100).code, 75);
+    EXPECT_TRUE(fs::exists(run_.path / "restarts.json"));
+  }
+}
+
 TEST_F(AfterRun, RestartsWithoutProgressEnd) {
   run_.write("checkpoints/step-000004.h5", "");
   run_.write("chunks/step-000004-chunk-0001.h5", "");
