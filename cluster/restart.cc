@@ -56,10 +56,11 @@ int64_t count_without_progress(const std::string& run_dir, const RunProgress& no
   const std::string path = run_dir + "/restarts.json";
   const json before = read_object(path);
   int64_t count = 0;
+  bool more = false;
   if (before.is_object()) {
     const RunProgress then{whole(before, "step", -1), whole(before, "chunks", 0),
                            whole(before, "factors", 0)};
-    const bool more = now > then || now.factors > then.factors;
+    more = now > then || now.factors > then.factors;
     count = more ? 0 : whole(before, "without_progress", 0) + 1;
   }
   const bool gives_up = count >= patience;
@@ -73,7 +74,12 @@ int64_t count_without_progress(const std::string& run_dir, const RunProgress& no
   try {
     write_file_atomic(path, after.dump(2) + "\n");
   } catch (const Error&) {
-    if (before.is_object() || restarts >= patience) return std::max(count, restarts);
+    // A full disk, say. Of the restarts since the last one that could be noted, one may have got
+    // further.
+    const int64_t noted = before.is_object() && before.value("job", json()) == json(job)
+                              ? whole(before, "restarts", 0)
+                              : 0;
+    return std::max(count, restarts - noted - (more ? 1 : 0));
   }
   return count;
 }
@@ -97,7 +103,7 @@ RunProgress look_at_progress(const std::string& run_dir, const std::string& stor
   for (const std::string& name : list_folder(run_dir + "/checkpoints"))
     at.step = std::max(at.step, step_of(name));
   for (const std::string& name : list_folder(run_dir + "/chunks"))
-    at.chunks += step_of(name) == std::max<int64_t>(0, at.step);
+    at.chunks += step_of(name) >= std::max<int64_t>(0, at.step);  // not each step is a checkpoint
   for (const std::string& name : list_folder(store)) at.factors += ends_with(name, ".h5");
   return at;
 }

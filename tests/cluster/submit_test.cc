@@ -1,11 +1,14 @@
 // The parts of a submission that ask nobody: the script, limits, partitions, deadlines, and what is
 // decided after a run.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <stdlib.h>
 
+#include <cerrno>
 #include <filesystem>
 #include <fstream>
 
+#include "checkpoints/file_system.h"
 #include "cluster/allocation_end.h"
 #include "cluster/job_script.h"
 #include "cluster/partition.h"
@@ -247,7 +250,7 @@ class AfterRun : public ::testing::Test {
   void report(int code, const std::string& job, int restarts, const std::string& reason = "why") {
     run_.write("exit.json", "{\"reason\": \"" + reason + "\", \"code\": " + std::to_string(code) +
                                 ", \"job\": \"" + job +
-                                "\", \"restarts\": " + std::to_string(restarts) + "}");
+                                "\", \"restarts\": " + std::to_string(restarts) + ", \"step\": 0}");
   }
   RunDecision decide(int restarts = 0, const std::string& job = "42", int patience = 3) {
     return decide_after_run(run_.path, run_.path / "store", job, restarts, patience);
@@ -334,6 +337,46 @@ TEST_F(AfterRun, AnyProgressStartsTheCountAnew) {
   stuck();
   run_.write("chunks/step-000000-chunk-0003.h5", "");  // of a step that is over
   EXPECT_EQ(decide().code, 76);
+}
+
+TEST_F(AfterRun, StepsBetweenCheckpointsAreProgress) {
+  run_.write("checkpoints/step-000004.h5", "");
+  run_.write("chunks/step-000004-chunk-0001.h5", "");
+  for (int turn = 0; turn < 6; ++turn) {
+    EXPECT_EQ(decide(turn).code, 75) << turn;
+    run_.write("chunks/step-000005-chunk-000" + std::to_string(turn) + ".h5", "");
+  }
+}
+
+// Everything is full, also for the count of the restarts.
+struct FullDisk : FileSystem {
+  FullDisk() { replace_file_system(this); }
+  ~FullDisk() override { replace_file_system(nullptr); }
+  int open(const std::string& path, int flags, int mode) override {
+    if (!(flags & (O_WRONLY | O_RDWR))) return FileSystem::open(path, flags, mode);
+    errno = ENOSPC;
+    return -1;
+  }
+};
+
+TEST_F(AfterRun, AFullDiskDoesNotUndoEarlierProgress) {
+  for (int restart = 0; restart < 5; ++restart) {  // five starts that got on
+    run_.write("checkpoints/step-00000" + std::to_string(restart) + ".h5", "");
+    EXPECT_EQ(decide(restart).code, 75);
+  }
+  run_.write("checkpoints/step-000005.h5", "");
+  const FullDisk full;
+  EXPECT_EQ(decide(5).code, 75);  // this one got on as well
+  EXPECT_EQ(decide(6).code, 75);
+  EXPECT_EQ(decide(7).code, 75);
+  EXPECT_EQ(decide(8).code, 76);  // it stays full
+}
+
+TEST_F(AfterRun, ADiskThatIsFullFromTheStartEndsTheRestarts) {
+  const FullDisk full;
+  EXPECT_EQ(decide(0).code, 75);
+  EXPECT_EQ(decide(2).code, 75);
+  EXPECT_EQ(decide(3).code, 76);
 }
 
 }  // namespace
