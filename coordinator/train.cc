@@ -95,10 +95,10 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
   const int64_t from_step = found ? found->step : fork ? fork->parent.step : 0;
   const Preflight preflight = preflight_run(config, from_step, !found, crew);
   tell.spent("set_up");
-  double load_s = -wall_clock_s();
+  double load_from = wall_clock_s();
   Base base = open_base(config, crew);
-  load_s += wall_clock_s();
   tell.spent("loading");
+  const double opened = wall_clock_s();
   tell.doing("decomposing");
   bool any_missing = false;
   if (!decompose_missing(config, crew, base.model->architecture(), base.model->files(),
@@ -107,10 +107,10 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
     return kExitRequeue;
   }
   tell.spent(any_missing ? "decomposing" : "loading");
+  if (any_missing) load_from += wall_clock_s() - opened;
   tell.doing("loading the factors");
-  load_s -= wall_clock_s();
   load_factors(config, crew, base);
-  load_s += wall_clock_s();
+  const double load_s = wall_clock_s() - load_from;
   const TrainingPlan plan = make_plan(config, base);
   crew.agree("training data and settings", plan.bits);
 

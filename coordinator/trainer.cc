@@ -251,7 +251,9 @@ int Trainer::run() {
                      .total = config.train.steps * per_step,
                      .before = state.step * per_step,
                      .shown = crew.leads()});
+  load_s -= wall_clock_s();
   put_in_force();
+  load_s += wall_clock_s();
   if (ledger) ledger->spent("loading");
   seconds.clear();
   // The base, or the parent's state, counts too: an expert is only best where it beats what it

@@ -36,7 +36,7 @@ struct Trainer {
   RunState state;
   int64_t saved_step;  // of the newest checkpoint
   Policy policy;
-  double load_s = 0;                                 // for model, factors and checkpoint
+  double load_s = 0;                                 // spent on reading model and factors and on the first merge
   std::map<std::string, double> seconds{};           // of the current step, by phase
   std::map<std::string, double> restored_seconds{};  // of chunks that an earlier process computed
   std::string note{};                                // on the last step, beside the progress
