@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <charconv>
 #include <ctime>
+#include <filesystem>
 #include <memory>
 #include <mutex>
 #include <system_error>
@@ -227,6 +228,15 @@ bool file_exists(const std::string& path) {
 bool is_folder(const std::string& path) {
   struct stat info;
   return stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+std::string resolved_path(const std::string& path) {
+  std::error_code error;
+  const std::filesystem::path whole = std::filesystem::absolute(path);
+  const std::filesystem::path found = std::filesystem::weakly_canonical(whole, error);
+  std::string text = (error ? whole : found).string();
+  while (text.size() > 1 && text.back() == '/') text.pop_back();
+  return text;
 }
 
 void make_folder(const std::string& path) {

@@ -26,6 +26,8 @@ std::string read_file(const std::string& path);
 
 bool file_exists(const std::string& path);  // a folder counts
 bool is_folder(const std::string& path);
+// Absolute, without links and without a slash at its end, as far as it exists.
+std::string resolved_path(const std::string& path);
 void make_folder(const std::string& path);                      // with parents, synced
 void remove_file(const std::string& path);                      // no error when it is not there
 std::vector<std::string> list_folder(const std::string& path);  // names, sorted; empty if missing

@@ -1,7 +1,6 @@
 #include "coordinator/fork.h"
 
 #include <charconv>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -13,15 +12,6 @@ namespace svfleet {
 namespace {
 
 using nlohmann::json;
-
-// Absolute, and without links as far as it exists.
-std::string resolved(const std::string& path) {
-  std::error_code error;
-  const auto full = std::filesystem::weakly_canonical(std::filesystem::absolute(path), error);
-  std::string text = error ? path : full.string();
-  while (text.size() > 1 && text.back() == '/') text.pop_back();
-  return text;
-}
 
 // run.json; an empty object when the folder holds no run.
 json run_of(const std::string& run_dir) {
@@ -90,7 +80,7 @@ void check_child(const ForkPoint& point, const RunFolder& folder, const RunState
   if (same) {
     const std::string id = run_id_of(point.run_dir);
     // Of a parent that was removed only the place is left.
-    same = id.empty() ? recorded_parent(folder.path()).run_dir == resolved(point.run_dir)
+    same = id.empty() ? recorded_parent(folder.path()).run_dir == resolved_path(point.run_dir)
                       : id == from->run_id;
   }
   if (!same)
@@ -150,7 +140,7 @@ std::string config_file(const CommandLine& line) {
 void check_fork(const CommandLine& line, const Config& config) {
   if (line.fork.empty()) return;
   const ForkPoint point = fork_point(line.fork);
-  if (resolved(point.run_dir) == resolved(config.run_dir))
+  if (resolved_path(point.run_dir) == resolved_path(config.run_dir))
     throw user_error("--fork: run_dir '", config.run_dir,
                      "' is the parent's own folder; give the child another one with --set "
                      "run_dir=...");
@@ -186,7 +176,7 @@ std::optional<Fork> open_fork(const CommandLine& line, const RunFolder& folder,
     if (id.empty())
       throw user_error("--fork: '", point.run_dir,
                        "' is not a run folder any more; it was removed");
-    told = id + "\n" + resolved(point.run_dir) + "\n" + encode_state(parent_state(point));
+    told = id + "\n" + resolved_path(point.run_dir) + "\n" + encode_state(parent_state(point));
   }
   crew.group().broadcast(told, 0, "broadcast the parent's checkpoint");
   const size_t id_end = told.find('\n'), dir_end = told.find('\n', id_end + 1);

@@ -31,15 +31,6 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-// Absolute, and without links as far as it exists.
-std::string resolved(const std::string& path) {
-  std::error_code error;
-  const fs::path full = fs::weakly_canonical(fs::absolute(path), error);
-  std::string text = error ? fs::absolute(path).string() : full.string();
-  while (text.size() > 1 && text.back() == '/') text.pop_back();
-  return text;
-}
-
 void check_words(const JobRequest& ask) {
   const std::pair<const char*, const std::string&> words[] = {{"--partition", ask.partition},
                                                               {"--account", ask.account},
@@ -138,13 +129,13 @@ int submit_command(const CommandLine& line, const Config& config) {
   JobRequest& ask = job.request;
   check_words(ask);
   check_files(config);
-  job.run_dir = resolved(config.run_dir);
-  job.store = resolved(store_folder(config));
-  job.folder = resolved(".");
+  job.run_dir = resolved_path(config.run_dir);
+  job.store = resolved_path(store_folder(config));
+  job.folder = resolved_path(".");
   const std::string mounts = file_exists("/proc/self/mounts") ? read_file("/proc/self/mounts") : "";
   check_shared(ask, "run_dir", job.run_dir, mounts);
   check_shared(ask, "svd.store", job.store, mounts);
-  check_shared(ask, "model.path", resolved(config.model.path), mounts);
+  check_shared(ask, "model.path", resolved_path(config.model.path), mounts);
   check_characters("the working directory", job.folder);
   if (ask.name.empty()) ask.name = default_name(job.run_dir);
 
@@ -166,12 +157,12 @@ int submit_command(const CommandLine& line, const Config& config) {
 
   job.program = own_program();
   job.command = {"train"};
-  if (!line.config_file.empty()) job.command.push_back(resolved(line.config_file));
+  if (!line.config_file.empty()) job.command.push_back(resolved_path(line.config_file));
   if (!line.fork.empty()) {
     const ForkPoint point = fork_point(line.fork);
-    check_shared(ask, "--fork", resolved(point.run_dir), mounts);
+    check_shared(ask, "--fork", resolved_path(point.run_dir), mounts);
     job.command.push_back("--fork");
-    job.command.push_back(resolved(point.run_dir) +
+    job.command.push_back(resolved_path(point.run_dir) +
                           (point.step ? "@" + std::to_string(*point.step) : ""));
   }
   for (const std::string& setting : line.overrides) {

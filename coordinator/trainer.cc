@@ -103,10 +103,10 @@ std::optional<std::vector<FinishedChunk>> Trainer::chunks(Progress& progress) {
         note_first();
         FinishedChunk chunk =
             compute_chunk(base, policy, rules, c, plan.prompts(config, state.position, c));
-        const double computed = AllocationEnd::steady_clock_s();
+        const double finished = AllocationEnd::steady_clock_s();
         write_chunk(folder.path(), chunk);
         std::lock_guard lock(mutex);
-        seconds["journal"] += AllocationEnd::steady_clock_s() - computed;
+        seconds["journal"] += AllocationEnd::steady_clock_s() - finished;
         own.push_back(std::move(chunk));
       },
       [&](const ShareReport& now) {
@@ -264,7 +264,7 @@ int Trainer::run() {
   while (!finished()) {
     crew.group().set_step(state.step);
     if (end_asked()) return ended_as_asked();
-    const double start = wall_clock_s();
+    const double start = AllocationEnd::steady_clock_s();
     auto own = timed("chunks", [&] { return chunks(progress); });
     if (!own) return stopped("a stop was asked for");
     StepRecord record = gather_record(crew, *own, restored, plan);
@@ -276,7 +276,7 @@ int Trainer::run() {
     put_in_force();
     if (!validate()) return stopped("a stop was asked for during validation");
     record.seconds = seconds;
-    record.wall_s = wall_clock_s() - start;
+    record.wall_s = AllocationEnd::steady_clock_s() - start;
     account(record);
     seconds.clear();
     if (log) {

@@ -36,7 +36,7 @@ struct Trainer {
   RunState state;
   int64_t saved_step;  // of the newest checkpoint
   Policy policy;
-  double load_s = 0;                                 // spent on reading model and factors and on the first merge
+  double load_s = 0;  // spent on reading model and factors and on the first merge
   std::map<std::string, double> seconds{};           // of the current step, by phase
   std::map<std::string, double> restored_seconds{};  // of chunks that an earlier process computed
   std::string note{};                                // on the last step, beside the progress
@@ -49,11 +49,11 @@ struct Trainer {
 
   template <class Work>
   auto timed(const char* phase, Work work) {
-    const double start = wall_clock_s();
+    const double start = AllocationEnd::steady_clock_s();
     struct Stop {
       double start;
       double& total;
-      ~Stop() { total += wall_clock_s() - start; }
+      ~Stop() { total += AllocationEnd::steady_clock_s() - start; }
     } stop{start, seconds[phase]};
     return work();
   }
