@@ -20,6 +20,13 @@ SchedulerParameters=bf_interval=1,sched_interval=1,batch_sched_delay=0,sched_min
 """
 
 
+def keep_program(folder):
+    """From here on a copy is used: a program that is rebuilt meanwhile would be another one, with
+    which no run goes on."""
+    global SVFLEET
+    SVFLEET = shutil.copy2(SVFLEET, folder / "svfleet")
+
+
 class Broken(Exception):
     """What must not happen under any fault; ends the chaos run."""
 
@@ -182,7 +189,7 @@ def ranks_of(config):
             words = Path(f"/proc/{entry}/cmdline").read_bytes().split(b"\0")
             if b"train" not in words or str(config).encode() not in words:
                 continue
-            if Path(os.readlink(f"/proc/{entry}/exe")).name != Path(SVFLEET).name:
+            if os.readlink(f"/proc/{entry}/exe") != str(SVFLEET):
                 continue
             pairs = (pair.split(b"=", 1) for pair in
                      Path(f"/proc/{entry}/environ").read_bytes().split(b"\0") if b"=" in pair)

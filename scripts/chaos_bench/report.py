@@ -52,7 +52,7 @@ def table(faults, kinds, sums):
     yes = {True: "yes", False: "NO"}
     lines += [
         "",
-        f"- {sums['faults']} faults of {sums['kinds']} kinds in {sums['rounds']} runs: "
+        f"- {sums['faults']} faults of {sums['kinds']} kinds in {sums['rounds']} run{'s' * (sums['rounds'] > 1)}: "
         f"{sums['survived']} survived, {sums['refused']} refused with the right message and "
         "submitted again.",
         f"- From the fault to the first new chunk or checkpoint: {sums['median_s']} s in the median, "

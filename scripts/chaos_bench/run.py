@@ -7,7 +7,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from chaos_bench.cluster import SOURCE, SVFLEET, Broken, must
+from chaos_bench import cluster
+from chaos_bench.cluster import SOURCE, Broken, must
 
 PROMPTS = 16  # of a step; one to a chunk
 KEEP = 3
@@ -59,7 +60,7 @@ class Truth:
         config = write_config(folder, f"undisturbed-{seed}", self.run_dir, folder / "true_factors",
                               seed, steps, 600)
         start = time.time()
-        done = subprocess.run([SVFLEET, "train", str(config), "--quiet"], capture_output=True,
+        done = subprocess.run([cluster.SVFLEET, "train", str(config), "--quiet"], capture_output=True,
                               text=True, timeout=900)
         if done.returncode:
             raise Broken(f"the undisturbed run ended with {done.returncode}: {done.stderr}")
@@ -74,8 +75,8 @@ def end_of(run_dir):
         record = json.loads(line)
         if record["kind"] == "step":
             steps[record["step"]] = record
-    return (must(SVFLEET, "hash", run_dir).strip(),
-            must(SVFLEET, "hash", run_dir / "experts/final.safetensors").strip(), steps)
+    return (must(cluster.SVFLEET, "hash", run_dir).strip(),
+            must(cluster.SVFLEET, "hash", run_dir / "experts/final.safetensors").strip(), steps)
 
 
 def differences(steps, truth):

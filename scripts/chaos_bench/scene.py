@@ -149,6 +149,7 @@ class Scene:
                          + (f" (nothing names {self.named})" if self.named else ""))
         for path, name in ((self.job.run_dir, "RUN"), (self.store, "STORE")):
             line, what = line.replace(str(path), name), what.replace(str(path), name)
+        line = re.sub(r"^\d\d:\d\d:\d\d ", "", line)
         return {
             "kind": self.kind.name, "what": what, "time": round(self.moment, 2),
             "step": self.at[0], "chunks": self.at[1],
