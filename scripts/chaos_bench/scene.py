@@ -58,8 +58,15 @@ class Scene:
         return self.job.text()[self.said_before:]
 
     def until_said(self, pattern, seconds, meanwhile=lambda: None):
+        looked = time.time()
+
         def look():
+            nonlocal looked
             meanwhile()
+            if time.time() > looked + 1:
+                looked = time.time()
+                if self.job.over() == "COMPLETED":
+                    raise TooLate
             return re.search(pattern, self.said(), re.M)
         wait_for(look, seconds, f"a line like '{pattern}'")
 
