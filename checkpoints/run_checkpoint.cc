@@ -193,6 +193,7 @@ NewestCheckpoint load_newest_checkpoint(const std::string& run_dir) {
       // A file of a newer svfleet is whole: falling back behind it would lose its steps unasked.
       if (error.code() != kExitDisk) throw;
       newest.damaged.push_back(error.what());
+      newest.wrong.push_back(path);
     }
   }
   return newest;

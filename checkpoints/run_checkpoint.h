@@ -56,6 +56,7 @@ RunState load_checkpoint(const std::string& run_dir, int64_t step);
 struct NewestCheckpoint {
   std::optional<RunState> state;
   std::vector<std::string> damaged;  // one line each: path and reason; passed over
+  std::vector<std::string> wrong;    // of these, the files that read well and hold no checkpoint
 };
 // The newest checkpoint that reads back whole; older ones only if newer ones are damaged.
 NewestCheckpoint load_newest_checkpoint(const std::string& run_dir);

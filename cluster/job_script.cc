@@ -39,9 +39,10 @@ wait "$step"; code=$?
 while kill -0 "$step" 2> /dev/null; do wait "$step"; code=$?; done
 step=
 
-"$program" after-run "$run_dir" --job "$SLURM_JOB_ID" --restarts "$restarts" \
-  --store "$store" --patience "$patience"
+after=("$program" after-run "$run_dir" --job "$SLURM_JOB_ID" --restarts "$restarts")
+said=$("${after[@]}" --store "$store" --patience "$patience")
 decision=$?
+echo "$said"
 echo "svfleet job: srun ended with $code, decision $decision"
 )sh";
 
@@ -56,7 +57,7 @@ if [ $decision = 75 ]; then
         # A job that someone has cancelled is ending already, and would come back to life.
         case "$told" in
           *JobState=RUNNING*|*Reason=TimeLimit*) ;;
-          *) echo "svfleet job: cancelled, not started again"; exit $decision ;;
+          *) "${after[@]}" --not-again; exit $decision ;;
         esac
         if scontrol requeue "$SLURM_JOB_ID"; then
           sleep 900 & wait $!  # Slurm ends this script
@@ -69,11 +70,13 @@ if [ $decision = 75 ]; then
     sleep $((try < 10 ? 2 : 20))
   done
   echo "svfleet job: Slurm did not start the job again; submit it again" >&2
+  "${after[@]}" --not-again
 fi
 )sh";
 
 constexpr char kEndChain[] = R"sh(
-if [ $decision != 75 ]; then  # nothing is left for the jobs that wait behind this one
+# Nothing is left for the jobs that wait behind this one, unless they are another's.
+if [ $decision != 75 ] && [[ "$said" != *"the run belongs to"* ]]; then
   scancel --me --state=PENDING --name="$SLURM_JOB_NAME"
 fi
 )sh";
@@ -137,6 +140,7 @@ std::string job_script(const JobScript& job) {
   out += kBody;
   if (requeue) out += kRequeue;
   if (ask.chain > 1) out += kEndChain;
+  if (!ask.requeue && ask.chain == 1) out += "[ $decision != 75 ] || \"${after[@]}\" --not-again\n";
   return out + "exit $decision\n";
 }
 

@@ -84,16 +84,30 @@ int64_t count_without_progress(const std::string& run_dir, const RunProgress& no
   return count;
 }
 
-// Of this job, that has taken the run folder; nothing when there is none.
-std::optional<int64_t> later_restart(const std::string& run_dir, const std::string& job,
-                                     int64_t restarts) {
+// Who has the run folder now, when it is not this start of this job; for a message.
+std::optional<RunDecision> taken_over(const std::string& run_dir, const std::string& job,
+                                      int64_t restarts, bool (*ended)(const std::string& job)) {
+  std::optional<OwnerSeen> owner;
   try {
-    const auto owner = look_at_owner(run_dir);
-    if (owner && owner->who.job == job && owner->who.restarts > restarts)
-      return owner->who.restarts;
+    owner = look_at_owner(run_dir);
   } catch (const Error&) {  // not known
   }
-  return std::nullopt;
+  if (!owner) return std::nullopt;
+  if (owner->who.job == job) {
+    if (owner->who.restarts <= restarts) return std::nullopt;
+    return RunDecision{kExitFinished,
+                       "the run belongs to restart " + std::to_string(owner->who.restarts) +
+                           " of this job, this one is " + std::to_string(restarts) +
+                           ": nothing is left to do here",
+                       true};
+  }
+  if (owner->dead || (!owner->who.job.empty() && ended(owner->who.job))) return std::nullopt;
+  return RunDecision{kExitUser,
+                     "not started again: the run belongs to " +
+                         (owner->who.job.empty() ? "process " + std::to_string(owner->who.pid)
+                                                 : "job " + owner->who.job) +
+                         " on host " + owner->who.host,
+                     true};
 }
 
 }  // namespace
@@ -109,12 +123,9 @@ RunProgress look_at_progress(const std::string& run_dir, const std::string& stor
 }
 
 RunDecision decide_after_run(const std::string& run_dir, const std::string& store,
-                             const std::string& job, int64_t restarts, int64_t patience) {
-  if (const auto later = later_restart(run_dir, job, restarts))
-    return {kExitFinished,
-            "the run belongs to restart " + std::to_string(*later) + " of this job, this one is " +
-                std::to_string(restarts) + ": nothing is left to do here",
-            true};
+                             const std::string& job, int64_t restarts, int64_t patience,
+                             bool (*ended)(const std::string& job)) {
+  if (auto other = taken_over(run_dir, job, restarts, ended)) return *other;
   const auto report = read_exit_report(run_dir);
   const bool ours =
       report && report->job == job && report->restarts == restarts && report->code >= 0;

@@ -19,15 +19,17 @@ RunProgress look_at_progress(const std::string& run_dir, const std::string& stor
 struct RunDecision {
   int code = 0;             // an exit code of docs/exit_codes.md; 75: start again
   std::string message;      // one line
-  bool taken_over = false;  // a later restart of the job has the run: nothing was written
+  bool taken_over = false;  // somebody else has the run: nothing was written
 };
 
 // A job script on a node that was cut off may get here long after Slurm has started the job again
-// elsewhere: it must neither count this end nor ask for another start.
+// elsewhere, and a second job on the same run ends at once: these must neither count their end nor
+// ask for another start. `ended` says of another job whether it is over (job_ended).
 //
 // Reads RUN/exit.json, which counts only when it is of this job and restart, and keeps the count of
 // restarts without progress in RUN/restarts.json. `patience` of them in a row give code 76.
 RunDecision decide_after_run(const std::string& run_dir, const std::string& store,
-                             const std::string& job, int64_t restarts, int64_t patience);
+                             const std::string& job, int64_t restarts, int64_t patience,
+                             bool (*ended)(const std::string& job));
 
 }  // namespace svfleet

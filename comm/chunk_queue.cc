@@ -54,7 +54,7 @@ class LoneQueue : public ChunkQueue {
   void start_round(const std::vector<int>& order) override { ledger_.start(order); }
   std::optional<int> next() override { return ledger_.hand_out(0, ledger_.round()); }
   void finished(int chunk) override { ledger_.finish(0, ledger_.round(), chunk); }
-  void alive() override {}
+  void alive(std::string_view) override {}
   void wait_until_over(std::string_view, const std::function<bool()>&) override {}
   void cancel_round() override { ledger_.cancel(ledger_.round()); }
   std::vector<Holding> holdings() const override { return ledger_.holdings(); }
@@ -119,7 +119,8 @@ class ServingQueue : public SharedQueue {
     return ledger_.hand_out(0, ledger_.round());
   }
   void finished(int chunk) override { ledger_.finish(0, ledger_.round(), chunk); }
-  void alive() override {}
+  // Rank 0 looks after the others while it has work itself.
+  void alive(std::string_view op) override { look_for_lost_ranks(op); }
 
   void wait_until_over(std::string_view op, const std::function<bool()>& idle) override {
     Patience patience;
@@ -247,11 +248,15 @@ class AskingQueue : public SharedQueue {
     std::lock_guard<std::mutex> lock(asking_);
     if (cancelled_) return std::nullopt;
     const Reply reply = ask(kAsk);
-    if (!reply.any || cancelled_) return std::nullopt;
+    if (!reply.any) return std::nullopt;
+    if (cancelled_) {  // while it was asked: rank 0 must not wait for this chunk
+      finished(reply.chunk);
+      return std::nullopt;
+    }
     return reply.chunk;
   }
 
-  void alive() override {
+  void alive(std::string_view) override {
     const Request request{round_, 0, kAlive, 0};
     group_.mailbox().send(0, request_tag_, bytes_of(request));
   }

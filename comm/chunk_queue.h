@@ -34,8 +34,9 @@ class ChunkQueue {
   virtual std::optional<int> next() = 0;
   // Any thread: tells the queue that this rank has finished `chunk`.
   virtual void finished(int chunk) = 0;
-  // Tells rank 0 that this rank lives. Any thread.
-  virtual void alive() = 0;
+  // Now and then while this rank works: tells rank 0 that it lives; on rank 0, looks for ranks that
+  // do not (an Error as below). Any thread.
+  virtual void alive(std::string_view op) = 0;
   // Every rank, when it gets no more chunks: returns when all ranks have finished what they hold.
   // A slow rank is waited for as long as it gives signs of life (up to ten times the timeout for
   // one chunk); one that has been silent for the timeout is named in an Error(kExitRequeue), and so
@@ -55,8 +56,8 @@ std::unique_ptr<ChunkQueue> make_chunk_queue(Group& group, double timeout_s);
 // Runs `work(chunk)` in `workers` threads of this rank until the round is over. The first exception
 // cancels the round and is thrown again here. `idle` is called about every 0.2 s in the calling
 // thread (progress, signals); when it returns false the round is cancelled. That thread also gives
-// the signs of life of this rank.
+// the signs of life of this rank. `op` is what messages call the work.
 void work_through(ChunkQueue& queue, int workers, const std::function<void(int)>& work,
-                  const std::function<bool()>& idle);
+                  const std::function<bool()>& idle, std::string_view op = "chunks");
 
 }  // namespace svfleet

@@ -9,7 +9,7 @@
 namespace svfleet {
 
 void work_through(ChunkQueue& queue, int workers, const std::function<void(int)>& work,
-                  const std::function<bool()>& idle) {
+                  const std::function<bool()>& idle, std::string_view op) {
   SVFLEET_CHECK(workers >= 1, workers, " workers");
   std::mutex mutex;
   std::condition_variable changed;
@@ -56,11 +56,11 @@ void work_through(ChunkQueue& queue, int workers, const std::function<void(int)>
   int looks = 0;
   std::unique_lock<std::mutex> lock(mutex);
   while (!changed.wait_for(lock, std::chrono::milliseconds(200), [&] { return running == 0; })) {
-    if (first) continue;
+    const bool stopping = cancelled || first;
     lock.unlock();
     try {
-      if (++looks % 5 == 0) queue.alive();
-      if (idle && !cancelled && !idle()) {
+      if (++looks % 5 == 0) queue.alive(op);
+      if (idle && !stopping && !idle()) {
         cancelled = true;
         queue.cancel_round();
       }

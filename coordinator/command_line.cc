@@ -273,6 +273,8 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
   after->add_option("--store", line.store, "The factor store: finished matrices are progress too")
       ->type_name("DIR");
   add_patience(after, &line);
+  after->add_flag("--not-again", line.not_again,
+                  "Note that the job is not started again, whatever the run needs");
   after->add_flag("--json", line.json, "Report as one JSON object on stdout");
 
   CLI::App* status = add(Command::kStatus, "status",

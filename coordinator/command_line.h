@@ -53,6 +53,7 @@ struct CommandLine {
   bool dry_run = false;          // submit: print the script, submit nothing
   std::string after_job, store;  // after-run
   int64_t after_restarts = 0;
+  bool not_again = false;
 
   bool take_back = false;  // stop
 

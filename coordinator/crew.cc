@@ -134,7 +134,7 @@ bool Crew::share(const std::vector<int>& pieces, const std::string& what,
         longest_s = std::max(longest_s, AllocationEnd::steady_clock_s() - start);
         stop_if_time_is_short();
       },
-      idle);
+      idle, what);
   queue_->wait_until_over(what, idle);
   // A signal may have reached some ranks only: agree on it.
   int32_t stop[1] = {stop_requested() ? 1 : 0};

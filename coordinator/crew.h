@@ -51,6 +51,10 @@ class Crew {
              const std::function<void(int)>& work,
              const std::function<void(const ShareReport&)>& report);
 
+  // A piece of this kind has taken so long before.
+  void note_piece(const std::string& what, double seconds) {
+    longest_s_[what] = std::max(longest_s_[what], seconds);
+  }
   // What stopping takes beside finishing pieces.
   void note_save(double seconds) { longest_save_s_ = std::max(longest_save_s_, seconds); }
   // Whether the end of the allocation has stopped something.

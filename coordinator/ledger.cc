@@ -54,6 +54,9 @@ class Reader {
     const double time = number(record, "time", at_);
     if (kind == "submitted") {
       if (state_ == kAway) at_ = time, state_ = kWaiting;
+      if (const auto jobs = record.find("jobs"); jobs != record.end() && jobs->is_array())
+        for (const json& job : *jobs)
+          if (job.is_string()) account_.last_job = job.get<std::string>();
     } else if (kind == "start") {
       start(record, time);
     } else if (kind == "spent" && state_ == kRunning) {
@@ -116,20 +119,15 @@ class Reader {
       for (const json& host : *hosts)
         if (host.is_string()) next.attempt.hosts.push_back(host.get<std::string>());
     next.began_s = began;
-    lost_before_ = {};
     if (state_ == kRunning) {  // the one before was killed, and nobody said when
-      pass(std::min(began, number(record, "previous_sign")), "lost");
-      lost_before_ = {unsaved_, last().attempt.slots};
+      lose(std::min(began, number(record, "previous_sign")));
       // The same job still held its nodes; otherwise somebody came back to it.
       if (!next.attempt.job.empty() && next.attempt.job == last().attempt.job) pass(began, "hung");
     } else if (state_ == kWaiting) {
-      if (!account_.attempts.empty()) lost_before_ = {unsaved_, last().attempt.slots};
       pass(began, "queued");
-    } else if (!account_.attempts.empty()) {
-      lost_before_ = {unsaved_, last().attempt.slots};
     }
     at_ = std::max(at_, began);
-    unsaved_ = 0;
+    if (!next.attempt.job.empty()) account_.last_job = next.attempt.job;
     account_.attempts.push_back(next);
     state_ = kRunning;
     pass(time, "set_up");
@@ -139,7 +137,7 @@ class Reader {
     const int64_t step = whole(record, "step", -1);
     const auto seconds = record.find("seconds");
     double sum = 0;
-    Kept kept{step, {}};
+    Kept kept{step, 1, {}};
     if (seconds != record.end() && seconds->is_object())
       for (const auto& [on, s] : seconds->items())
         if (s.is_number()) {
@@ -151,6 +149,7 @@ class Reader {
     at_ = std::max(at_ + sum, time);
     if (step >= 0) {
       last().last_step = std::max(last().last_step, step);
+      kept.slots = last().attempt.slots;
       steps_.push_back(std::move(kept));
     }
   }
@@ -159,10 +158,13 @@ class Reader {
     last().first_step = last().last_step = step;
     for (Kept& kept : steps_) {
       if (kept.step <= step) continue;
+      double sum = 0;
       for (const auto& [on, s] : kept.seconds) {
         account_.seconds[on] -= s;
         account_.seconds["lost"] += s;
+        sum += s;
       }
+      lost_.push_back({sum, kept.slots});
       kept.seconds.clear();
     }
   }
@@ -171,17 +173,29 @@ class Reader {
     last().restored_chunks += whole(record, "chunks", 0);
     const auto seconds = record.find("seconds");
     if (seconds == record.end() || !seconds->is_object()) return;
-    std::map<std::string, double> saved;
-    double sum = 0;
+    std::map<std::string, double> work;  // summed over chunks
+    double all = 0;
     for (const auto& [on, s] : seconds->items())
-      if (s.is_number()) sum += saved[on] = s.get<double>() / double(lost_before_.slots);
-    if (sum <= 0) return;
-    const double share = std::min(1.0, lost_before_.seconds / sum);
-    for (const auto& [on, s] : saved) {
-      account_.seconds[on] += s * share;
-      account_.seconds["lost"] -= s * share;
+      if (s.is_number()) all += work[on] = s.get<double>();
+    // A chunk may be found again after another kill: it is given back once.
+    double& given_back = given_back_[whole(record, "step", -1)];
+    double more = all - given_back;
+    if (more <= 0) return;
+    given_back = all;
+    for (auto lost = lost_.rbegin(); lost != lost_.rend() && more > 0; ++lost) {
+      const double back = std::min(lost->seconds, more / double(lost->slots));
+      lost->seconds -= back;
+      more -= back * double(lost->slots);
+      account_.seconds["lost"] -= back;
+      for (const auto& [on, s] : work) account_.seconds[on] += back * s / all;
     }
-    lost_before_.seconds -= sum * share;
+  }
+
+  // By the last attempt, up to `until`; a journal may give some of it back.
+  void lose(double until) {
+    if (until <= at_) return;
+    lost_.push_back({until - at_, last().attempt.slots});
+    pass(until, "lost");
   }
 
   void end(const json& record, double time) {
@@ -191,32 +205,35 @@ class Reader {
     if (last().code == kExitFinished) {
       pass(time, "set_up");
     } else {
-      const double before = at_;
-      pass(std::max(at_, time - number(record, "hung_s")), "lost");
-      unsaved_ = at_ - before;
+      lose(time - number(record, "hung_s"));
       pass(time, "hung");
     }
     state_ = kAway;
   }
 
   void job_end(const json& record, double time) {
-    if (state_ == kRunning) {
-      const double before = at_;
-      pass(std::min(time, number(record, "last_sign")), "lost");
-      unsaved_ = at_ - before;
+    const auto told = record.find("again");
+    const bool again = told != record.end() && told->is_boolean() && told->get<bool>();
+    const bool of_last = !account_.attempts.empty() && last().attempt.job == text(record, "job") &&
+                         last().attempt.restarts == whole(record, "restarts", -1);
+    if (!of_last) {
+      if (state_ == kRunning) return;  // of a job that has nothing to say here
+      // It ended before it could begin: killed while it set up, or the run was finished.
+      if (state_ == kWaiting) pass(time, "set_up");
+    } else if (state_ == kRunning) {
+      lose(std::min(time, number(record, "last_sign")));
       pass(time, "hung");
       last().ended_s = time;
-    } else if (!account_.attempts.empty()) {
+      if (last().reason.empty()) last().reason = text(record, "message");
+    } else {
       pass(time, "set_up");
     }
-    if (!account_.attempts.empty() && last().reason.empty())
-      last().reason = text(record, "message");
     at_ = std::max(at_, time);
-    state_ = whole(record, "decision", 0) == kExitRequeue ? kWaiting : kAway;
+    state_ = again ? kWaiting : kAway;
   }
 
   struct Kept {
-    int64_t step;
+    int64_t step, slots;
     std::map<std::string, double> seconds;
   };
   struct Lost {
@@ -226,10 +243,10 @@ class Reader {
 
   Account account_;
   State state_ = kAway;
-  double at_ = 0;       // all time before is accounted for
-  double unsaved_ = 0;  // lost at the end of the last attempt
-  Lost lost_before_{};  // of the attempt before this one
+  double at_ = 0;  // all time before is accounted for
   std::vector<Kept> steps_;
+  std::vector<Lost> lost_;                // of which a journal may give some back
+  std::map<int64_t, double> given_back_;  // by step: work of its chunks, summed over them
 };
 
 }  // namespace
@@ -297,11 +314,12 @@ void Ledger::resumed(int64_t step) {
   write({{"kind", "resumed"}, {"time", milliseconds(wall_clock_s())}, {"step", step}});
 }
 
-void Ledger::restored(int64_t chunks, const std::map<std::string, double>& seconds) {
+void Ledger::restored(int64_t step, int64_t chunks, const std::map<std::string, double>& seconds) {
   ordered_json rounded = ordered_json::object();
   for (const auto& [on, s] : seconds) rounded[on] = milliseconds(s);
   write({{"kind", "restored"},
          {"time", milliseconds(wall_clock_s())},
+         {"step", step},
          {"chunks", chunks},
          {"seconds", rounded}});
 }
@@ -326,13 +344,13 @@ void note_submitted(const std::string& run_dir, const std::vector<std::string>& 
          {{"kind", "submitted"}, {"time", milliseconds(wall_clock_s())}, {"jobs", jobs}});
 }
 
-void note_job_end(const std::string& run_dir, const std::string& job, int64_t restarts,
-                  int decision, const std::string& message, double last_sign_s) {
+void note_job_end(const std::string& run_dir, const std::string& job, int64_t restarts, bool again,
+                  const std::string& message, double last_sign_s) {
   append(path_of(run_dir), {{"kind", "job_end"},
                             {"time", milliseconds(wall_clock_s())},
                             {"job", job},
                             {"restarts", restarts},
-                            {"decision", decision},
+                            {"again", again},
                             {"message", message},
                             {"last_sign", milliseconds(last_sign_s)}});
 }

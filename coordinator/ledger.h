@@ -52,8 +52,9 @@ class Ledger {
   void spent(std::map<std::string, double> parts, const std::string& rest, int64_t step);
   // Training goes on after `step`: what was computed beyond it is lost ...
   void resumed(int64_t step);
-  // ... but for chunks found in the journal, which took these seconds, summed over them.
-  void restored(int64_t chunks, const std::map<std::string, double>& seconds);
+  // ... but for chunks of the step after `step` found in the journal, which took these seconds,
+  // summed over them.
+  void restored(int64_t step, int64_t chunks, const std::map<std::string, double>& seconds);
   // The first chunk is handed out: seconds since the process began, and those of them spent on
   // reading the model and its factors.
   void first_chunk(double load_s);
@@ -71,8 +72,9 @@ class Ledger {
 
 // Entries of other processes, appended.
 void note_submitted(const std::string& run_dir, const std::vector<std::string>& jobs);
-void note_job_end(const std::string& run_dir, const std::string& job, int64_t restarts,
-                  int decision, const std::string& message, double last_sign_s);
+// `again`: the job waits to be started again.
+void note_job_end(const std::string& run_dir, const std::string& job, int64_t restarts, bool again,
+                  const std::string& message, double last_sign_s);
 
 struct AttemptReport {
   Attempt attempt;
@@ -90,6 +92,7 @@ struct Account {
   double goodput = 0;  // share of the time in allocations that was spent on work that counts
   std::vector<AttemptReport> attempts;
   bool waits = false;       // submitted, or to be started again
+  std::string last_job;     // Slurm's number of the job that was last submitted or started
   bool running = false;     // as far as the ledger knows
   double accounted_to = 0;  // the time of the last entry
 };

@@ -95,15 +95,18 @@ std::optional<RunState> RunFolder::newest(Crew& crew) const {
   if (crew.leads()) {
     NewestCheckpoint found = load_newest_checkpoint(path_);
     for (const std::string& line : found.damaged) spdlog::warn("checkpoint passed over: {}", line);
-    if (found.state)
+    if (found.state) {
+      // Set aside: what counts as progress from here on begins at the good one.
+      for (const std::string& path : found.wrong) rename_file(path, path + ".damaged");
       image = encode_state(*found.state);
-    else if (!found.damaged.empty())
+    } else if (!found.damaged.empty()) {
       throw disk_error("all ", found.damaged.size(), " checkpoints in '", path_,
                        "/checkpoints' are damaged; restore one of them, or choose another run_dir ",
                        "to start again from nothing");
-    else if (is_folder(path_ + "/chunks"))  // made after the first checkpoint
+    } else if (is_folder(path_ + "/chunks")) {  // made after the first checkpoint
       throw disk_error("the checkpoints of the run in '", path_, "' have been removed; restore ",
                        "one, or choose another run_dir to start again from nothing");
+    }
   }
   crew.group().broadcast(image, 0, "broadcast checkpoint");
   if (image.empty()) return std::nullopt;

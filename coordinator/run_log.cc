@@ -161,6 +161,16 @@ LogRecords read_rollouts(const std::string& run_dir) {
   return result;
 }
 
+std::pair<double, double> longest_chunk_and_save_s(const std::string& run_dir) {
+  double chunk = 0, save = 0;
+  for (const json& record : read_log(run_dir).records) {
+    if (text_at(record, "kind") != "step" || !record.contains("seconds")) continue;
+    chunk = std::max(chunk, record.value("longest_chunk_s", 0.0));
+    save = std::max(save, record["seconds"].value("save", 0.0));
+  }
+  return {chunk, save};
+}
+
 void open_messages(const std::string& run_dir, int rank) {
   auto screen = std::make_shared<ScreenSink>();
   std::vector<spdlog::sink_ptr> sinks = {screen};

@@ -11,6 +11,7 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace svfleet {
@@ -49,6 +50,9 @@ struct LogRecords {
 LogRecords read_log(const std::string& run_dir);
 // Rollouts of the last attempt of each step.
 LogRecords read_rollouts(const std::string& run_dir);
+
+// The longest chunk and save of the run so far, in seconds; 0 when there are none.
+std::pair<double, double> longest_chunk_and_save_s(const std::string& run_dir);
 
 // Messages: spdlog's default logger, to stderr (above the progress line) and, on rank 0 with a
 // run_dir, to RUN/svfleet.log. Other ranks print warnings only, with their rank.

@@ -9,6 +9,7 @@
 #include "checkpoints/owner.h"
 #include "cluster/exit_report.h"
 #include "cluster/program.h"
+#include "cluster/slurm.h"
 #include "comm/error.h"
 #include "coordinator/commands.h"
 #include "coordinator/ledger.h"
@@ -69,7 +70,6 @@ std::string job_state(const std::string& job) {
 
 void judge(Status& now) {
   const Account& account = now.account;
-  const std::string last_job = account.attempts.empty() ? "" : account.attempts.back().attempt.job;
   const double silent_s = now.sign ? wall_clock_s() - now.sign->time_s : INFINITY;
   now.live = now.owner && !now.owner->dead && std::abs(silent_s) <= kSilentSeconds;
   now.finished = file_exists(now.path + "/experts/final.safetensors");
@@ -89,8 +89,12 @@ void judge(Status& now) {
                 now.owner->who.host + " since " + now.owner->started;
   } else if (now.finished) {
     now.state = "finished";
+  } else if (account.waits && !account.last_job.empty() && job_ended(account.last_job)) {
+    now.state = "not running: job " + account.last_job + " has ended";
+    now.advice = "submit it again to go on";
+    now.account.waits = false;
   } else if (account.waits) {
-    const std::string slurm = job_state(last_job);
+    const std::string slurm = job_state(account.last_job);
     now.state = "waiting in the queue" + (slurm.empty() ? "" : ": Slurm says " + slurm);
   } else if (now.exit) {
     now.state = now.exit->code == kExitFinished

@@ -9,11 +9,14 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoints/file.h"
+#include "checkpoints/hash.h"
+#include "checkpoints/owner.h"
 #include "cluster/allocation_end.h"
 #include "cluster/job_script.h"
 #include "cluster/partition.h"
 #include "cluster/program.h"
 #include "cluster/restart.h"
+#include "cluster/slurm.h"
 #include "comm/error.h"
 #include "coordinator/base.h"
 #include "coordinator/commands.h"
@@ -85,15 +88,13 @@ void check_shared(const JobRequest& ask, const std::string& what, const std::str
                    ask.nodes == 1 ? ", or --allow-local" : "");
 }
 
-// The longest chunk and save of earlier parts of the run; 0 when there are none.
-std::pair<double, double> measured(const std::string& run_dir) {
-  double chunk = 0, save = 0;
-  for (const json& record : read_log(run_dir).records) {
-    if (record.value("kind", "") != "step" || !record.contains("seconds")) continue;
-    chunk = std::max(chunk, record.value("longest_chunk_s", 0.0));
-    save = std::max(save, record["seconds"].value("save", 0.0));
-  }
-  return {chunk, save};
+// Nobody else may have the run: what is written here would be under its feet.
+void check_free(const std::string& run_dir) {
+  const auto owner = look_at_owner(run_dir);
+  if (!owner || owner->dead || (!owner->who.job.empty() && job_ended(owner->who.job))) return;
+  throw user_error("the run in '", run_dir, "' is in use by process ", owner->who.pid, " on host ",
+                   owner->who.host, owner->who.job.empty() ? "" : " of job " + owner->who.job,
+                   " since ", owner->started, "; wait for it, or end it with svfleet stop");
 }
 
 std::string own_program() {
@@ -104,8 +105,10 @@ std::string own_program() {
   return std::string(path, size_t(length));
 }
 
-std::string default_name(const std::string& run_dir) {
+// A chain holds together by its name, which must then be no other run's.
+std::string default_name(const std::string& run_dir, bool chain) {
   std::string name = "svfleet-" + fs::path(run_dir).filename().string();
+  if (chain) name += "-" + hash_bytes(run_dir).substr(0, 6);
   for (char& c : name)
     if (!std::isalnum(static_cast<unsigned char>(c)) && !std::strchr("_.-", c)) c = '-';
   return name;
@@ -137,9 +140,9 @@ int submit_command(const CommandLine& line, const Config& config) {
   check_shared(ask, "svd.store", job.store, mounts);
   check_shared(ask, "model.path", resolved_path(config.model.path), mounts);
   check_characters("the working directory", job.folder);
-  if (ask.name.empty()) ask.name = default_name(job.run_dir);
+  if (ask.name.empty()) ask.name = default_name(job.run_dir, ask.chain > 1);
 
-  const auto [chunk_s, save_s] = measured(job.run_dir);
+  const auto [chunk_s, save_s] = longest_chunk_and_save_s(job.run_dir);
   job.warning_s = warning_s(chunk_s, save_s);
   const auto limit = time_limit_s(ask.time);
   if (limit && *limit < job.warning_s + 120)
@@ -179,6 +182,7 @@ int submit_command(const CommandLine& line, const Config& config) {
     return kExitFinished;
   }
 
+  check_free(job.run_dir);
   make_folder(job.run_dir);
   const std::string file = job.run_dir + "/job.sh";
   write_file_atomic(file, script);
@@ -205,13 +209,15 @@ int submit_command(const CommandLine& line, const Config& config) {
 }
 
 int after_run_command(const CommandLine& line) {
-  const RunDecision decision = decide_after_run(line.path, line.store, line.after_job,
-                                                line.after_restarts, line.job.patience);
-  if (!decision.taken_over) {
-    const auto sign = last_sign_of_life(line.path);
-    note_job_end(line.path, line.after_job, line.after_restarts, decision.code, decision.message,
-                 sign && sign->job == line.after_job ? sign->time_s : 0);
-  }
+  const auto sign = last_sign_of_life(line.path);
+  const double sign_s = sign && sign->job == line.after_job ? sign->time_s : 0;
+  RunDecision decision{kExitRequeue, "not started again", false};
+  if (!line.not_again)
+    decision = decide_after_run(line.path, line.store, line.after_job, line.after_restarts,
+                                line.job.patience, job_ended);
+  if (!decision.taken_over)
+    note_job_end(line.path, line.after_job, line.after_restarts,
+                 decision.code == kExitRequeue && !line.not_again, decision.message, sign_s);
   if (line.json)
     std::printf("%s\n",
                 json{{"code", decision.code}, {"message", decision.message}}.dump().c_str());

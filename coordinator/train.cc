@@ -14,6 +14,7 @@
 #include "coordinator/fork.h"
 #include "coordinator/identity.h"
 #include "coordinator/preflight.h"
+#include "coordinator/stop_request.h"
 #include "coordinator/trainer.h"
 #include "worker/threads.h"
 
@@ -83,6 +84,18 @@ void report_end(const RunFolder& folder, Crew& crew, Telling& tell, int code, st
   tell.ledger->end(code, reason, timeout ? crew.timeout_s() : 0);
 }
 
+// Collective: how long a chunk and a save take is known from earlier parts of the run.
+void remember_times(const RunFolder& folder, Crew& crew) {
+  std::string told;
+  if (crew.leads()) {
+    const auto [chunk_s, save_s] = longest_chunk_and_save_s(folder.path());
+    told = std::to_string(chunk_s) + " " + std::to_string(save_s);
+  }
+  crew.group().broadcast(told, 0, "times of chunks so far");
+  crew.note_piece("chunks", std::stod(told));
+  crew.note_save(std::stod(told.substr(told.find(' '))));
+}
+
 int train_in(RunFolder& folder, const CommandLine& line, const Config& config, Crew& crew,
              Telling& tell) {
   // What an earlier attempt said is over: without a report, this one was killed. A finished run
@@ -93,6 +106,7 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
   std::optional<RunState> found = folder.newest(crew);
   const std::optional<Fork> fork = open_fork(line, folder, found, crew);
   const int64_t from_step = found ? found->step : fork ? fork->parent.step : 0;
+  remember_times(folder, crew);
   const Preflight preflight = preflight_run(config, from_step, !found, crew);
   tell.spent("set_up");
   double load_from = wall_clock_s();
@@ -146,6 +160,8 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
   if (!was_finished) {
     if (crew.leads()) {
       remove_exit_report(folder.path());
+      // Of a run that was finished and has more steps now: until this end it is not finished.
+      remove_file(folder.expert_path("final"));
       tell.ledger->go_ahead();
       start_pulse(folder, crew, tell);
       trainer.pulse = tell.pulse.get();
@@ -170,6 +186,8 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
     if (code != kExitFinished && crew.time_was_short()) reason = kTimeShort;
     if (trainer.asked_to_end) reason = "stopped as 'svfleet stop' asked";
     report_end(folder, crew, tell, code, reason, trainer.saved_step);
+    // Not before the report: killed in between, the next start ends as well.
+    if (crew.leads() && code == kExitFinished) withdraw_end_request(folder.path());
   } else if (!slurm_job().job.empty()) {  // its job script must not start it again
     report_end(folder, crew, tell, code, "", trainer.state.step);
   }
@@ -213,13 +231,23 @@ int train_command(const CommandLine& line, const Config& config) {
   // Not before: a log that an earlier owner has open is replaced when the folder is taken.
   if (crew.leads()) open_messages(folder.path(), 0);
   Telling tell = start_telling(folder, crew);
+  const auto report = [&](int code, const std::string& why) {
+    try {
+      report_end(folder, crew, tell, code, why, -1);
+    } catch (const Error&) {  // the folder itself may be what failed
+    }
+  };
   try {
     return train_in(folder, line, config, crew, tell);
   } catch (const Error& error) {
-    try {
-      report_end(folder, crew, tell, error.code(), error.what(), -1);
-    } catch (const Error&) {  // the folder itself may be what failed
-    }
+    report(error.code(), error.what());
+    throw;
+  } catch (const std::bad_alloc&) {
+    report(kExitUser, "out of memory");
+    throw;
+  } catch (const std::exception& error) {
+    const std::string text = error.what();
+    report(kExitInternal, "internal error: " + text.substr(0, text.find('\n')));
     throw;
   }
 }

@@ -83,7 +83,7 @@ std::optional<std::vector<FinishedChunk>> Trainer::chunks(Progress& progress) {
   }
   restored = int64_t(own.size());
   restored_seconds = seconds_of(own);
-  if (restored > 0) ledger->restored(restored, spent_on(restored_seconds, 1));
+  if (restored > 0) ledger->restored(state.step, restored, spent_on(restored_seconds, 1));
   ChunkRules rules = plan.rules;
   rules.run_id = folder.run_id();
   rules.step = state.step;
@@ -158,9 +158,9 @@ void Trainer::update(std::vector<double>& sum, StepRecord& record) {
   if (record.finite) state = std::move(next);
 }
 
-bool Trainer::validate() {
+bool Trainer::validate(bool now) {
   const int64_t every = config.train.validate_every;
-  if (every <= 0 || state.step % every != 0) return true;
+  if (every <= 0 || (!now && state.step % every != 0)) return true;
   if (pulse) pulse->doing("validation");
   std::optional<Evaluation> result = timed("validate", [&] {
     return evaluate_policy(base, crew, policy, plan.validation,
@@ -259,7 +259,7 @@ int Trainer::run() {
   // The base, or the parent's state, counts too: an expert is only best where it beats what it
   // started from.
   const auto parent = lineage(state.parent);
-  if (state.step == (parent ? parent->step : 0) && state.best_step < 0 && !validate())
+  if (state.step == (parent ? parent->step : 0) && state.best_step < 0 && !validate(/*now=*/true))
     return stopped("a stop was asked for during validation");
   while (!finished()) {
     crew.group().set_step(state.step);
@@ -314,7 +314,6 @@ int Trainer::run() {
   save("final");
   // Saving comes after a step's record: this is what the last one took.
   log->event("finish", {{"step", state.step}, {"seconds", seconds}});
-  withdraw_end_request(folder.path());
   ledger->spent("saving");
   return kExitFinished;
 }
@@ -324,7 +323,6 @@ int Trainer::ended_as_asked() {
   if (saved_step != state.step) checkpoint();
   if (!crew.leads()) return kExitFinished;
   save("last");
-  withdraw_end_request(folder.path());
   ledger->spent("saving");
   return kExitFinished;
 }

@@ -74,9 +74,9 @@ struct Trainer {
   // The optimizer's step, or none (record.finite is false) when it would leave the finite numbers.
   void update(std::vector<double>& sum, StepRecord& record);
 
-  // Every validate_every steps: accuracy on the validation split, the best expert and how long it
-  // has been the best. False when a stop was asked for.
-  bool validate();
+  // Every validate_every steps, and `now`: accuracy on the validation split, the best expert and
+  // how long it has been the best. False when a stop was asked for.
+  bool validate(bool now = false);
 
   // Rank 0: today's z as experts/NAME.safetensors.
   void save(const std::string& name);

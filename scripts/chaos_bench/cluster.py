@@ -146,10 +146,9 @@ class Disk:
     def free(self):
         self.ballast.unlink()
 
-    def read_only(self):
-        # Refused while some file is open for writing, which is never for long.
-        wait_for(lambda: command("mount", "-o", "remount,ro", self.at).returncode == 0, 20,
-                 "a read-only remount", pause=0.005)
+    def made_read_only(self):
+        # Refused while some file is open for writing.
+        return command("mount", "-o", "remount,ro", self.at).returncode == 0
 
     def writable(self):
         must("mount", "-o", "remount,rw", self.at)

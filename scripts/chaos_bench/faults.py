@@ -189,8 +189,10 @@ def full(scene):
 @kind("the run's disk read-only", needs_disk=True, share=3,
       said=(r"^svfleet: cannot write .*Read-only file system.*",))
 def readonly(scene):
+    ranks = scene.frozen(scene.disk.made_read_only)
     scene.now()
-    scene.disk.read_only()
+    for rank in ranks:
+        rank.signal(signal.SIGCONT)
     try:
         scene.until_said(r"^svfleet: .*Read-only file system", 60)
         scene.until_gone()

@@ -253,7 +253,8 @@ class AfterRun : public ::testing::Test {
                                 "\", \"restarts\": " + std::to_string(restarts) + ", \"step\": 0}");
   }
   RunDecision decide(int restarts = 0, const std::string& job = "42", int patience = 3) {
-    return decide_after_run(run_.path, run_.path / "store", job, restarts, patience);
+    return decide_after_run(run_.path, run_.path / "store", job, restarts, patience,
+                            [](const std::string& other) { return other == "41"; });
   }
   Scratch run_;
 };
@@ -297,7 +298,16 @@ TEST_F(AfterRun, AJobScriptThatComesBackChangesNothing) {
   EXPECT_TRUE(old.taken_over);
   EXPECT_THAT(old.message, HasSubstr("belongs to restart 2"));
   EXPECT_FALSE(fs::exists(run_.path / "restarts.json"));
-  // Controls: its own end, an earlier owner's, and another job's.
+  // A job that lives, or a process elsewhere, has the run: this one must not start again either.
+  for (const char* other : {"40", ""}) {
+    owner(other, 0);
+    const RunDecision second = decide(1, "42", 1);
+    EXPECT_EQ(second.code, 2);
+    EXPECT_TRUE(second.taken_over);
+    EXPECT_THAT(second.message, HasSubstr("the run belongs to"));
+    EXPECT_FALSE(fs::exists(run_.path / "restarts.json"));
+  }
+  // Controls: its own end, an earlier owner's, and that of a job that is over.
   for (const auto& [job, restarts] : {std::pair{"42", 1}, {"42", 0}, {"41", 2}}) {
     owner(job, restarts);
     EXPECT_EQ(decide(1, "42", 100).code, 75);

@@ -71,7 +71,7 @@ TEST_F(LedgerTest, KilledAndPreemptedInOneJob) {
 {"kind":"spent","time":1070,"seconds":{"loading":8}}
 {"kind":"resumed","time":1070,"step":0}
 {"kind":"spent","time":1100,"step":1,"seconds":{"generating":20,"gradient":8,"idle":2}}
-{"kind":"job_end","time":1130,"job":"7","restarts":0,"decision":75,"message":"killed","last_sign":1120}
+{"kind":"job_end","time":1130,"job":"7","restarts":0,"again":true,"message":"killed","last_sign":1120}
 )";
   const Account after_kill = account(killed);
   EXPECT_EQ(spent(after_kill), (Seconds{{"queued", 60},
@@ -89,20 +89,20 @@ TEST_F(LedgerTest, KilledAndPreemptedInOneJob) {
       R"({"kind":"start","time":1151,"began":1150,"job":"7","restarts":1,"ranks":4,"slots":4}
 {"kind":"spent","time":1160,"seconds":{"loading":9}}
 {"kind":"resumed","time":1160,"step":1}
-{"kind":"restored","time":1160,"chunks":3,"seconds":{"generating":20,"gradient":10}}
+{"kind":"restored","time":1160,"step":1,"chunks":3,"seconds":{"generating":20,"gradient":10}}
 {"kind":"end","time":1165,"code":75,"reason":"stopped by SIGTERM"}
-{"kind":"job_end","time":1166,"job":"7","restarts":1,"decision":75,"message":"to be started again"}
+{"kind":"job_end","time":1166,"job":"7","restarts":1,"again":true,"message":"to be started again"}
 {"kind":"start","time":1201,"began":1200,"job":"7","restarts":2,"ranks":1,"slots":1}
 {"kind":"spent","time":1210,"seconds":{"loading":9}}
 {"kind":"resumed","time":1210,"step":1}
-{"kind":"restored","time":1210,"chunks":5,"seconds":{"generating":12,"gradient":4}}
+{"kind":"restored","time":1210,"step":1,"chunks":5,"seconds":{"generating":34.5,"gradient":11.5}}
 {"kind":"spent","time":1220,"step":2,"seconds":{"generating":10}}
 {"kind":"end","time":1221,"code":0,"reason":"finished"}
-{"kind":"job_end","time":1222,"job":"7","restarts":2,"decision":0,"message":"finished"}
+{"kind":"job_end","time":1222,"job":"7","restarts":2,"again":false,"message":"finished"}
 )";
   const Account a = account(resumed);
   // The journal gave back 30 s of work in two slots: 15 of the 20 lost seconds. The second attempt
-  // lost 5 s, of which 16 s in four slots were kept: 4.
+  // lost 5 s; 16 s of work in four slots were new in the journal after it: 4 of them.
   EXPECT_EQ(spent(a), (Seconds{{"queued", 60 + 20 + 34},
                                {"set_up", 2 + 1 + 1 + 1 + 1 + 1},
                                {"loading", 8 + 9 + 9},
@@ -136,12 +136,52 @@ TEST_F(LedgerTest, StepsBeyondTheCheckpointAreLost) {
   EXPECT_EQ(spent(a), (Seconds{{"generating", 28}, {"saving", 2}, {"lost", 14}}));
 }
 
+// Chunks that outlive two kills are given back once, whichever attempt computed them.
+TEST_F(LedgerTest, ChunksOfTheAttemptBeforeTheLastAreGivenBack) {
+  const Account a = account(
+      R"({"kind":"start","time":0,"began":0,"job":"3","restarts":0,"slots":2}
+{"kind":"resumed","time":0,"step":0}
+{"kind":"job_end","time":60,"job":"3","restarts":0,"again":true,"message":"killed","last_sign":60}
+{"kind":"start","time":60,"began":60,"job":"3","restarts":1,"slots":2}
+{"kind":"job_end","time":64,"job":"3","restarts":1,"again":true,"message":"killed","last_sign":64}
+{"kind":"start","time":64,"began":64,"job":"3","restarts":2,"slots":2}
+{"kind":"resumed","time":64,"step":0}
+{"kind":"restored","time":64,"step":0,"chunks":5,"seconds":{"generating":100}}
+{"kind":"job_end","time":70,"job":"3","restarts":2,"again":true,"message":"killed","last_sign":70}
+{"kind":"start","time":70,"began":70,"job":"3","restarts":3,"slots":2}
+{"kind":"resumed","time":70,"step":0}
+{"kind":"restored","time":70,"step":0,"chunks":5,"seconds":{"generating":100}}
+{"kind":"spent","time":75,"step":1,"seconds":{"generating":5}}
+{"kind":"end","time":75,"code":0,"reason":"finished"}
+)");
+  // 70 s were lost at first, 50 of which had gone into the chunks; they are found twice.
+  EXPECT_EQ(spent(a), (Seconds{{"generating", 55}, {"lost", 20}}));
+}
+
+// A job that never had the run, and a script that is handed in weeks after the end.
+TEST_F(LedgerTest, TheEndOfAnotherJobIsNotTheRuns) {
+  const std::string lines =
+      R"({"kind":"start","time":10,"began":10,"job":"3","restarts":0,"slots":1}
+{"kind":"resumed","time":10,"step":0}
+{"kind":"job_end","time":12,"job":"4","restarts":0,"again":true,"message":"in use"}
+{"kind":"spent","time":20,"step":1,"seconds":{"generating":10}}
+{"kind":"end","time":20,"code":0,"reason":"finished"}
+{"kind":"job_end","time":21,"job":"3","restarts":0,"again":false,"message":"finished"}
+)";
+  EXPECT_EQ(spent(account(lines)), (Seconds{{"generating", 10}, {"set_up", 1}}));
+  const Account later = account(
+      lines +
+      R"({"kind":"job_end","time":900000,"job":"5","restarts":0,"again":false,"message":"finished"})");
+  EXPECT_EQ(spent(later), (Seconds{{"generating", 10}, {"set_up", 1}}));
+  EXPECT_FALSE(later.waits);
+}
+
 TEST_F(LedgerTest, AWaitThatTimedOutIsHung) {
   const Account a = account(
       R"({"kind":"start","time":10,"began":10,"job":"3","slots":1}
 {"kind":"resumed","time":10,"step":0}
 {"kind":"end","time":100,"code":75,"reason":"timeout after 60 s in 'chunks' of step 0: rank 1 ...","hung_s":60}
-{"kind":"job_end","time":102,"job":"3","restarts":0,"decision":75,"message":"again"}
+{"kind":"job_end","time":102,"job":"3","restarts":0,"again":true,"message":"again"}
 )");
   EXPECT_EQ(spent(a), (Seconds{{"lost", 30}, {"hung", 60}, {"set_up", 2}}));
 }
