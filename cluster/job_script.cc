@@ -40,7 +40,7 @@ while kill -0 "$step" 2> /dev/null; do wait "$step"; code=$?; done
 step=
 
 after=("$program" after-run "$run_dir" --job "$SLURM_JOB_ID" --restarts "$restarts")
-said=$("${after[@]}" --store "$store" --patience "$patience")
+said=$("${after[@]}" --store "$store" --patience "$patience" --code "$code")
 decision=$?
 echo "$said"
 echo "svfleet job: srun ended with $code, decision $decision"

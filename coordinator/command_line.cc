@@ -273,6 +273,9 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
   after->add_option("--store", line.store, "The factor store: finished matrices are progress too")
       ->type_name("DIR");
   add_patience(after, &line);
+  after->add_option("--code", line.after_code, "What srun ended with: a hint where nobody reports")
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{0}, int64_t{255}).description(""));
   after->add_flag("--not-again", line.not_again,
                   "Note that the job is not started again, whatever the run needs");
   after->add_flag("--json", line.json, "Report as one JSON object on stdout");

@@ -52,7 +52,7 @@ struct CommandLine {
   JobRequest job;                // submit; after-run has its patience
   bool dry_run = false;          // submit: print the script, submit nothing
   std::string after_job, store;  // after-run
-  int64_t after_restarts = 0;
+  int64_t after_restarts = 0, after_code = 0;
   bool not_again = false;
 
   bool take_back = false;  // stop

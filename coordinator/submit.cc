@@ -208,11 +208,24 @@ int submit_command(const CommandLine& line, const Config& config) {
   return kExitFinished;
 }
 
+// Whether this start of the job came so far as to have the run folder.
+bool began(const CommandLine& line) {
+  const Account account = read_account(line.path);
+  return !account.attempts.empty() && account.attempts.back().attempt.job == line.after_job &&
+         account.attempts.back().attempt.restarts == line.after_restarts;
+}
+
 int after_run_command(const CommandLine& line) {
   const auto sign = last_sign_of_life(line.path);
   const double sign_s = sign && sign->job == line.after_job ? sign->time_s : 0;
   RunDecision decision{kExitRequeue, "not started again", false};
-  if (!line.not_again)
+  if (!line.not_again && line.after_code == kExitUser && !began(line))
+    // A configuration that does not load, say: no rank can report before it has the run folder.
+    decision = {kExitUser,
+                "not started again, code 2: the ranks ended before the run began; their lines are "
+                "above",
+                false};
+  else if (!line.not_again)
     decision = decide_after_run(line.path, line.store, line.after_job, line.after_restarts,
                                 line.job.patience, job_ended);
   if (!decision.taken_over)

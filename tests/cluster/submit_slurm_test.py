@@ -68,6 +68,9 @@ def run_tests(folder):
     check(done.returncode == 0, "submitted: " + (done.stdout + done.stderr).strip())
     job = json.loads(done.stdout)["jobs"][0]
     wait_until(lambda: (runs.newest_step(run_dir) or 0) >= 2, 120, "step 2")
+    again = submit(config, run_dir, *words)
+    check(again.returncode == 2 and f"of job {job} since" in again.stderr,
+          "a run that lives is not submitted again: " + again.stderr.strip())
     urgent = folder / "urgent.sh"
     urgent.write_text("#!/bin/sh\nsleep 3\n")
     start = time.time()
@@ -101,11 +104,21 @@ def run_tests(folder):
         wait_until(lambda: ended(job), 60, "the end of a broken run")
         check(state(job) == ("FAILED", 0, "2:0"), f"a broken run: {state(job)}")
 
+    # One that does not even load, so that no rank can report.
+    unread = folder / "unread"
+    unread.mkdir(mode=0o777)
+    script.write_text(submit(config, unread, *words, "--dry-run")
+                      .stdout.replace("'train'", "'train' '--set' 'train.stepz=1'"))
+    job = box("run", "sbatch", "--parsable", str(script)).stdout.strip()
+    wait_until(lambda: state(job)[0] == "FAILED", 60, "the end of a configuration that does not load")
+    check(state(job) == ("FAILED", 0, "2:0") and "did you mean" in output(unread),
+          f"one that does not load: {state(job)}")
+
     # Ranks that die without a report, each time at the same place: one try more, then the end.
     stuck = folder / "stuck"
     stuck.mkdir(mode=0o777)
     script.write_text(submit(config, stuck, *words, "--patience", "1", "--dry-run")
-                      .stdout.replace("'train'", "'no-such-command'"))
+                      .stdout.replace('"$program" "${arguments[@]}" &', "false &"))
     job = box("run", "sbatch", "--parsable", str(script)).stdout.strip()
     wait_until(lambda: state(job)[0] == "FAILED", 90, "the end of a run that cannot get on")
     check(state(job) == ("FAILED", 1, "76:0") and "no progress in 1 restarts" in output(stuck),
