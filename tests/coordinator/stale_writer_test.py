@@ -134,10 +134,17 @@ def moment(config, run_dir, ranks, dies, chance, expected):
 
 def control(config, run_dir, ranks, chance):
     """With the owner file as it was the old writer does go on, and the snapshot shows it."""
-    old, pids = stopped_writer(config, run_dir, ranks, chance)
     owner_file = run_dir / "owner.json"
-    owner = owner_file.read_bytes()
-    check(take_over_and_die(config, run_dir, 1, chance), "control: taken over, and killed")
+    while True:
+        old, pids = stopped_writer(config, run_dir, ranks, chance)
+        owner = owner_file.read_bytes()
+        # Stopped inside a write it would end at once: its temporary file is gone.
+        writing = list(run_dir.rglob("*.tmp-*"))
+        if not writing and take_over_and_die(config, run_dir, 1, chance):
+            break
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        old.communicate(timeout=60)
     check(owner_file.read_bytes() != owner, "control: the owner file was another")
     owner_file.write_bytes(owner)
     before = snapshot(run_dir)
