@@ -146,9 +146,10 @@ class Disk:
     def free(self):
         self.ballast.unlink()
 
-    def made_read_only(self):
+    def read_only(self):
         # Refused while some file is open for writing.
-        return command("mount", "-o", "remount,ro", self.at).returncode == 0
+        wait_for(lambda: command("mount", "-o", "remount,ro", self.at).returncode == 0, 20,
+                 "a read-only remount", pause=0.005)
 
     def writable(self):
         must("mount", "-o", "remount,rw", self.at)

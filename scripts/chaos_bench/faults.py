@@ -186,13 +186,15 @@ def full(scene):
     return ""
 
 
-@kind("the run's disk read-only", needs_disk=True, share=3,
+@kind("all ranks killed, and the run's disk read-only when they come back", needs_disk=True, share=3,
       said=(r"^svfleet: cannot write .*Read-only file system.*",))
 def readonly(scene):
-    ranks = scene.frozen(scene.disk.made_read_only)
+    # Not while they run: a disk on which a log is open cannot be made read-only.
+    ranks = scene.frozen(lambda: True)
     scene.now()
     for rank in ranks:
-        rank.signal(signal.SIGCONT)
+        rank.signal(signal.SIGKILL)
+    scene.disk.read_only()
     try:
         scene.until_said(r"^svfleet: .*Read-only file system", 60)
         scene.until_gone()
