@@ -73,7 +73,7 @@ class Box:
         self.folder.chmod(0o755)  # munge refuses a folder that others can write
         os.environ.update(TIMES, SLURM_BOX=str(self.folder),
                           SLURM_BOX_CONF=CONF)
-        self.nodes = [f"n{i + 1}" for i in range(nodes)]
+        self.nodes, self.resting = [f"n{i + 1}" for i in range(nodes)], {}
         up = self("up", nodes)
         if up.returncode:
             said = (up.stdout + up.stderr).strip().replace("\n", " | ")
@@ -88,10 +88,29 @@ class Box:
         return must(SOURCE / "scripts/slurm_box", *words)
 
     def crash(self, node):
+        self.resting.pop(node, None)
         self.must("crash", node)
 
     def boot(self, node):
         self.must("boot", node)
+
+    def plug_in(self, node):
+        """The cable again. Slurm 22.05 may take a minute to notice the end of what the node still held;
+        a job that it starts there before is refused by the node as a duplicate and then held for an
+        administrator. So the node rests until it is empty."""
+        self.must("run", "scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=resting")
+        self.must("link", node, "up")
+        self.resting[node] = time.time()
+
+    def tend(self):
+        """Gives back the nodes that have rested. Cheap: looks once a second."""
+        for node, looked in list(self.resting.items()):
+            if time.time() < looked + 1:
+                continue
+            self.resting[node] = time.time()
+            if self("on", node, "pgrep", "-x", "slurmstepd").returncode == 1:
+                self.must("run", "scontrol", "update", f"NodeName={node}", "State=RESUME")
+                del self.resting[node]
 
     def mend_links(self):
         """Ends `cut` and `loss` everywhere."""

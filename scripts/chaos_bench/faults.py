@@ -138,7 +138,7 @@ def link(scene):
     try:
         scene.until_restarted()
     finally:
-        scene.box.must("link", node, "up")
+        scene.box.plug_in(node)
     return node
 
 
@@ -168,7 +168,7 @@ def stale(scene):
         wait_for(lambda: not rank.alive(), 2 * scene.timeout_s + 40, "the end of the old writer")
     finally:
         rank.signal(signal.SIGCONT)
-        scene.box.must("link", rank.node, "up")
+        scene.box.plug_in(rank.node)
     return str(rank)
 
 

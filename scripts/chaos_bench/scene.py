@@ -71,7 +71,10 @@ class Scene:
         wait_for(look, seconds, f"a line like '{pattern}'")
 
     def until_restarted(self):
-        wait_for(lambda: len(self.job.starts()) > self.starts_before, PATIENCE_S, "a restart")
+        def look():
+            self.box.tend()
+            return len(self.job.starts()) > self.starts_before
+        wait_for(look, PATIENCE_S, "a restart")
 
     def until_gone(self, meanwhile=lambda: None):
         """Until the ranks of before are dead and the job script has decided."""
@@ -110,6 +113,7 @@ class Scene:
         seen, restarted, looked = self.starts_before, None, time.time()
         end = time.time() + PATIENCE_S
         while time.time() < end:
+            self.box.tend()
             starts = len(self.job.starts())
             if starts > seen:
                 seen, restarted = starts, time.time()
