@@ -62,12 +62,16 @@ int run(const CommandLine& line) {
   }
 }
 
+volatile std::sig_atomic_t code_at_end = kExitInternal;
+
 // Ranks often fail together, all with the same line: rank 0 speaks first, and its end takes the
-// others with it. A rank that fails alone speaks after a moment.
+// others with it. A rank that fails alone speaks after a moment. Whoever the launcher ends by
+// SIGTERM meanwhile still has its own code: a job's is the highest of all ranks.
 int report(int code, const std::string& message) {
   const int rank = launch_rank();
   if (rank != 0) {
-    std::signal(SIGTERM, SIG_DFL);  // by which the launcher ends those that are left
+    code_at_end = code;
+    std::signal(SIGTERM, [](int) { _exit(code_at_end); });
     sleep(5);
   }
   print_line("svfleet: " + message + (rank != 0 ? " (rank " + std::to_string(rank) + ")" : ""));
