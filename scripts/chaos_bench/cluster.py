@@ -73,7 +73,8 @@ class Box:
         self.folder.chmod(0o755)  # munge refuses a folder that others can write
         os.environ.update(TIMES, SLURM_BOX=str(self.folder),
                           SLURM_BOX_CONF=CONF)
-        self.nodes, self.resting = [f"n{i + 1}" for i in range(nodes)], {}
+        self.nodes = [f"n{i + 1}" for i in range(nodes)]
+        self.resting, self.tended = {}, 0  # since when a node is empty, by node
         up = self("up", nodes)
         if up.returncode:
             said = (up.stdout + up.stderr).strip().replace("\n", " | ")
@@ -95,22 +96,32 @@ class Box:
         self.must("boot", node)
 
     def plug_in(self, node):
-        """The cable again. Slurm 22.05 may take a minute to notice the end of what the node still held;
-        a job that it starts there before is refused by the node as a duplicate and then held for an
-        administrator. So the node rests until it is empty."""
+        """The cable again. The node rests until it has ended, for a while, what it still held."""
         self.must("run", "scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=resting")
         self.must("link", node, "up")
         self.resting[node] = time.time()
 
     def tend(self):
-        """Gives back the nodes that have rested. Cheap: looks once a second."""
-        for node, looked in list(self.resting.items()):
-            if time.time() < looked + 1:
-                continue
-            self.resting[node] = time.time()
-            if self("on", node, "pgrep", "-x", "slurmstepd").returncode == 1:
+        """What an administrator does, looked after once a second. Slurm 22.05 may take a minute to notice
+        the end of an old step on a node that was cut off; a job that it starts there before is refused
+        by the node as a duplicate, the node drained, and the job held."""
+        if time.time() < self.tended + 1:
+            return
+        self.tended = time.time()
+        for node in list(self.resting):
+            if self("on", node, "pgrep", "-x", "slurmstepd").returncode != 1:
+                self.resting[node] = time.time()
+            elif time.time() > self.resting[node] + 20:
                 self.must("run", "scontrol", "update", f"NodeName={node}", "State=RESUME")
                 del self.resting[node]
+        for line in self("run", "squeue", "-h", "-o", "%i %r").stdout.splitlines():
+            job, reason = line.split(maxsplit=1)
+            if "held" in reason:
+                print(f"    (Slurm holds job {job}: {reason}; released by hand)", flush=True)
+                for node in self.nodes:
+                    if "Duplicate" in self("run", "sinfo", "-h", "-n", node, "-o", "%E").stdout:
+                        self.resting[node] = time.time()
+                self.must("run", "scontrol", "release", job)
 
     def mend_links(self):
         """Ends `cut` and `loss` everywhere."""
