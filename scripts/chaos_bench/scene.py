@@ -152,6 +152,10 @@ class Scene:
         return ""
 
     def record(self, what):
+        # What the ranks print comes through Slurm, a little later than what they write.
+        end = time.time() + 10
+        while self.kind.must_say and not self.line() and time.time() < end:
+            time.sleep(0.1)
         text, line = self.said(), self.line()
         if re.search(r"internal error|code 70", text):
             raise Broken(f"an internal error after '{self.kind.name}'")
