@@ -78,7 +78,6 @@ class Reader {
   Account finish(double sign_s) {
     account_.running = state_ == kRunning;
     account_.waits = state_ == kWaiting;
-    account_.accounted_to = at_;
     // Until it says what it was for: in the hands of a process that lives, or lost.
     if (state_ == kRunning) pass(sign_s, "lost");
     double busy = 0, held = 0;

@@ -91,10 +91,9 @@ struct Account {
   double total_s = 0;                     // submitted or running, over all starts
   double goodput = 0;  // share of the time in allocations that was spent on work that counts
   std::vector<AttemptReport> attempts;
-  bool waits = false;       // submitted, or to be started again
-  std::string last_job;     // Slurm's number of the job that was last submitted or started
-  bool running = false;     // as far as the ledger knows
-  double accounted_to = 0;  // the time of the last entry
+  bool waits = false;    // submitted, or to be started again
+  std::string last_job;  // Slurm's number of the job that was last submitted or started
+  bool running = false;  // as far as the ledger knows
 };
 // Time since the last entry of a run without an end counts up to `sign_s`, its last sign of life.
 // Broken lines are passed over; a missing file gives an empty account.
