@@ -34,6 +34,7 @@ void save_expert(const std::string& path, const Expert& expert) {
   data.metadata = expert.metadata;
   data.metadata["format"] = kFormat;
   data.metadata["version"] = std::string(kVersion);
+  data.metadata["z_hash"] = z_hash(expert);
   for (const auto& [name, values] : expert.z)
     data.tensors[name] = {{static_cast<int64_t>(values.size())}, values};
   write_safetensors(path, data);
@@ -58,6 +59,10 @@ Expert load_expert(const std::string& path) {
   if (const std::string problem = z_problem(expert.z); !problem.empty())
     throw user_error("the expert '", path, "' cannot be used: ", problem);
   expert.metadata = std::move(data.metadata);
+  const auto written = expert.metadata.find("z_hash");
+  if (written != expert.metadata.end() && written->second != z_hash(expert))
+    throw disk_error("the expert '", path, "' is damaged: its z has the hash ", z_hash(expert),
+                     ", not the ", written->second, " of its metadata; use a copy of it");
   return expert;
 }
 

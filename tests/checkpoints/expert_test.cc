@@ -84,6 +84,27 @@ TEST(Expert, OtherFilesAreRefused) {
                [&] { load_expert(fixture("python_bf16.safetensors")); });
 }
 
+TEST(Expert, EveryFlippedBitOfZIsFound) {
+  const Scratch scratch;
+  const std::string path = scratch / "e.safetensors";
+  save_expert(path, example());
+  const std::string whole = read_file(path);
+  const size_t z_bytes = 4 * sizeof(float);  // z is the end of the file
+  for (size_t bit = 0; bit < 8 * z_bytes; ++bit) {
+    std::string bytes = whole;
+    bytes[whole.size() - z_bytes + bit / 8] ^= char(1 << bit % 8);
+    write_file_atomic(path, bytes);
+    try {
+      load_expert(path);
+      FAIL() << "bit " << bit;
+    } catch (const Error& error) {  // kExitUser where it has become infinite
+      EXPECT_TRUE(error.code() == kExitDisk || error.code() == kExitUser) << error.what();
+    }
+  }
+  write_file_atomic(path, whole);  // control
+  EXPECT_EQ(load_expert(path).z, example().z);
+}
+
 TEST(Expert, BadOnesAreNotSaved) {
   const Scratch scratch;
   expect_error(kExitInternal, {"'w'", "not finite"}, [&] {

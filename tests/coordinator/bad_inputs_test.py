@@ -464,6 +464,7 @@ def experts(b, other):
         begin, end = header[last]["data_offsets"]
         header[last] = {"dtype": "F32", "shape": [(end - begin) // 4 - 1],
                         "data_offsets": [begin, end - 4]}
+        del header["__metadata__"]["z_hash"]  # as a program that changes z does
         return data[:-4]
 
     edit_safetensors(bad, shorten, expert)
@@ -473,6 +474,10 @@ def experts(b, other):
     refused("expert with a NaN", evaluate(bad), USER, ["bad.safetensors", "not finite"])
     refused("expert of matrices that are not adapted", evaluate(expert, "--set", "svd.targets=[mlp]"),
             USER, ["final.safetensors' adapts", "not among svd.targets", "widen them"])
+    bad.write_bytes(expert.read_bytes())
+    flip(bad, bad.stat().st_size - 4)
+    refused("expert with a flipped bit", evaluate(bad), DISK, ["bad.safetensors", "is damaged"],
+            (1, 2, 3))
     bad.write_bytes(expert.read_bytes()[:-100])
     refused("truncated expert", evaluate(bad), DISK, ["bad.safetensors", "is damaged"])
     refused("generate with it", ["generate", b.config, "--expert", bad, "hello"], DISK,
