@@ -58,6 +58,16 @@ FactorStore::Manifest read_manifest(Crew& crew, const FactorStore& store,
   return manifest;
 }
 
+// Sizes and times, which read_manifest looks at, do not show what a bad disk or memory has changed.
+void check_tensor(const Config& config, const FactorStore::Manifest& manifest,
+                  const std::string& name, const std::string& hash) {
+  const auto first = manifest.tensor_hashes.find(name);
+  if (first == manifest.tensor_hashes.end() || first->second == hash) return;
+  throw disk_error("tensor '", name, "' of '", config.model.path, "' has changed since '",
+                   store_folder(config), "' was made, and no file's time or size shows it: a bad ",
+                   "disk or memory; put the model's files back");
+}
+
 }  // namespace
 
 std::vector<Target> targets_of(const Config& config, const Architecture& architecture) {
@@ -93,14 +103,14 @@ Base open_base(const Config& config, Crew& crew) {
 }
 
 bool decompose_missing(const Config& config, Crew& crew, const Architecture& architecture,
-                       const SafetensorsFolder& files, std::string* model_hash,
+                       const SafetensorsFolder& files, FactorStore::Manifest* made_from,
                        std::vector<NamedCertificate>* certificates, bool* any_missing) {
   const FactorStore store(store_folder(config));
   const at::ScalarType storage = type_of(config.svd.storage);
   const std::vector<Target> targets = targets_of(config, architecture);
   for (const Target& target : targets) check_shape(files, target);
-  FactorStore::Manifest manifest = read_manifest(crew, store, files);
-  *model_hash = manifest.model_hash;
+  FactorStore::Manifest& manifest = *made_from;
+  manifest = read_manifest(crew, store, files);
 
   // Rank 0 alone looks at the shared folder: other nodes may see an old listing.
   std::vector<int> missing;
@@ -136,6 +146,7 @@ bool decompose_missing(const Config& config, Crew& crew, const Architecture& arc
       missing, "decompose",
       [&](int t) {
         const Target& target = targets[t];
+        check_tensor(config, manifest, target.name, files.tensor_hash(target.name));
         Factor factor =
             decompose(target,
                       read_weight(files, target.name, {target.rows, target.cols}, at::kDouble)
@@ -166,14 +177,19 @@ bool decompose_missing(const Config& config, Crew& crew, const Architecture& arc
 }
 
 bool open_factors(const Config& config, Crew& crew, Base& base) {
-  if (!decompose_missing(config, crew, base.model->architecture(), base.model->files(),
-                         &base.model_hash, nullptr))
+  FactorStore::Manifest manifest;
+  if (!decompose_missing(config, crew, base.model->architecture(), base.model->files(), &manifest,
+                         nullptr))
     return false;
-  load_factors(config, crew, base);
+  load_factors(config, crew, manifest, base);
   return true;
 }
 
-void load_factors(const Config& config, Crew& crew, Base& base) {
+void load_factors(const Config& config, Crew& crew, const FactorStore::Manifest& manifest,
+                  Base& base) {
+  base.model_hash = manifest.model_hash;
+  for (const auto& [name, hash] : base.model->tensor_hashes())
+    check_tensor(config, manifest, name, hash);
   const FactorStore store(store_folder(config));
   const std::vector<Target> targets = targets_of(config, base.model->architecture());
   std::vector<Factor> factors(targets.size());

@@ -12,6 +12,7 @@
 #include "coordinator/config.h"
 #include "coordinator/crew.h"
 #include "rl/task.h"
+#include "svd/store.h"
 #include "worker/chat_template.h"
 #include "worker/generate.h"
 #include "worker/model.h"
@@ -41,8 +42,10 @@ Base open_base(const Config& config, Crew& crew);
 // Collective. Decomposes what is missing in the store (shared over all ranks, with progress), then
 // reads all factors and makes the matrices adaptable. Returns false when stopped by a signal.
 bool open_factors(const Config& config, Crew& crew, Base& base);
-// The second half alone, when nothing is missing.
-void load_factors(const Config& config, Crew& crew, Base& base);
+// The second half alone, when nothing is missing. Error(kExitDisk) naming the tensor when one of
+// the model in memory is not what `manifest` says that it was.
+void load_factors(const Config& config, Crew& crew, const FactorStore::Manifest& manifest,
+                  Base& base);
 
 struct NamedCertificate {
   std::string name;
@@ -50,9 +53,9 @@ struct NamedCertificate {
   bool made_now = false;
 };
 // Collective. Decomposes what is missing; needs the model's files, not its weights in memory.
-// `model_hash` is set on every rank, `certificates` (may be null) and `any_missing` on rank 0.
+// `manifest` is set on every rank, `certificates` (may be null) and `any_missing` on rank 0.
 bool decompose_missing(const Config& config, Crew& crew, const Architecture& architecture,
-                       const SafetensorsFolder& files, std::string* model_hash,
+                       const SafetensorsFolder& files, FactorStore::Manifest* manifest,
                        std::vector<NamedCertificate>* certificates, bool* any_missing = nullptr);
 
 std::vector<MatrixSlot> slots(const Model& model);

@@ -103,6 +103,15 @@ Examples:
   svfleet stop runs/a
   svfleet stop runs/a --take-back)";
 
+constexpr char kVerifyFooter[] =
+    R"(Reads every tensor of the model, every factor, checkpoint, finished chunk and expert of the run, and
+compares hashes and checksums. Changes nothing; what is damaged is listed, and the exit code is 74.
+
+Examples:
+  svfleet verify run.yaml
+  svfleet verify runs/a/config.yaml --json
+  mpirun -n 4 --bind-to none svfleet verify run.yaml)";
+
 constexpr char kConfigFooter[] =
     R"(Reads and checks FILE and prints the effective configuration: YAML with a comment above every
 setting, which can be used as a configuration itself.
@@ -288,6 +297,11 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
   CLI::App* stop = add(Command::kStop, "stop", "End a run after its next checkpoint", kStopFooter);
   stop->add_option("RUN", line.path, "Run folder")->required()->type_name("");
   stop->add_flag("--take-back", line.take_back, "Let it go on after all");
+
+  CLI::App* verify = add(Command::kVerify, "verify",
+                         "Read again all that a run rests on, and find damage", kVerifyFooter);
+  add_config(verify, &line);
+  add_reporting(verify, &line);
 
   CLI::App* config = add(Command::kConfig, "config",
                          "Print the effective configuration, with comments", kConfigFooter);

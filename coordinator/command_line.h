@@ -19,6 +19,7 @@ enum class Command {
   kAfterRun,
   kStatus,
   kStop,
+  kVerify,
   kConfig,
   kHash
 };

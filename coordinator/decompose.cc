@@ -16,9 +16,9 @@ int decompose_command(const CommandLine& line, const Config& config) {
   const Architecture architecture = read_architecture(config.model.path);
   const SafetensorsFolder files(config.model.path);
   crew.agree("model folder", files.quick_fingerprint());
-  std::string model_hash;
+  FactorStore::Manifest manifest;
   std::vector<NamedCertificate> certificates;
-  if (!decompose_missing(config, crew, architecture, files, &model_hash, &certificates))
+  if (!decompose_missing(config, crew, architecture, files, &manifest, &certificates))
     return kExitRequeue;
   if (!crew.leads()) return kExitFinished;
 
@@ -36,7 +36,7 @@ int decompose_command(const CommandLine& line, const Config& config) {
                       {"predicted_error", c.certificate.predicted_error},
                       {"made_now", c.made_now}});
     nlohmann::json result = {{"store", store_folder(config)},
-                             {"model_hash", model_hash},
+                             {"model_hash", manifest.model_hash},
                              {"matrices", certificates.size()},
                              {"made_now", made},
                              {"certificates", rows}};

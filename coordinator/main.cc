@@ -57,6 +57,8 @@ int run(const CommandLine& line) {
       return train_command(line, config);
     case Command::kEvaluate:
       return evaluate_command(line, config);
+    case Command::kVerify:
+      return verify_command(line, config);
     default:
       return generate_command(line, config);
   }

@@ -115,15 +115,16 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
   const double opened = wall_clock_s();
   tell.doing("decomposing");
   bool any_missing = false;
-  if (!decompose_missing(config, crew, base.model->architecture(), base.model->files(),
-                         &base.model_hash, nullptr, &any_missing)) {
+  FactorStore::Manifest manifest;
+  if (!decompose_missing(config, crew, base.model->architecture(), base.model->files(), &manifest,
+                         nullptr, &any_missing)) {
     report_end(folder, crew, tell, kExitRequeue, crew.time_was_short() ? kTimeShort : "", -1);
     return kExitRequeue;
   }
   tell.spent(any_missing ? "decomposing" : "loading");
   if (any_missing) load_from += wall_clock_s() - opened;
   tell.doing("loading the factors");
-  load_factors(config, crew, base);
+  load_factors(config, crew, manifest, base);
   const double load_s = wall_clock_s() - load_from;
   const TrainingPlan plan = make_plan(config, base);
   crew.agree("training data and settings", plan.bits);

@@ -68,7 +68,9 @@ Model::Model(const std::string& folder, at::ScalarType type, at::Device device)
       files_(std::make_unique<SafetensorsFolder>(folder)),
       inverse_frequencies_(rope_frequencies(arch_)) {
   auto read = [&](const std::string& name, std::vector<int64_t> shape) {
-    return read_weight(*files_, name, shape, type_).to(device_);
+    at::Tensor weight = read_weight(*files_, name, shape, type_).to(device_);
+    tensor_hashes_[name] = files_->tensor_hash(name);  // now, while its pages are in memory
+    return weight;
   };
   embedding_ = read("model.embed_tokens.weight", {arch_.vocabulary, arch_.hidden});
   final_norm_ = read("model.norm.weight", {arch_.hidden});

@@ -7,6 +7,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -54,6 +55,8 @@ class Model {
   at::ScalarType type() const { return type_; }
   at::Device device() const { return device_; }
   const SafetensorsFolder& files() const { return *files_; }
+  // SafetensorsFolder::tensor_hash of every tensor of the model when it was read.
+  const std::map<std::string, std::string>& tensor_hashes() const { return tensor_hashes_; }
 
   // Makes these matrices adaptable. `factors` in the order of the flat z vector.
   void attach(std::vector<Factor> factors);
@@ -113,6 +116,7 @@ class Model {
   at::ScalarType type_;
   at::Device device_;
   std::unique_ptr<SafetensorsFolder> files_;
+  std::map<std::string, std::string> tensor_hashes_;
   at::Tensor embedding_, final_norm_, head_;
   std::vector<double> inverse_frequencies_;
   std::vector<Layer> layers_;

@@ -57,6 +57,10 @@ TEST(CommandLine, Commands) {
   EXPECT_FALSE(line.max_new_tokens.has_value());
   EXPECT_TRUE(parse({"config", "--reference"}).reference);
 
+  line = parse({"verify", "run.yaml", "--json"});
+  EXPECT_EQ(line.command, Command::kVerify);
+  EXPECT_EQ(line.config_file, "run.yaml");
+
   line = parse({"hash", "runs/a", "--json"});
   EXPECT_EQ(line.command, Command::kHash);
   EXPECT_EQ(line.path, "runs/a");
@@ -75,7 +79,8 @@ TEST(CommandLine, Commands) {
 TEST(CommandLine, HelpAndVersion) {
   EXPECT_EQ(parse({"--version"}).text.substr(0, 8), "svfleet ");
   EXPECT_THAT(parse({"--help"}).text, HasSubstr("mpirun -n 2 --bind-to none svfleet train"));
-  for (const char* name : {"decompose", "train", "evaluate", "generate", "config", "hash"}) {
+  for (const char* name : {"decompose", "train", "evaluate", "generate", "submit", "after-run",
+                           "status", "stop", "verify", "config", "hash"}) {
     const std::string help = parse({name, "--help"}).text;
     EXPECT_THAT(help, HasSubstr(std::string("Usage: svfleet ") + name));
     EXPECT_THAT(help, HasSubstr(std::string("  svfleet ") + name + " "));  // an example

@@ -1,0 +1,167 @@
+#!/usr/bin/env python3
+"""svfleet verify finds one flipped bit in whatever a run rests on, names it, and nothing else; and a
+model whose bits have changed behind its files' times does not train, decompose or evaluate."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import runs
+from runs import check
+
+USER, DISK = 2, 74
+KINDS = ("model", "factors", "checkpoints", "chunks", "experts")
+
+
+def svfleet(*arguments, ranks=1):
+    launcher = [] if ranks == 1 else runs.MPIRUN + ["-n", str(ranks)]
+    return subprocess.run(launcher + [runs.SVFLEET, *map(str, arguments)], capture_output=True,
+                          text=True, timeout=120)
+
+
+def flip(path, at):
+    """One bit, as a bad disk does it: size and times stay."""
+    times = path.stat()
+    data = bytearray(path.read_bytes())
+    data[at] ^= 4
+    path.write_bytes(bytes(data))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def one_line(done):
+    lines = [line for line in done.stderr.splitlines() if line.startswith("svfleet: ")]
+    return lines[0] if len(lines) == 1 else ""
+
+
+def stopped_inside_a_step(folder, config):
+    """A run with experts, checkpoints, and finished chunks of a step that is not."""
+    run_dir = folder / "run"
+    more = ["--set", "train.validate_every=1", "--set", "train.validation_items=2", "--set",
+            "train.checkpoint_every=2"]
+    job = subprocess.Popen(runs.command(config, run_dir, 1, *more), stderr=subprocess.PIPE, text=True)
+    end = time.time() + 60
+    while len(runs.journal(run_dir)) < 3 or (runs.newest_step(run_dir) or 0) < 4:
+        if time.time() > end or job.poll() is not None:
+            raise SystemExit("FAILED: no journal within 60 s")
+        time.sleep(0.005)
+    job.send_signal(signal.SIGKILL)
+    job.wait()
+    return run_dir
+
+
+def verify_finds(folder, config, run_dir, model):
+    def verify(ranks=1):
+        return svfleet("verify", config, "--json", "--quiet", ranks=ranks)
+
+    def counted():
+        return {"model": len(json.loads((folder / "store/store.json").read_text())["tensor_hashes"]),
+                "factors": len(list((folder / "store").glob("*.h5"))),
+                "checkpoints": len(list((run_dir / "checkpoints").glob("step-*.h5"))),
+                "chunks": len(list((run_dir / "chunks").glob("*.h5"))),
+                "experts": len(list((run_dir / "experts").glob("*.safetensors")))}
+
+    wanted = counted()
+    check(min(wanted.values()) > 0, f"there is something of each kind: {wanted}")
+    done = verify()
+    report = json.loads(done.stdout)
+    check(done.returncode == 0 and not report["problems"] and
+          {kind: report[kind]["read"] for kind in KINDS} == wanted, "all of it is read, and whole")
+    check(svfleet("verify", config, "--quiet", ranks=2).stdout ==
+          svfleet("verify", config, "--quiet").stdout != "", "two ranks say the same")
+
+    oldest = sorted((run_dir / "checkpoints").glob("step-*.h5"))[0]
+    shard = sorted(model.glob("*.safetensors"))[-1]
+    targets = {"model": shard, "factors": folder / "store/model.layers.1.mlp.up_proj.weight.h5",
+               "checkpoints": oldest, "chunks": sorted((run_dir / "chunks").glob("*.h5"))[1],
+               "experts": sorted((run_dir / "experts").glob("*.safetensors"))[0]}
+    for kind, path in targets.items():
+        size = path.stat().st_size
+        at = size - 2 if path.suffix == ".safetensors" else size // 2
+        flip(path, at)
+        done = verify(2 if kind in ("factors", "chunks") else 1)
+        report = json.loads(done.stdout)
+        problem = report["problems"][0] if report["problems"] else ""
+        # Of the model, the tensor that this byte belongs to: the last one of the file.
+        named = path.name if kind != "model" else last_tensor(path)
+        check(done.returncode == DISK and len(report["problems"]) == 1 and named in problem and
+              {k: report[k]["damaged"] for k in KINDS} == {k: int(k == kind) for k in KINDS} and
+              one_line(done), f"one bit of {kind} flipped: {problem}")
+        flip(path, at)
+    check(verify().returncode == 0, "all is whole again")
+
+    with open(run_dir / "log.jsonl", "a") as log:
+        log.write('{"kind": "step", "ste\n{"kind": "event", "name": "x", "time": "y"}\n')
+    done = verify()
+    check(done.returncode == DISK and "log.jsonl" in json.loads(done.stdout)["problems"][0],
+          "a broken line of the log is named")
+
+
+def last_tensor(shard):
+    raw = shard.read_bytes()
+    header = json.loads(raw[8:8 + int.from_bytes(raw[:8], "little")])
+    header.pop("__metadata__", None)
+    return max(header, key=lambda name: header[name]["data_offsets"][1])
+
+
+def changed_model_is_not_used(folder, config, run_dir, model):
+    shard = sorted(model.glob("*.safetensors"))[-1]
+    name, expert = last_tensor(shard), folder / "copy/experts/best.safetensors"
+    ways = {"train": ["train", config, "--set", "run_dir=" + str(folder / "new")],
+            "the run's resume": ["train", config],
+            "evaluate": ["evaluate", config, "--set", "evaluate.items=2", "--expert", expert],
+            "generate": ["generate", config, "hello", "--max-new-tokens", "2", "--expert", expert]}
+    shutil.copytree(run_dir, folder / "copy")
+    # Control: with the model as it was, all of them work.
+    whole = {way: svfleet(*words, "--quiet").returncode for way, words in ways.items()}
+    check(set(whole.values()) == {0}, "the model as it was is used")
+    for path in ("new", "run"):
+        shutil.rmtree(folder / path)
+    shutil.copytree(folder / "copy", run_dir)
+    flip(shard, shard.stat().st_size - 2)
+    for way, words in ways.items():
+        for ranks in (1, 2):
+            done = svfleet(*words, "--quiet", ranks=ranks)
+            line = one_line(done)
+            check(done.returncode == DISK and f"tensor '{name}'" in line and "put the model's" in line,
+                  f"{way} on {ranks}: {line}")
+    # A matrix that is decomposed later must not come from the changed bits either.
+    matrix = "model.layers.1.mlp.down_proj.weight"
+    raw = shard.read_bytes()
+    flip(shard, shard.stat().st_size - 2)
+    header = json.loads(raw[8:8 + int.from_bytes(raw[:8], "little")])
+    check(matrix in header, "the last file holds the matrix")
+    at = 8 + int.from_bytes(raw[:8], "little") + header[matrix]["data_offsets"][0] + 2
+    (folder / f"store/{matrix}.h5").unlink()
+    flip(shard, at)
+    done = svfleet("decompose", config, "--quiet")
+    check(done.returncode == DISK and matrix in one_line(done) and
+          not (folder / f"store/{matrix}.h5").exists(), "decompose: " + one_line(done))
+    flip(shard, at)
+    check(svfleet("decompose", config, "--quiet").returncode == 0, "and the whole one is decomposed")
+
+
+def main():
+    folder = runs.work_folder()
+    try:
+        model = folder / "model"
+        shutil.copytree(runs.SOURCE / "tests/data/models/tiny_llama3", model)
+        path = runs.write_config(folder, 60, tokens=12)
+        text = open(path).read().replace(str(runs.SOURCE / "tests/data/models/tiny_llama3"), str(model))
+        open(path, "w").write(text)
+        done = svfleet("verify", path, "--quiet")
+        check(done.returncode == USER and "svfleet decompose" in one_line(done),
+              "nothing to compare with: " + one_line(done))
+        run_dir = stopped_inside_a_step(folder, path)
+        # The settings of the run that was killed, so that a resume is one.
+        config = folder / "run.yaml"
+        config.write_text((run_dir / "config.yaml").read_text())
+        verify_finds(folder, config, run_dir, model)
+        changed_model_is_not_used(folder, config, run_dir, model)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
