@@ -60,10 +60,10 @@ std::string job_text(const std::string& job, int64_t restarts) {
   return "job " + job + (restarts > 0 ? ", restart " + std::to_string(restarts) : "");
 }
 
-// Slurm's word for a job: RUNNING, PENDING...; "" when nobody can be asked.
+// Slurm's words for a job, such as "PENDING (Resources)"; "" when nobody can be asked.
 std::string job_state(const std::string& job) {
   if (job.empty() || job.find_first_not_of("0123456789_+") != std::string::npos) return "";
-  const Answer answer = run_program({"squeue", "-a", "-h", "-j", job, "-o", "%T"}, 10);
+  const Answer answer = run_program({"squeue", "-a", "-h", "-j", job, "-o", "%T (%r)"}, 10);
   if (!answer.complete || answer.exit_code != 0) return "";
   return answer.out.substr(0, answer.out.find('\n'));
 }
@@ -96,6 +96,9 @@ void judge(Status& now) {
   } else if (account.waits) {
     const std::string slurm = job_state(account.last_job);
     now.state = "waiting in the queue" + (slurm.empty() ? "" : ": Slurm says " + slurm);
+    // JobHeldUser, JobHeldAdmin, "launch failed requeued held"
+    if (slurm.find("eld") != slurm.npos)
+      now.advice = "Slurm will not start it before 'scontrol release " + account.last_job + "'";
   } else if (now.exit) {
     now.state = now.exit->code == kExitFinished
                     ? now.exit->reason
@@ -184,6 +187,7 @@ json to_json(const Status& now) {
   }
   json out = {{"run", now.path},
               {"state", now.state},
+              {"advice", now.advice},
               {"live", now.live},
               {"finished", now.finished},
               {"stop_asked", now.stop_asked},

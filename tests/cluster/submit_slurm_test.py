@@ -21,6 +21,10 @@ def submit(config, run_dir, *more):
     return box("run", runs.SVFLEET, "submit", config, "--set", f"run_dir={run_dir}", *more)
 
 
+def status(run_dir):
+    return json.loads(box("run", runs.SVFLEET, "status", run_dir, "--json").stdout)
+
+
 def state(job):
     """State, restarts and exit code as Slurm knows them."""
     shown = box("run", "scontrol", "-o", "show", "job", job).stdout
@@ -34,6 +38,14 @@ def wait_until(condition, seconds, what):
         if time.time() > end:
             sys.exit(f"FAILED: {what} did not happen within {seconds} s")
         time.sleep(0.1)
+
+
+def submit_altered(config, run_dir, words, old, new):
+    """The job of a script in which one thing is not as submit wrote it."""
+    run_dir.mkdir(mode=0o777)
+    script = run_dir / "altered.sh"
+    script.write_text(submit(config, run_dir, *words, "--dry-run").stdout.replace(old, new))
+    return box("run", "sbatch", "--parsable", str(script)).stdout.strip()
 
 
 def output(run_dir):
@@ -106,23 +118,30 @@ def run_tests(folder):
 
     # One that does not even load, so that no rank can report.
     unread = folder / "unread"
-    unread.mkdir(mode=0o777)
-    script.write_text(submit(config, unread, *words, "--dry-run")
-                      .stdout.replace("'train'", "'train' '--set' 'train.stepz=1'"))
-    job = box("run", "sbatch", "--parsable", str(script)).stdout.strip()
+    job = submit_altered(config, unread, words, "'train'", "'train' '--set' 'train.stepz=1'")
     wait_until(lambda: state(job)[0] == "FAILED", 60, "the end of a configuration that does not load")
     check(state(job) == ("FAILED", 0, "2:0") and "did you mean" in output(unread),
           f"one that does not load: {state(job)}")
 
     # Ranks that die without a report, each time at the same place: one try more, then the end.
     stuck = folder / "stuck"
-    stuck.mkdir(mode=0o777)
-    script.write_text(submit(config, stuck, *words, "--patience", "1", "--dry-run")
-                      .stdout.replace('"$program" "${arguments[@]}" &', "false &"))
-    job = box("run", "sbatch", "--parsable", str(script)).stdout.strip()
+    job = submit_altered(config, stuck, [*words, "--patience", "1"],
+                         '"$program" "${arguments[@]}" &', "false &")
     wait_until(lambda: state(job)[0] == "FAILED", 90, "the end of a run that cannot get on")
     check(state(job) == ("FAILED", 1, "76:0") and "no progress in 1 restarts" in output(stuck),
           f"a run that cannot get on: {state(job)}")
+
+    # Held by an administrator, as Slurm itself does after a failed launch: status says what to do.
+    held = folder / "held"
+    job = json.loads(submit(config, held, *words, "--json").stdout)["jobs"][0]
+    wait_until(lambda: (runs.newest_step(held) or 0) >= 1, 120, "step 1")
+    check(status(held)["advice"] == "", "nothing to do while it runs: " + status(held)["state"])
+    box("run", "scontrol", "requeuehold", job)
+    wait_until(lambda: state(job)[0] == "PENDING", 60, "a job that is held")
+    now = status(held)
+    check("eld" in now["state"] and f"scontrol release {job}" in now["advice"],
+          f"a job that is held: {now['state']}; {now['advice']}")
+    box("run", "scancel", job)
 
     # Someone cancels a run: it stops with its chunks kept, and does not come back to life.
     cancelled = folder / "cancelled"
