@@ -227,8 +227,12 @@ void print_progress(const Status& now) {
                      "; last sign of life " + time_text(wall_clock_s() - now.sign->time_s) +
                      " ago");
     if (const double left = seconds_left(now); left >= 0) {
+      const double per_hour = 3600 * now.sign->steps_per_s;
       char rate[40];
-      std::snprintf(rate, sizeof rate, "%.3g steps an hour", 3600 * now.sign->steps_per_s);
+      if (per_hour < 1000)
+        std::snprintf(rate, sizeof rate, "%.1f steps an hour", per_hour);
+      else
+        std::snprintf(rate, sizeof rate, "%.1f steps a minute", per_hour / 60);
       row("rate", std::string(rate) + ", " + time_text(left) + " left");
     }
     for (const Holding& held : now.sign->out)

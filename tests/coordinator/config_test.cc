@@ -399,9 +399,10 @@ TEST(Quickstart, IsValid) {
   EXPECT_TRUE(std::filesystem::path(c.tasks[0].train).is_relative());
 }
 
-TEST(ExampleTasks, AreAllValid) {
+TEST(Examples, AreAllValid) {
   const auto before = std::filesystem::current_path();
   std::filesystem::current_path(SVFLEET_SOURCE_DIR);
+  EXPECT_NO_THROW(load_config("examples/tiny.yaml", {}));
   int count = 0;
   for (const auto& entry : std::filesystem::directory_iterator("examples/tasks")) {
     if (entry.path().extension() != ".yaml") continue;
