@@ -162,9 +162,6 @@ Progress::Progress(ProgressOptions options) : state_(std::make_unique<State>()) 
   }
 }
 
-Progress::Progress(std::string label, int64_t total, bool shown)
-    : Progress(ProgressOptions{.label = std::move(label), .total = total, .shown = shown}) {}
-
 Progress::~Progress() {
   finish();
 }
@@ -173,17 +170,6 @@ void Progress::update(int64_t done, std::string_view note) {
   const std::lock_guard lock(mutex);
   state_->done = done;
   if (!note.empty()) state_->note = note;
-  if (on_screen == this) state_->draw(false);
-}
-
-void Progress::add(int64_t more) {
-  const std::lock_guard lock(mutex);
-  state_->done += more;
-  if (on_screen == this) state_->draw(false);
-}
-
-void Progress::tick() {
-  const std::lock_guard lock(mutex);
   if (on_screen == this) state_->draw(false);
 }
 

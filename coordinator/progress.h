@@ -34,15 +34,13 @@ struct ProgressOptions {
 class Progress {
  public:
   explicit Progress(ProgressOptions options);
-  Progress(std::string label, int64_t total, bool shown);
   ~Progress();  // leaves the last state on the screen
   Progress(const Progress&) = delete;
 
   // `done` counts from 0, `before` included. `note` follows the numbers: "accuracy 0.81".
+  // With the same number it draws again if time has passed: time left keeps moving while nothing
+  // finishes.
   void update(int64_t done, std::string_view note = "");
-  void add(int64_t more = 1);
-  // Draws again if time has passed: time left keeps moving while nothing finishes.
-  void tick();
   // The last line, with the whole time. Called by the destructor too.
   void finish();
 

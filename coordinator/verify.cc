@@ -138,7 +138,8 @@ int verify_command(const CommandLine& line, const Config& config) {
   std::map<int, std::string> problems;
   for (const std::string& text : gathered)
     for (const json& found : json::parse(text)) problems[found[0]] = found[1];
-  const std::vector<std::string> torn = read_log(config.run_dir).ignored;
+  std::vector<std::string> torn = read_log(config.run_dir).ignored;
+  for (const std::string& line : read_rollouts(config.run_dir).ignored) torn.push_back(line);
   json report = {{"problems", json::array()}};
   for (const char* kind : kKinds) {
     const auto is = [&](const auto& item) { return item.first == kind; };

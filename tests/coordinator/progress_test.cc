@@ -98,7 +98,7 @@ TEST(Progress, TimeLeftMovesWhileNothingFinishes) {
   progress.update(5);
   EXPECT_THAT(fake.screen.lines.back(), ::testing::HasSubstr("0:10 left"));
   fake.now += 10;
-  progress.tick();
+  progress.update(5);
   EXPECT_THAT(fake.screen.lines.back(), ::testing::HasSubstr("0:20 left"));
 }
 
@@ -124,7 +124,7 @@ TEST(Progress, ElsewhereALineNowAndThen) {
     Progress progress(quick.options(100));
     for (int64_t i = 1; i <= 100; ++i) {
       quick.now += 0.005;
-      progress.add();
+      progress.update(i);
     }
   }
   EXPECT_EQ(quick.screen.lines.size(), 3u);  // two and the empty one after them
@@ -133,7 +133,7 @@ TEST(Progress, ElsewhereALineNowAndThen) {
   Progress progress(slow.options(3));
   for (int i = 0; i < 100; ++i) {
     slow.now += 1;
-    progress.tick();
+    progress.update(0);
   }
   EXPECT_EQ(slow.screen.lines.size(), 12u);
 }
@@ -208,9 +208,10 @@ TEST(Progress, ManyThreads) {
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t)
     threads.emplace_back([&] {
-      for (int i = 0; i < 1000; ++i) progress.add();
+      for (int i = 0; i < 1000; ++i) progress.update(i);
     });
   for (auto& thread : threads) thread.join();
+  progress.update(4000);
   progress.finish();
   EXPECT_THAT(fake.screen.lines[0], ::testing::HasSubstr("4000/4000 steps"));
 }
