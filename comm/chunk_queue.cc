@@ -3,6 +3,7 @@
 #include "comm/chunk_queue.h"
 
 #include <atomic>
+#include <cstdio>
 #include <cstring>
 #include <exception>
 #include <map>
@@ -51,6 +52,8 @@ Message message_in(const std::string& bytes) {
 
 class LoneQueue : public ChunkQueue {
  public:
+  using ChunkQueue::ChunkQueue;
+
   void start_round(const std::vector<int>& order) override { ledger_.start(order); }
   std::optional<int> next() override { return ledger_.hand_out(0, ledger_.round()); }
   void finished(int chunk) override { ledger_.finish(0, ledger_.round(), chunk); }
@@ -69,10 +72,7 @@ class LoneQueue : public ChunkQueue {
 class SharedQueue : public ChunkQueue {
  public:
   SharedQueue(Group& group, double timeout_s, int number)
-      : group_(group),
-        timeout_s_(timeout_s),
-        request_tag_(2 * number),
-        reply_tag_(2 * number + 1) {}
+      : ChunkQueue(group, timeout_s), request_tag_(2 * number), reply_tag_(2 * number + 1) {}
 
  protected:
   void leave_together() {
@@ -84,8 +84,6 @@ class SharedQueue : public ChunkQueue {
     }
   }
 
-  Group& group_;
-  const double timeout_s_;
   const int request_tag_;
   const int reply_tag_;
 
@@ -166,7 +164,7 @@ class ServingQueue : public SharedQueue {
 
   void look_for_lost_ranks(std::string_view op) {
     for (const Holding& held : ledger_.holdings()) {
-      if (held.rank == 0) continue;
+      if (held.rank == 0) continue;  // end_if_stuck
       const double silent_s = now_s() - last_sign_[held.rank];
       if (silent_s > timeout_s_)
         throw make_error(kExitRequeue, expiry(timeout_s_, op, group_.step()), ": rank ",
@@ -336,8 +334,20 @@ int next_number() {
 
 }  // namespace
 
+void ChunkQueue::end_if_stuck(int chunk, double seconds, std::string_view op) {
+  // Later than rank 0 says it of another rank, whose reason then stands in RUN/exit.json.
+  const double limit_s = (kPatience + 1) * timeout_s_;
+  if (seconds < limit_s) return;
+  std::fprintf(stderr,
+               "svfleet: %s: rank %s has not finished chunk %d; look at its disks and devices, or "
+               "choose smaller chunks or a longer timeout_s\n",
+               expiry(limit_s, op, group_.step()).c_str(), group_.name(group_.rank()).c_str(),
+               chunk);
+  group_.abort(kExitRequeue);
+}
+
 std::unique_ptr<ChunkQueue> make_chunk_queue(Group& group, double timeout_s) {
-  if (group.size() == 1) return std::make_unique<LoneQueue>();
+  if (group.size() == 1) return std::make_unique<LoneQueue>(group, timeout_s);
   const int number = next_number();
   std::unique_ptr<ChunkQueue> queue;
   if (group.rank() == 0)

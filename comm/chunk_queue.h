@@ -25,6 +25,7 @@ struct Holding {
 
 class ChunkQueue {
  public:
+  ChunkQueue(Group& group, double timeout_s) : group_(group), timeout_s_(timeout_s) {}
   virtual ~ChunkQueue() = default;
   // Collective. Starts a round. `order` (read on rank 0 only) lists the chunks to hand out, first
   // one first; all previous chunks must have been finished.
@@ -48,6 +49,14 @@ class ChunkQueue {
   // Rank 0 only: what is out, longest-held first; chunks finished so far in this round.
   virtual std::vector<Holding> holdings() const = 0;
   virtual int64_t finished_count() const = 0;
+
+  // This rank has worked on `chunk` for so long. When that is beyond the patience of all ranks it
+  // ends the job with kExitRequeue, after one line: the thread that hangs cannot be waited for.
+  void end_if_stuck(int chunk, double seconds, std::string_view op);
+
+ protected:
+  Group& group_;
+  const double timeout_s_;
 };
 
 // Collective. The queue must end (be destroyed, collectively) before the group.

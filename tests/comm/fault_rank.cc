@@ -68,6 +68,16 @@ void run(const std::string& mode, double timeout_s) {
     sleep_s(0.5);
     work_through(
         *queue, 3, [](int) {}, nullptr);
+  } else if (mode == "stuck_chunk") {
+    // One thread of rank 0 hangs in a chunk, as on a disk that is away; all else lives.
+    auto queue = make_chunk_queue(*world, timeout_s);
+    queue->start_round({1, 2, 3, 4});
+    const auto work = [&](int chunk) {
+      if (rank == 0 && chunk == 1) sleep_s(120);
+    };
+    if (rank == 1) sleep_s(0.5);  // rank 0 takes the first one
+    work_through(*queue, 2, work, nullptr);
+    queue->wait_until_over("chunks", nullptr);
   } else if (mode == "slow_chunk" || mode == "stopped_chunk") {
     // Rank 1 takes far longer than the timeout for a chunk, or is stopped inside it.
     auto queue = make_chunk_queue(*world, timeout_s);

@@ -156,5 +156,17 @@ TEST(Faults, ARankThatStopsInsideAChunkIsNamedWithIt) {
   EXPECT_LT(job.seconds, kPatience);
 }
 
+// Rank 0 looks after the others, and nobody after rank 0 but itself; so does a process alone.
+TEST(Faults, AThreadOfRankZeroThatHangsInAChunkEndsTheJob) {
+  for (int ranks : {1, 2}) {
+    const Job job = mpirun(ranks, "stuck_chunk", 1);
+    EXPECT_THAT(job.output, HasSubstr("timeout after 11 s in 'chunks' of step 12: rank 0 (host " +
+                                      host() + ") has not finished chunk 1; "));
+    EXPECT_EQ(job.code, kExitRequeue) << job.output;
+    EXPECT_GT(job.seconds, 11);
+    EXPECT_LT(job.seconds, 11 + kPatience);
+  }
+}
+
 }  // namespace
 }  // namespace svfleet
