@@ -189,6 +189,7 @@ void write_new_file(const std::string& path, std::string_view bytes, bool* exist
 }
 
 bool rename_file(const std::string& from, const std::string& to) {
+  check_guard(to);
   if (file_system().rename(from, to) != 0) {
     if (errno == ENOENT) return false;
     write_failed(to, "rename", errno, 0);

@@ -211,6 +211,7 @@ TEST(TakeOver, NothingIsRemovedAnyMore) {
   refused([&] { prune_checkpoints(run, 1, -1); });
   refused([&] { clear_chunks_before(run, 2); });
   refused([&] { remove_file(run + "/anything"); });
+  refused([&] { rename_file(checkpoint_path(run, 3), checkpoint_path(run, 3) + ".damaged"); });
   refused([&] { make_folder(run + "/new"); });
   EXPECT_EQ(files_of(run), before);
   write_file_atomic(scratch / "elsewhere", "not in the run folder");
