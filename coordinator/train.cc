@@ -84,6 +84,20 @@ void report_end(const RunFolder& folder, Crew& crew, Telling& tell, int code, st
   tell.ledger->end(code, reason, timeout ? crew.timeout_s() : 0);
 }
 
+// An error of a rank that may be alone with it: rank 0 is then ended by the launcher and reports
+// nothing. What has been reported stands.
+void report_error(const RunFolder& folder, Crew& crew, Telling& tell, int code,
+                  const std::string& why) {
+  try {
+    if (crew.leads()) return report_end(folder, crew, tell, code, why, -1);
+    if (read_exit_report(folder.path())) return;
+    const SlurmJob slurm = slurm_job();
+    write_exit_report(folder.path(), {"rank " + crew.group().name(crew.group().rank()) + ": " + why,
+                                      code, slurm.job, slurm.restarts, -1});
+  } catch (const Error&) {  // the folder itself may be what failed
+  }
+}
+
 // Collective: how long a chunk and a save take is known from earlier parts of the run.
 void remember_times(const RunFolder& folder, Crew& crew) {
   std::string told;
@@ -233,10 +247,7 @@ int train_command(const CommandLine& line, const Config& config) {
   if (crew.leads()) open_messages(folder.path(), 0);
   Telling tell = start_telling(folder, crew);
   const auto report = [&](int code, const std::string& why) {
-    try {
-      report_end(folder, crew, tell, code, why, -1);
-    } catch (const Error&) {  // the folder itself may be what failed
-    }
+    report_error(folder, crew, tell, code, why);
   };
   try {
     return train_in(folder, line, config, crew, tell);

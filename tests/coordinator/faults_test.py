@@ -388,6 +388,30 @@ def finished(config, run_dir):
         check(files() == before, "and no file of it changes")
 
 
+# A rank that fails alone.
+
+def one_rank_alone(folder, config, expected, steps):
+    """The journal is read-only for rank 1 only, as on a node with a bad mount."""
+    run_dir = folder / "one_rank"
+    killed_inside_a_step(config, run_dir, steps)
+    chunks = run_dir / "chunks"
+    mount = f"mount --bind {chunks} {chunks} && mount -o remount,ro,bind {chunks} {chunks}"
+    if subprocess.run(["unshare", "-m", "sh", "-c", mount], capture_output=True).returncode:
+        print("skipped: a rank that fails alone (nothing can be mounted here)", flush=True)
+        return
+    words = runs.command(config, run_dir, 1)
+    done = subprocess.run([*runs.MPIRUN, "-n", "1", *words, ":", "-n", "1", "unshare", "-m", "sh",
+                           "-c", mount + ' && exec "$@"', "sh", *words],
+                          capture_output=True, text=True, timeout=120)
+    report = exit_report(run_dir)
+    check(done.returncode == 2 and report["code"] == 2 and "Read-only" in report["reason"] and
+          "/chunks/" in report["reason"] and report["reason"].startswith("rank 1 (host "),
+          f"a rank that fails alone leaves its reason: {report['reason']}")
+    runs.run(config, run_dir, 2)
+    check(runs.content_hash(run_dir) == expected and exit_report(run_dir)["code"] == 0,
+          "resumed to the undisturbed hash, and its report is gone")
+
+
 def main():
     folder = runs.work_folder()
     try:
@@ -401,6 +425,7 @@ def main():
         signals(folder)
         journal(folder, config, expected, steps)
         factors(folder, config, expected)
+        one_rank_alone(folder, config, expected, steps)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
