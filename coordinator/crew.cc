@@ -23,10 +23,19 @@
 namespace svfleet {
 namespace {
 
-int available_cores() {
+// The cores that this process may use, as text: equal for ranks that share them.
+std::string core_list() {
+  std::string list;
   cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
-  return std::max(1u, std::thread::hardware_concurrency());
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return list;
+  for (int core = 0; core < CPU_SETSIZE; ++core)
+    if (CPU_ISSET(core, &set)) list += std::to_string(core) + ",";
+  return list;
+}
+
+int cores_in(const std::string& list) {
+  const auto cores = std::count(list.begin(), list.end(), ',');
+  return std::max<int>(1, cores > 0 ? int(cores) : int(std::thread::hardware_concurrency()));
 }
 
 // Collective: the texts of all ranks, on every rank.
@@ -82,9 +91,12 @@ Crew::Crew(const Config& config) : timeout_s_(config.timeout_s) {
   hosts_ = all_gather(*group_, group_->host(), "gather hosts");
   workers_ = int(config.workers);
   if (workers_ == 0 && device_.on_gpu()) workers_ = 1;
-  const auto here = std::count(hosts_.begin(), hosts_.end(), group_->host());
+  // A launcher may bind each rank to cores of its own, or let all ranks of a host use all of them.
+  const std::string cores = core_list(), mine = group_->host() + " " + cores;
+  const std::vector<std::string> all = all_gather(*group_, mine, "gather cores");
+  const auto sharers = std::count(all.begin(), all.end(), mine);
   if (workers_ == 0)
-    workers_ = std::max<int>(1, available_cores() / int(here) / int(config.threads));
+    workers_ = std::max<int>(1, cores_in(cores) / int(sharers) / int(config.threads));
   int64_t slots[1] = {workers_};
   group_->all_reduce_sum(slots, "count workers");
   slots_ = slots[0];
