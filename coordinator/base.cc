@@ -5,6 +5,7 @@
 #include <map>
 #include <mutex>
 #include <numeric>
+#include <optional>
 #include <sstream>
 
 #include "checkpoints/file.h"
@@ -28,23 +29,58 @@ void check_shape(const SafetensorsFolder& files, const Target& target) {
     read_weight(files, target.name, {target.rows, target.cols}, at::kFloat);  // says what is wrong
 }
 
-// Rank 0 reads the manifest, or hashes the model where there is none or the folder has changed
-// since; everyone gets the same.
-FactorStore::Manifest read_manifest(Crew& crew, const FactorStore& store,
-                                    const SafetensorsFolder& files) {
+// The hash of every tensor, each computed by one of the ranks; complete on rank 0. Nothing when
+// stopped.
+std::optional<std::map<std::string, std::string>> hash_tensors(Crew& crew,
+                                                               const SafetensorsFolder& files) {
+  const std::vector<std::string>& names = files.names();
+  std::vector<int> pieces(names.size());
+  std::iota(pieces.begin(), pieces.end(), 0);
+  std::mutex mutex;
+  std::string mine;
+  Progress progress({.label = "hash the model",
+                     .unit = "tensors",
+                     .total = int64_t(names.size()),
+                     .shown = crew.leads()});
+  const bool done = crew.share(
+      pieces, "hash the model",
+      [&](int i) {
+        const std::string line = names[i] + "\n" + files.tensor_hash(names[i]) + "\n";
+        std::lock_guard lock(mutex);
+        mine += line;
+      },
+      [&](const ShareReport& now) { progress.update(now.finished); });
+  progress.finish();
+  std::map<std::string, std::string> hashes;
+  for (const std::string& lines : crew.group().gather(mine, "gather model hashes")) {
+    std::istringstream in(lines);
+    for (std::string name, hash; std::getline(in, name) && std::getline(in, hash);)
+      hashes[name] = hash;
+  }
+  if (!done) return std::nullopt;
+  return hashes;
+}
+
+// Collective. The manifest that rank 0 reads; where there is none, or the folder has changed since,
+// the model is hashed. Nothing when stopped.
+std::optional<FactorStore::Manifest> read_manifest(Crew& crew, const FactorStore& store,
+                                                   const SafetensorsFolder& files) {
   FactorStore::Manifest manifest;
   std::string bytes;
   const std::string fingerprint = files.quick_fingerprint();
+  int32_t unknown[1] = {0};
+  if (crew.leads())
+    unknown[0] = !store.load_manifest(&manifest) || manifest.model_fingerprint != fingerprint;
+  crew.group().all_reduce_max(unknown, "look for model hashes");
+  if (unknown[0]) {
+    const auto hashes = hash_tensors(crew, files);
+    if (!hashes) return std::nullopt;
+    manifest.tensor_hashes = *hashes;
+    Hasher model;  // as SafetensorsFolder::content_hash makes it
+    for (const auto& [name, hash] : *hashes) model.text(name).text(hash);
+    manifest.model_hash = model.hex();
+  }
   if (crew.leads()) {
-    if (!store.load_manifest(&manifest) || manifest.model_fingerprint != fingerprint) {
-      manifest = {"", fingerprint, {}};
-      Hasher model;  // as SafetensorsFolder::content_hash makes it, without reading twice
-      for (const std::string& name : files.names()) {
-        manifest.tensor_hashes[name] = files.tensor_hash(name);
-        model.text(name).text(manifest.tensor_hashes[name]);
-      }
-      manifest.model_hash = model.hex();
-    }
     bytes = manifest.model_hash;
     for (const auto& [name, hash] : manifest.tensor_hashes) bytes += "\n" + name + "\n" + hash;
   }
@@ -53,6 +89,7 @@ FactorStore::Manifest read_manifest(Crew& crew, const FactorStore& store,
   std::string name, hash;
   std::getline(lines, manifest.model_hash);
   manifest.model_fingerprint = fingerprint;
+  manifest.tensor_hashes.clear();
   while (std::getline(lines, name) && std::getline(lines, hash))
     manifest.tensor_hashes[name] = hash;
   return manifest;
@@ -109,8 +146,9 @@ bool decompose_missing(const Config& config, Crew& crew, const Architecture& arc
   const at::ScalarType storage = type_of(config.svd.storage);
   const std::vector<Target> targets = targets_of(config, architecture);
   for (const Target& target : targets) check_shape(files, target);
-  FactorStore::Manifest& manifest = *made_from;
-  manifest = read_manifest(crew, store, files);
+  const auto read = read_manifest(crew, store, files);
+  if (!read) return false;
+  const FactorStore::Manifest& manifest = *made_from = *read;
 
   // Rank 0 alone looks at the shared folder: other nodes may see an old listing.
   std::vector<int> missing;
