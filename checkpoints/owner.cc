@@ -50,7 +50,7 @@ std::string encode(const OwnerFile& file) {
                                  {"host", file.who.host},   {"pid", file.who.pid},
                                  {"job", file.who.job},     {"restarts", file.who.restarts},
                                  {"token", file.who.token}, {"process_start", file.process_start},
-                                 {"started", file.started}};
+                                 {"started", file.started}, {"cluster", file.who.cluster}};
   return json.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
@@ -69,6 +69,7 @@ std::optional<OwnerFile> decode(const std::string& text, const std::string& path
     file.who.token = json.at("token");
     file.process_start = json.at("process_start");
     file.started = json.at("started");
+    file.who.cluster = json.value("cluster", "");
     return file;
   } catch (const nlohmann::json::exception&) {
     return std::nullopt;
@@ -110,13 +111,16 @@ bool is_gone(const OwnerFile& owner, const OwnerIdentity& me,
   const OwnerIdentity& who = owner.who;
   if (is_dead(owner, me.host)) return true;
   if (who.job.empty()) return false;
+  // Our Slurm knows nothing of it, or means another job by that number.
+  if (!who.cluster.empty() && !me.cluster.empty() && who.cluster != me.cluster) return false;
   if (who.job == me.job && who.restarts < me.restarts) return true;
   return job_ended && job_ended(who.job);
 }
 
 std::string name_of(const OwnerIdentity& who) {
   return "process " + std::to_string(who.pid) + " on host " + who.host +
-         (who.job.empty() ? "" : " of job " + who.job);
+         (who.job.empty() ? "" : " of job " + who.job) +
+         (who.job.empty() || who.cluster.empty() ? "" : " on cluster " + who.cluster);
 }
 
 [[noreturn]] void refuse(const std::string& run_dir, const OwnerFile& owner) {

@@ -15,9 +15,10 @@ namespace svfleet {
 struct OwnerIdentity {
   std::string host;  // this machine's name
   int64_t pid = 0;
-  std::string job;       // Slurm job id, or empty
-  int64_t restarts = 0;  // SLURM_RESTART_COUNT
-  std::string token;     // random, made by take()
+  std::string job;           // Slurm job id, or empty
+  int64_t restarts = 0;      // SLURM_RESTART_COUNT
+  std::string token;         // random, made by take()
+  std::string cluster = {};  // whose number `job` is, or empty: not known
 };
 
 struct OwnerSeen {
@@ -32,7 +33,7 @@ class Owner {
  public:
   // Takes the folder, or throws Error(kExitUser) naming the live owner. An owner counts as gone
   // when it ran on this host (me.host) and its process is dead, or is an earlier restart of the
-  // same job, or `job_ended(job)` says so.
+  // same job, or `job_ended(job)` says so, which is not asked about a job of another cluster.
   static Owner take(const std::string& run_dir, OwnerIdentity me,
                     bool (*job_ended)(const std::string& job) = nullptr);
   Owner(Owner&&) noexcept;

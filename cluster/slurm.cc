@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cstdlib>
 #include <set>
+#include <sstream>
 
 #include "cluster/program.h"
 
@@ -81,6 +82,18 @@ SlurmJob slurm_job() {
   job.nodes = expand_node_list(environment("SLURM_JOB_NODELIST"));
   job.end_time = number(environment("SLURM_JOB_END_TIME"));
   return job;
+}
+
+std::string cluster_name() {
+  if (const std::string name = environment("SLURM_CLUSTER_NAME"); !name.empty()) return name;
+  try {
+    const Answer answer = run_program({"scontrol", "show", "config"}, 10);
+    std::istringstream lines(answer.out);
+    for (std::string key, equals, value, line; std::getline(lines, line);)
+      if (std::istringstream(line) >> key >> equals >> value && key == "ClusterName") return value;
+  } catch (...) {
+  }
+  return "";
 }
 
 bool job_ended(const std::string& job, double timeout_s) {

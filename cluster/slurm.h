@@ -18,6 +18,10 @@ struct SlurmJob {
 // From the environment; what is missing or malformed there stays empty.
 SlurmJob slurm_job();
 
+// The name of the cluster that Slurm's programs here ask: from the environment of a job, else from
+// scontrol. Empty when nobody can be asked. Never throws.
+std::string cluster_name();
+
 // "n[1-3,07],m" -> n1 n2 n3 n07 m. A list that cannot be read, or of more than 100,000 nodes,
 // comes back as a single name.
 std::vector<std::string> expand_node_list(const std::string& list);

@@ -154,6 +154,22 @@ TEST(Owner, EndedJobIsTakenOver) {
   }).verify();
 }
 
+TEST(Owner, JobsOfAnotherClusterAreNotAskedAbout) {
+  const Scratch scratch;
+  const auto of = [](OwnerIdentity who, const char* cluster) {
+    who.cluster = cluster;
+    return who;
+  };
+  const auto over = [](const std::string&) { return true; };  // as for a number it does not know
+  abandon(scratch.path(), of(elsewhere("17", 0), "alps"));
+  for (const char* job : {"17", "18"})
+    expect_error(kExitUser, {"job 17 on cluster alps"},
+                 [&] { Owner::take(scratch.path(), of(me(job, 1), "jura"), over); });
+  Owner::take(scratch.path(), of(me("18"), "alps"), over).verify();  // control
+  abandon(scratch.path(), elsewhere("17", 0));  // by a version that did not note it
+  Owner::take(scratch.path(), of(me("18"), "jura"), over).verify();
+}
+
 TEST(Owner, OldWriterFindsOutAndTouchesNothing) {
   const Scratch scratch;
   auto old = std::make_unique<Owner>(Owner::take(scratch.path(), elsewhere("17", 0)));

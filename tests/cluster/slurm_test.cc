@@ -37,12 +37,13 @@ class SlurmTest : public ::testing::Test {
   void TearDown() override {
     setenv("PATH", path_.c_str(), 1);
     for (const char* name : {"SLURM_JOB_ID", "SLURM_RESTART_COUNT", "SLURM_JOB_NODELIST",
-                             "SLURM_JOB_END_TIME", "SQUEUE_STATES"})
+                             "SLURM_JOB_END_TIME", "SQUEUE_STATES", "SLURM_CLUSTER_NAME"})
       unsetenv(name);
     std::filesystem::remove_all(folder_);
   }
-  void squeue(const std::string& body) {
-    const auto file = folder_ / "squeue";
+  void squeue(const std::string& body) { program("squeue", body); }
+  void program(const char* name, const std::string& body) {
+    const auto file = folder_ / name;
     std::ofstream(file) << "#!/bin/sh\necho \"$@\" >> " << (folder_ / "asked").string() << "\n"
                         << body << "\n";
     chmod(file.c_str(), 0755);
@@ -75,6 +76,19 @@ TEST_F(SlurmTest, Environment) {
   setenv("SLURM_JOB_END_TIME", "", 1);
   EXPECT_EQ(slurm_job().restarts, 0);
   EXPECT_FALSE(slurm_job().end_time);
+}
+
+TEST_F(SlurmTest, NameOfTheCluster) {
+  program("scontrol",
+          "printf 'Configuration data\\nCliFilterPlugins = (null)\\n"
+          "ClusterName             = alps\\nCommunication = x\\n'");
+  EXPECT_EQ(cluster_name(), "alps");
+  EXPECT_EQ(asked(), "show config\n");
+  setenv("SLURM_CLUSTER_NAME", "jura", 1);
+  EXPECT_EQ(cluster_name(), "jura");
+  unsetenv("SLURM_CLUSTER_NAME");
+  program("scontrol", "echo 'Unable to contact slurm controller' >&2; exit 1");
+  EXPECT_EQ(cluster_name(), "");
 }
 
 TEST_F(SlurmTest, WhatTheAnswersMean) {
