@@ -2,6 +2,8 @@
 
 #include <charconv>
 
+#include "cluster/restart.h"
+
 namespace svfleet {
 namespace {
 
@@ -18,11 +20,13 @@ std::optional<int64_t> number(const std::string& text) {
 // preemption Slurm signals only the step at once, and it restarts no job whose script has ended:
 // the script asks for the restart, and stays until it happens.
 constexpr char kBody[] = R"sh(
-step=
+step= warned=
 forward() {
+  warned=$1
+  [ -n "$step" ] || return
   echo "svfleet job: $1 came, asking the ranks to stop"
   # SIGUSR1, which srun passes on to every rank; at SIGTERM srun would end the step itself.
-  [ -n "$step" ] && kill -USR1 "$step" 2> /dev/null
+  kill -USR1 "$step" 2> /dev/null
 }
 trap 'forward SIGUSR1' USR1
 trap 'forward SIGTERM' TERM
@@ -31,19 +35,37 @@ echo "svfleet job: $SLURM_JOB_ID, restart $restarts, on $SLURM_JOB_NODELIST"
 # A node that crashed keeps a socket named after the step, and no step of that name starts there again
 # ("task 0 launch failed"). So restarts take turns with the number of their step.
 for ((skip = restarts % 3; skip > 0; --skip)); do
-  timeout 30 srun --mpi=none --nodes=1 --ntasks=1 true
+  [ -n "$warned" ] || timeout 30 srun --mpi=none --nodes=1 --ntasks=1 true
 done
-srun --mpi=pmix --kill-on-bad-exit=1 --cpus-per-task=$cpus "$program" "${arguments[@]}" &
-step=$!
-wait "$step"; code=$?
-while kill -0 "$step" 2> /dev/null; do wait "$step"; code=$?; done
-step=
+if [ -n "$warned" ]; then
+  echo "svfleet job: $warned came before the ranks were started: they are not"
+  code=75
+else
+  srun --mpi=pmix --kill-on-bad-exit=1 --cpus-per-task=$cpus "$program" "${arguments[@]}" &
+  step=$!
+  [ -z "$warned" ] || kill -USR1 "$step"  # it came in between
+  wait "$step"; code=$?
+  while kill -0 "$step" 2> /dev/null; do wait "$step"; code=$?; done
+  step=
+fi
 
 after=("$program" after-run "$run_dir" --job "$SLURM_JOB_ID" --restarts "$restarts")
 said=$("${after[@]}" --store "$store" --patience "$patience" --code "$code")
 decision=$?
 echo "$said"
 echo "svfleet job: srun ended with $code, decision $decision"
+case $decision in
+  0|2|70|75|76) ;;
+  *)  # a disk that failed, or a program out of reach: that says nothing about the run
+    if [ "$restarts" -lt $most_blind ]; then
+      echo "svfleet job: nothing was decided, since after-run failed: to be started again"
+      decision=75
+    else
+      echo "svfleet job: nothing was decided, and this is restart $restarts: not started again;" \
+        "look at the disk and the program, then submit again" >&2
+      decision=76
+    fi ;;
+esac
 )sh";
 
 constexpr char kRequeue[] = R"sh(
@@ -136,7 +158,9 @@ std::string job_script(const JobScript& job) {
   for (size_t i = 0; i < job.command.size(); ++i) out += (i ? " " : "") + quoted(job.command[i]);
   out += ")\nrun_dir=" + quoted(job.run_dir) + "\nstore=" + quoted(job.store) +
          "\ncpus=" + std::to_string(ask.cpus_per_task) +
-         "\npatience=" + std::to_string(ask.patience) + "\nrestarts=${SLURM_RESTART_COUNT:-0}\n";
+         "\npatience=" + std::to_string(ask.patience) +
+         "\nmost_blind=" + std::to_string(kMostBlindRestarts) +
+         "\nrestarts=${SLURM_RESTART_COUNT:-0}\n";
   out += kBody;
   if (requeue) out += kRequeue;
   if (ask.chain > 1) out += kEndChain;

@@ -44,30 +44,45 @@ int64_t whole(const json& object, const char* key, int64_t otherwise) {
              : otherwise;
 }
 
-std::string where(const RunProgress& at) {
-  if (at.step < 0) return std::to_string(at.factors) + " matrices decomposed, no checkpoint";
-  return "step " + std::to_string(at.step) + " and " + std::to_string(at.chunks) +
+std::string where(const std::optional<RunProgress>& at) {
+  if (!at) return "a place that cannot be read now";
+  if (at->step < 0) return std::to_string(at->factors) + " matrices decomposed, no checkpoint";
+  return "step " + std::to_string(at->step) + " and " + std::to_string(at->chunks) +
          " chunks finished";
 }
 
-// Counts restarts that changed nothing. The first start of a run is none.
-int64_t count_without_progress(const std::string& run_dir, const RunProgress& now, int64_t patience,
-                               const std::string& job, int64_t restarts) {
+// Nothing when the disk does not tell: it fails, or the run folder is out of sight.
+std::optional<RunProgress> progress_seen(const std::string& run_dir, const std::string& store) {
+  try {
+    if (is_folder(run_dir)) return look_at_progress(run_dir, store);
+  } catch (const Error&) {
+  }
+  return std::nullopt;
+}
+
+// Counts restarts that changed nothing. The first start of a run is none. Nothing when neither the
+// progress nor the count of earlier restarts is known.
+std::optional<int64_t> count_without_progress(const std::string& run_dir,
+                                              const std::optional<RunProgress>& now,
+                                              int64_t patience, const std::string& job,
+                                              int64_t restarts) {
   const std::string path = run_dir + "/restarts.json";
   const json before = read_object(path);
   int64_t count = 0;
   bool more = false;
+  RunProgress noted = now.value_or(RunProgress{});
   if (before.is_object()) {
     const RunProgress then{whole(before, "step", -1), whole(before, "chunks", 0),
                            whole(before, "factors", 0)};
-    more = now > then || now.factors > then.factors;
+    more = now && (*now > then || now->factors > then.factors);
     count = more ? 0 : whole(before, "without_progress", 0) + 1;
+    if (!now) noted = then;
   }
   const bool gives_up = count >= patience;
   // Whoever starts it again after a person has looked has all tries anew.
-  const json after = {{"step", now.step},
-                      {"chunks", now.chunks},
-                      {"factors", now.factors},
+  const json after = {{"step", noted.step},
+                      {"chunks", noted.chunks},
+                      {"factors", noted.factors},
                       {"without_progress", gives_up ? 0 : count},
                       {"job", job},
                       {"restarts", restarts}};
@@ -76,10 +91,10 @@ int64_t count_without_progress(const std::string& run_dir, const RunProgress& no
   } catch (const Error&) {
     // A full disk, say. Of the restarts since the last one that could be noted, one may have got
     // further.
-    const int64_t noted = before.is_object() && before.value("job", json()) == json(job)
-                              ? whole(before, "restarts", 0)
-                              : 0;
-    return std::max(count, restarts - noted - (more ? 1 : 0));
+    const bool known = before.is_object() && before.value("job", json()) == json(job);
+    if (!now && !known) return std::nullopt;
+    const int64_t since = known ? whole(before, "restarts", 0) : 0;
+    return std::max(count, restarts - since - (more ? 1 : 0));
   }
   return count;
 }
@@ -124,8 +139,13 @@ RunProgress look_at_progress(const std::string& run_dir, const std::string& stor
 
 RunDecision decide_after_run(const std::string& run_dir, const std::string& store,
                              const std::string& job, int64_t restarts, int64_t patience,
-                             bool (*ended)(const std::string& job)) {
+                             bool (*ended)(const std::string& job), bool refused) {
   if (auto other = taken_over(run_dir, job, restarts, ended)) return *other;
+  // Where the run folder is out of sight, so may have been what the ranks did not find.
+  if (refused && is_folder(run_dir))
+    return {kExitUser,
+            "not started again, code 2: the ranks ended before the run began; their lines are "
+            "above"};
   const auto report = read_exit_report(run_dir);
   const bool ours =
       report && report->job == job && report->restarts == restarts && report->code >= 0;
@@ -135,11 +155,14 @@ RunDecision decide_after_run(const std::string& run_dir, const std::string& stor
       return {report->code,
               "not started again, code " + std::to_string(report->code) + ": " + report->reason};
   }
-  const RunProgress now = look_at_progress(run_dir, store);
-  const int64_t count = count_without_progress(run_dir, now, patience, job, restarts);
+  const std::optional<RunProgress> now = progress_seen(run_dir, store);
+  const auto count = count_without_progress(run_dir, now, patience, job, restarts);
   const std::string reason = ours ? report->reason : "it left no report, so it was killed";
-  if (count >= patience)
-    return {kExitNoProgress, "no progress in " + std::to_string(count) + " restarts (" +
+  if (!count && restarts >= kMostBlindRestarts)
+    return {kExitNoProgress, "the run folder cannot be read after " + std::to_string(restarts) +
+                                 " restarts; look at its disk, then submit again"};
+  if (count && *count >= patience)
+    return {kExitNoProgress, "no progress in " + std::to_string(*count) + " restarts (" +
                                  where(now) + "), last: " + reason +
                                  "; look at the job's output, then submit again"};
   return {kExitRequeue, "to be started again at " + where(now) + ": " + reason};

@@ -16,6 +16,10 @@ struct RunProgress {
 };
 RunProgress look_at_progress(const std::string& run_dir, const std::string& store);
 
+// Slurm's count of restarts above which a job whose end nobody could judge is given up. It counts
+// all restarts, those after preemptions too, so it is far above any patience.
+inline constexpr int64_t kMostBlindRestarts = 50;
+
 struct RunDecision {
   int code = 0;             // an exit code of docs/exit_codes.md; 75: start again
   std::string message;      // one line
@@ -27,9 +31,13 @@ struct RunDecision {
 // ask for another start. `ended` says of another job whether it is over (job_ended).
 //
 // Reads RUN/exit.json, which counts only when it is of this job and restart, and keeps the count of
-// restarts without progress in RUN/restarts.json. `patience` of them in a row give code 76.
+// restarts without progress in RUN/restarts.json. `patience` of them in a row give code 76. A disk
+// that fails is no progress; while it tells nothing at all, the run is started again, but not for
+// ever: kMostBlindRestarts.
+//
+// `refused`: the ranks ended with code 2 before the run began, so none of them could report.
 RunDecision decide_after_run(const std::string& run_dir, const std::string& store,
                              const std::string& job, int64_t restarts, int64_t patience,
-                             bool (*ended)(const std::string& job));
+                             bool (*ended)(const std::string& job), bool refused = false);
 
 }  // namespace svfleet

@@ -211,9 +211,15 @@ int submit_command(const CommandLine& line, const Config& config) {
   return kExitFinished;
 }
 
-// Whether this start of the job came so far as to have the run folder.
+// Whether this start of the job came so far as to have the run folder. When the disk fails: yes,
+// since nobody can tell.
 bool began(const CommandLine& line) {
-  const Account account = read_account(line.path);
+  Account account;
+  try {
+    account = read_account(line.path);
+  } catch (const Error&) {
+    return true;
+  }
   return !account.attempts.empty() && account.attempts.back().attempt.job == line.after_job &&
          account.attempts.back().attempt.restarts == line.after_restarts;
 }
@@ -222,15 +228,11 @@ int after_run_command(const CommandLine& line) {
   const auto sign = last_sign_of_life(line.path);
   const double sign_s = sign && sign->job == line.after_job ? sign->time_s : 0;
   RunDecision decision{kExitRequeue, "not started again", false};
-  if (!line.not_again && line.after_code == kExitUser && !began(line))
-    // A configuration that does not load, say: no rank can report before it has the run folder.
-    decision = {kExitUser,
-                "not started again, code 2: the ranks ended before the run began; their lines are "
-                "above",
-                false};
-  else if (!line.not_again)
+  // A configuration that does not load, say: no rank can report before it has the run folder.
+  const bool refused = line.after_code == kExitUser && !began(line);
+  if (!line.not_again)
     decision = decide_after_run(line.path, line.store, line.after_job, line.after_restarts,
-                                line.job.patience, job_ended);
+                                line.job.patience, job_ended, refused);
   if (!decision.taken_over)
     note_job_end(line.path, line.after_job, line.after_restarts,
                  decision.code == kExitRequeue && !line.not_again, decision.message, sign_s);

@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 
 #include <cerrno>
 #include <filesystem>
@@ -119,6 +121,80 @@ TEST(JobScriptText, AScriptThatWasCutOffDoesNotRestartItsSuccessor) {
   EXPECT_THAT(with_restarts("3"), HasSubstr("asked"));
   EXPECT_THAT(with_restarts("4"), HasSubstr("a later one has taken over"));
   EXPECT_THAT(with_restarts("4"), Not(HasSubstr("asked")));
+}
+
+// The script as it is, with Slurm's commands and the program as stand-ins on PATH. `after_run` is
+// what the program does as after-run, `probe` what srun does for the empty steps before the run's.
+struct Ran {
+  std::string out;
+  bool asked;  // for another start
+  int code;
+};
+Ran run_job(const std::string& after_run, int restarts, const std::string& probe = ":",
+            JobScript job = example()) {
+  const Scratch scratch;
+  const auto program = [&](const std::string& name, const std::string& body) {
+    scratch.write("bin/" + name, "#!/bin/bash\n" + body + "\n");
+    chmod((scratch.path / "bin" / name).c_str(), 0755);
+  };
+  program("srun", "case \"$*\" in *' true') " + probe + " ;; *) echo ranks started ;; esac");
+  program("scontrol",
+          "if [ $1 = requeue ]; then echo requeue asked; else echo \"JobState=RUNNING "
+          "Restarts=$SLURM_RESTART_COUNT BatchFlag=1\"; fi");
+  program("scancel", "echo chain cancelled");
+  program("sleep", ":");
+  program("program", after_run);
+  if (after_run.empty()) fs::remove(scratch.path / "bin/program");
+  job.program = scratch.path / "bin/program";
+  scratch.write("job.sh", job_script(job));
+  const std::string command =
+      "PATH=" + (scratch.path / "bin").string() +
+      ":$PATH SLURM_JOB_ID=7 SLURM_RESTART_COUNT=" + std::to_string(restarts) +
+      " bash -c 'export JOB_SHELL=$$; exec bash " + (scratch.path / "job.sh").string() + "' 2>&1";
+  FILE* pipe = popen(command.c_str(), "r");
+  Ran ran{};
+  for (int c; (c = fgetc(pipe)) != EOF;) ran.out += char(c);
+  ran.code = WEXITSTATUS(pclose(pipe));
+  ran.asked = ran.out.find("requeue asked") != std::string::npos;
+  return ran;
+}
+
+TEST(JobScriptText, AfterRunThatFailsItselfEndsNoJob) {
+  const std::string failures[] = {"exit 74", "exit 126", "kill -9 $$", "kill -BUS $$", "exit 1"};
+  for (const std::string& failure : failures) {
+    EXPECT_TRUE(run_job(failure, 4).asked) << failure;
+    EXPECT_TRUE(run_job(failure, 49).asked) << failure;
+    const Ran last = run_job(failure, 50);
+    EXPECT_FALSE(last.asked) << failure;
+    EXPECT_EQ(last.code, 76) << failure;
+    EXPECT_THAT(last.out, HasSubstr("nothing was decided, and this is restart 50"));
+  }
+  EXPECT_TRUE(run_job("", 4).asked);  // 127: the program is out of reach
+  // Controls: what was decided holds.
+  for (const int decision : {0, 2, 70, 76}) {
+    const Ran ran = run_job("exit " + std::to_string(decision), 4);
+    EXPECT_FALSE(ran.asked) << decision;
+    EXPECT_EQ(ran.code, decision);
+    EXPECT_THAT(ran.out, Not(HasSubstr("nothing was decided")));
+  }
+  EXPECT_TRUE(run_job("exit 75", 60).asked);
+  // The jobs that wait behind one of a chain stay.
+  JobScript chain = example();
+  chain.request.chain = 3;
+  EXPECT_THAT(run_job("exit 74", 0, ":", chain).out, Not(HasSubstr("chain cancelled")));
+  EXPECT_EQ(run_job("exit 74", 0, ":", chain).code, 75);
+  EXPECT_THAT(run_job("exit 76", 0, ":", chain).out, HasSubstr("chain cancelled"));
+}
+
+TEST(JobScriptText, AWarningBeforeTheRanksAreStartedIsNotLost) {
+  for (const char* signal : {"USR1", "TERM"}) {
+    const Ran ran = run_job("exit 75", 1, std::string("kill -") + signal + " $JOB_SHELL");
+    EXPECT_THAT(ran.out, HasSubstr(std::string("SIG") + signal + " came before the ranks"));
+    EXPECT_THAT(ran.out, Not(HasSubstr("ranks started")));
+    EXPECT_THAT(ran.out, Not(HasSubstr("asking the ranks")));
+    EXPECT_TRUE(ran.asked);
+  }
+  EXPECT_THAT(run_job("exit 75", 1).out, HasSubstr("ranks started"));  // the control
 }
 
 TEST(JobScriptText, ChainsAndJobsThatAreNotRequeued) {
@@ -252,9 +328,11 @@ class AfterRun : public ::testing::Test {
                                 ", \"job\": \"" + job +
                                 "\", \"restarts\": " + std::to_string(restarts) + ", \"step\": 0}");
   }
-  RunDecision decide(int restarts = 0, const std::string& job = "42", int patience = 3) {
-    return decide_after_run(run_.path, run_.path / "store", job, restarts, patience,
-                            [](const std::string& other) { return other == "41"; });
+  RunDecision decide(int restarts = 0, const std::string& job = "42", int patience = 3,
+                     bool refused = false) {
+    return decide_after_run(
+        run_.path, run_.path / "store", job, restarts, patience,
+        [](const std::string& other) { return other == "41"; }, refused);
   }
   Scratch run_;
 };
@@ -387,6 +465,55 @@ TEST_F(AfterRun, ADiskThatIsFullFromTheStartEndsTheRestarts) {
   EXPECT_EQ(decide(0).code, 75);
   EXPECT_EQ(decide(2).code, 75);
   EXPECT_EQ(decide(3).code, 76);
+}
+
+// What the disk does not tell is no progress, and no reason to end either.
+TEST_F(AfterRun, ADiskThatFailsCountsAsNoProgress) {
+  run_.write("checkpoints/step-000004.h5", "");
+  EXPECT_EQ(decide(7).code, 75);
+  const fs::path checkpoints = run_.path / "checkpoints", away = run_.path / "away";
+  fs::rename(checkpoints, away);
+  fs::create_symlink(checkpoints, checkpoints);  // ELOOP, as another disk gives ESTALE
+  const RunDecision blind = decide(8);
+  EXPECT_EQ(blind.code, 75);
+  EXPECT_THAT(blind.message, HasSubstr("cannot be read now"));
+  EXPECT_EQ(decide(9).code, 75);
+  EXPECT_EQ(decide(10).code, 76);  // the third in a row
+  EXPECT_EQ(decide(11).code, 75);
+  fs::remove(checkpoints);
+  fs::rename(away, checkpoints);
+  run_.write("checkpoints/step-000005.h5", "");
+  for (int restart = 12; restart < 15; ++restart) EXPECT_EQ(decide(restart).code, 75);
+  EXPECT_EQ(decide(15).code, 76);  // the control: it counted from step 5
+}
+
+TEST_F(AfterRun, ARunFolderOutOfSightDoesNotEndTheRun) {
+  run_.write("checkpoints/step-000004.h5", "");
+  EXPECT_EQ(decide(20).code, 75);
+  const fs::path away = run_.path.string() + "-away";
+  fs::rename(run_.path, away);
+  EXPECT_EQ(decide(21).code, 75);
+  EXPECT_EQ(decide(49).code, 75);
+  EXPECT_EQ(decide(21, "42", 3, true).code, 75);  // nor was the configuration in sight
+  const RunDecision last = decide(50);
+  EXPECT_EQ(last.code, 76);
+  EXPECT_THAT(last.message, HasSubstr("cannot be read after 50 restarts"));
+  fs::rename(away, run_.path);
+  EXPECT_EQ(decide(60).code, 75);  // in sight again: the progress decides, not the restarts
+}
+
+TEST_F(AfterRun, AStartThatWasRefusedAsksForAPerson) {
+  const RunDecision refused = decide(0, "42", 3, true);
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_FALSE(refused.taken_over);
+  EXPECT_THAT(refused.message, HasSubstr("before the run began"));
+  // But not when it was refused because another job has the run: that is none of its business.
+  run_.write("owner.json", R"({"format": "svfleet-owner", "version": 1, "host": "n2", "pid": 7, )"
+                           R"("process_start": 0, "token": "t", "job": "40", "restarts": 0, )"
+                           R"("started": "2026-01-02T03:04:05Z"})");
+  const RunDecision second = decide(0, "42", 3, true);
+  EXPECT_TRUE(second.taken_over);
+  EXPECT_THAT(second.message, HasSubstr("the run belongs to job 40"));
 }
 
 }  // namespace
