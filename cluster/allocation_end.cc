@@ -54,7 +54,7 @@ std::optional<double> seconds_left_in_job() {
   if (job.job.empty()) return std::nullopt;
   std::optional<int64_t> end = job.end_time;
   if (!end) {  // Slurm before 23.02 does not tell it to the job
-    const Answer answer = run_program({"squeue", "-h", "-j", job.job, "-o", "%e"}, 10);
+    const Answer answer = run_program({"squeue", "-a", "-h", "-j", job.job, "-o", "%e"}, 10);
     if (answer.complete && answer.exit_code == 0) end = slurm_time(answer.out);
   }
   if (!end) return std::nullopt;

@@ -132,9 +132,9 @@ std::string job_script(const JobScript& job) {
   const auto option = [&](const std::string& name, const std::string& value) {
     if (!value.empty()) out += "#SBATCH --" + name + "=" + value + "\n";
   };
-  // Slurm splits these lines as a shell does.
-  const auto path = [](const std::string& text) {
-    return text.find_first_of(" '\t") == std::string::npos ? text : "\"" + text + "\"";
+  // Slurm splits these lines as a shell does, and takes what follows an unquoted # for a comment.
+  const auto in_quotes = [](const std::string& text) {
+    return text.empty() ? text : "\"" + text + "\"";
   };
   const bool requeue = ask.requeue && ask.chain == 1;
   option("job-name", ask.name);
@@ -147,8 +147,10 @@ std::string job_script(const JobScript& job) {
   option("qos", ask.qos);
   option("gres", ask.gres);
   option("mem", ask.memory);
-  option("chdir", path(job.folder));
-  option("output", path(job.run_dir + "/slurm-%j.out"));
+  option("constraint", in_quotes(ask.constraint));
+  option("exclude", in_quotes(ask.exclude));
+  option("chdir", in_quotes(job.folder));
+  option("output", in_quotes(job.run_dir + "/slurm-%j.out"));
   out += "#SBATCH --open-mode=append\n";
   option("signal", "B:USR1@" + std::to_string(job.warning_s));
   out += requeue ? "#SBATCH --requeue\n" : "#SBATCH --no-requeue\n";

@@ -15,6 +15,7 @@ struct JobRequest {
   int64_t ranks_per_node = 1;
   int64_t cpus_per_task = 1;
   std::string partition{}, time{}, account{}, qos{}, gres{}, memory{};
+  std::string constraint{}, exclude{};  // nodes with these features, without these names
   std::string name{};
   int64_t chain = 1;     // jobs in a row, each waiting for the one before
   bool requeue = true;   // false: the job ends with 75 instead of asking to be started again

@@ -6,16 +6,26 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
-#include <cstring>
 
 extern char** environ;
 
 namespace svfleet {
+namespace {
 
-Answer run_program(const std::vector<std::string>& words, double timeout_s) {
+bool matches(const std::string& variable, const std::string& name) {
+  if (name.back() == '*')
+    return variable.compare(0, name.size() - 1, name, 0, name.size() - 1) == 0;
+  return variable.compare(0, name.size() + 1, name + "=") == 0;
+}
+
+}  // namespace
+
+Answer run_program(const std::vector<std::string>& words, double timeout_s,
+                   const std::vector<std::string>& without) {
   Answer answer;
   int out[2], err[2];
   if (pipe2(out, O_CLOEXEC) != 0) return answer;
@@ -32,10 +42,13 @@ Answer run_program(const std::vector<std::string>& words, double timeout_s) {
   std::vector<char*> arguments;
   for (const auto& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);
-  // A user's SQUEUE_PARTITION or SQUEUE_STATES would hide jobs that live.
+  std::vector<std::string> kept_back = {"SQUEUE_*", "SINFO_*", "SCONTROL_*", "SLURM_TIME_FORMAT"};
+  kept_back.insert(kept_back.end(), without.begin(), without.end());
   std::vector<char*> variables;
   for (char** variable = environ; *variable; ++variable)
-    if (std::strncmp(*variable, "SQUEUE_", 7) != 0) variables.push_back(*variable);
+    if (std::none_of(kept_back.begin(), kept_back.end(),
+                     [&](const std::string& name) { return matches(*variable, name); }))
+      variables.push_back(*variable);
   variables.push_back(nullptr);
   pid_t child = -1;
   const bool started = posix_spawnp(&child, arguments[0], &actions, nullptr, arguments.data(),

@@ -49,6 +49,7 @@ void read_task_file(const YAML::Node& path, TaskSpec& task, const std::string& l
   const YAML::Node node = parse_yaml(read_file(file), inner.source);
   if (node.IsNull()) refuse(file, "the task file is empty");
   task.name = fs::path(file).stem().string();
+  task.file = file;
   Places places;  // labels of a task file are its own
   inner.places = &places;
   read_task_mapping(node, task, inner, {});

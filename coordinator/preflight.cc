@@ -173,7 +173,8 @@ SumCheck check_sums(Group& group) {
   if (!verdict.empty())
     throw make_error(
         kExitRequeue, "preflight: an all-reduce of 1 MiB with a known result came out ",
-        "wrong on rank ", verdict, ": a bad node or link; leave out that host and start again");
+        "wrong on rank ", verdict,
+        ": a bad node or link; leave out that host (submit --exclude) and start again");
   return check;
 }
 

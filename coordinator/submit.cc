@@ -14,7 +14,6 @@
 #include "cluster/allocation_end.h"
 #include "cluster/job_script.h"
 #include "cluster/partition.h"
-#include "cluster/program.h"
 #include "cluster/restart.h"
 #include "cluster/slurm.h"
 #include "comm/error.h"
@@ -27,6 +26,7 @@
 #include "coordinator/pulse.h"
 #include "coordinator/run_log.h"
 #include "coordinator/stop_request.h"
+#include "coordinator/submission.h"
 
 namespace svfleet {
 namespace {
@@ -34,29 +34,7 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-void check_words(const JobRequest& ask) {
-  const std::pair<const char*, const std::string&> words[] = {{"--partition", ask.partition},
-                                                              {"--account", ask.account},
-                                                              {"--qos", ask.qos},
-                                                              {"--gres", ask.gres},
-                                                              {"--job-name", ask.name}};
-  for (const auto& [option, value] : words)
-    for (const char c : value)
-      if (!std::isalnum(static_cast<unsigned char>(c)) && !std::strchr("_.,:=+-@/", c))
-        throw user_error(option, " '", shown(value),
-                         "' may hold letters, digits and _.,:=+-@/ only");
-  if (!ask.time.empty() && !time_limit_s(ask.time))
-    throw user_error("--time '", ask.time,
-                     "' is no time limit; give minutes, H:MM:SS or D-HH:MM:SS");
-  if (!ask.memory.empty() && !memory_mib(ask.memory))
-    throw user_error("--mem '", ask.memory,
-                     "' is no size; give MiB, or a number with K, M, G or T");
-  if (ask.allow_local && ask.nodes > 1)
-    throw user_error("--allow-local is for a single node: with --nodes ", ask.nodes,
-                     " every node must see the same folders");
-}
-
-void check_files(const Config& config) {
+void check_files(const Config& config, const std::string& start) {
   const std::string model = config.model.path;
   if (!is_folder(model))
     throw user_error("model.path '", model, "' is not a folder; it holds the Hugging Face model");
@@ -69,6 +47,8 @@ void check_files(const Config& config) {
       if (!file.empty() && (!file_exists(file) || is_folder(file)))
         throw user_error("task '", task.name, "': file '", file, "' does not exist");
   }
+  if (!start.empty() && (!file_exists(start) || is_folder(start)))
+    throw user_error("train.init_from '", start, "' does not exist; it is an expert file");
 }
 
 void check_characters(const std::string& what, const std::string& path) {
@@ -81,11 +61,51 @@ void check_characters(const std::string& what, const std::string& path) {
 
 void check_shared(const JobRequest& ask, const std::string& what, const std::string& path,
                   const std::string& mounts) {
-  check_characters(what, path);
   const std::string why = node_local(path, mounts);
   if (why.empty() || ask.allow_local) return;
   throw user_error(what, " '", path, "' is not seen by all nodes: ", why, "; use a shared disk",
                    ask.nodes == 1 ? ", or --allow-local" : "");
+}
+
+// All that the job's processes open, wherever Slurm starts them.
+void check_all_shared(const JobScript& job, const Config& config, const std::string& start,
+                      const std::string& mounts) {
+  const auto check = [&](const std::string& what, const std::string& path) {
+    if (!path.empty()) check_shared(job.request, what, resolved_path(path), mounts);
+  };
+  check("run_dir", job.run_dir);
+  check("svd.store", job.store);
+  check("model.path", config.model.path);
+  check("the working directory", job.folder);
+  check("the program", job.program);
+  check("the configuration", config.file);
+  check("train.init_from", start);
+  for (const TaskSpec& task : config.tasks) {
+    check("task file", task.file);
+    for (const std::string& file : {task.train, task.validation, task.few_shot})
+      check("task '" + task.name + "': file", file);
+  }
+}
+
+// The numbers of the jobs, in order. What is in the queue is noted even when the rest is refused.
+std::vector<std::string> hand_in_all(const JobScript& job, const std::string& file) {
+  std::vector<std::string> jobs;
+  const auto numbers = [&](const char* between) {
+    std::string list;
+    for (const std::string& one : jobs) list += (list.empty() ? "" : between) + one;
+    return list;
+  };
+  try {
+    for (int64_t i = 0; i < job.request.chain; ++i) jobs.push_back(hand_in(file, job.request));
+  } catch (const Error& error) {
+    if (jobs.empty()) throw;
+    note_submitted(job.run_dir, jobs);
+    throw user_error(error.what(), "; ", jobs.size(), " of ", job.request.chain,
+                     " jobs are in the queue and stay there: ", numbers(", "),
+                     "; scancel " + numbers(" "), " takes them out");
+  }
+  note_submitted(job.run_dir, jobs);
+  return jobs;
 }
 
 // Nobody else may have the run: what is written here would be under its feet.
@@ -117,32 +137,24 @@ std::string default_name(const std::string& run_dir, bool chain) {
   return name;
 }
 
-std::string hand_in(const std::string& script) {
-  const Answer answer = run_program({"sbatch", "--parsable", script}, 60);
-  if (!answer.started) throw user_error("Slurm's command 'sbatch' is not installed here");
-  const std::string& said = answer.complete ? answer.err : "no answer in 60 s";
-  if (!answer.complete || answer.exit_code != 0)
-    throw user_error("Slurm refuses the job: ", said.substr(0, said.find('\n')), "; the script is ",
-                     script);
-  return answer.out.substr(0, answer.out.find_first_of(";\n"));
-}
-
 }  // namespace
 
 int submit_command(const CommandLine& line, const Config& config) {
   JobScript job;
   job.request = line.job;
   JobRequest& ask = job.request;
-  check_words(ask);
-  check_files(config);
+  adopt_environment(ask);
+  // A child starts from its parent.
+  const std::string start = line.fork.empty() ? config.train.init_from : "";
+  check_files(config, start);
   job.run_dir = resolved_path(config.run_dir);
   job.store = resolved_path(store_folder(config));
   job.folder = resolved_path(".");
   const std::string mounts = file_exists("/proc/self/mounts") ? read_file("/proc/self/mounts") : "";
-  check_shared(ask, "run_dir", job.run_dir, mounts);
-  check_shared(ask, "svd.store", job.store, mounts);
-  check_shared(ask, "model.path", resolved_path(config.model.path), mounts);
+  check_characters("run_dir", job.run_dir);
   check_characters("the working directory", job.folder);
+  job.program = own_program();
+  check_all_shared(job, config, start, mounts);
   if (ask.name.empty()) ask.name = default_name(job.run_dir, ask.chain > 1);
 
   const auto [chunk_s, save_s] = longest_chunk_and_save_s(job.run_dir);
@@ -161,7 +173,6 @@ int submit_command(const CommandLine& line, const Config& config) {
     print_line("svfleet: not checked against a cluster: Slurm is not installed here");
   }
 
-  job.program = own_program();
   job.command = {"train"};
   if (!line.config_file.empty()) job.command.push_back(resolved_path(line.config_file));
   if (!line.fork.empty()) {
@@ -191,9 +202,7 @@ int submit_command(const CommandLine& line, const Config& config) {
   write_file_atomic(file, script);
   remove_file(job.run_dir + "/restarts.json");  // a person has looked: all tries anew
   withdraw_end_request(job.run_dir);
-  std::vector<std::string> jobs;
-  for (int64_t i = 0; i < ask.chain; ++i) jobs.push_back(hand_in(file));
-  note_submitted(job.run_dir, jobs);
+  const std::vector<std::string> jobs = hand_in_all(job, file);
   if (line.json) {
     std::printf("%s\n", json{{"jobs", jobs},
                              {"name", ask.name},

@@ -155,9 +155,11 @@ void check_resumable(const RunState& state, const RunState& fresh, bool allow_di
         "train.init_from is not the expert that this run started from; restore it, or "
         "choose another run_dir");
   if (state.identity != fresh.identity && !allow_different_hardware)
-    throw user_error("this machine or build would give other bits than the run so far: ",
-                     differing(fresh.identity, state.identity),
-                     "; resume where it ran, or accept that with --allow-different-hardware");
+    throw user_error(
+        "this machine or build would give other bits than the run so far: ",
+        differing(fresh.identity, state.identity),
+        "; resume on such a machine (on Slurm: submit --constraint), or accept it with "
+        "--allow-different-hardware");
 }
 
 }  // namespace svfleet

@@ -15,6 +15,7 @@ enum class TruncatedRule { kWrong, kMask, kScore };  // a reply cut by the lengt
 
 struct TaskSpec {
   std::string name;
+  std::string file;  // the task file that it was read from; empty = the run's own file
   // JSONL files by split; empty = the task has no such split.
   std::string train, validation, test;
   // User message; {field} is replaced by that field of the item ({{ and }} are braces). Choices of

@@ -86,11 +86,17 @@ std::string run_bash(const std::string& script) {
 }
 
 TEST(JobScriptText, IsWhatSlurmAndBashUnderstand) {
-  const std::string script = job_script(example());
+  JobScript job = example();
+  job.folder = "/data/a#b";  // sbatch takes an unquoted # for a comment
+  job.request.constraint = "[a|b]&c*2";
+  job.request.exclude = "n[3-5]";
+  const std::string script = job_script(job);
   for (const char* line :
        {"#!/bin/bash\n", "#SBATCH --nodes=8\n", "#SBATCH --ntasks-per-node=1\n",
         "#SBATCH --cpus-per-task=4\n", "#SBATCH --requeue\n", "#SBATCH --open-mode=append\n",
-        "#SBATCH --signal=B:USR1@60\n", "#SBATCH --output=/data/runs/a/slurm-%j.out\n",
+        "#SBATCH --signal=B:USR1@60\n", "#SBATCH --output=\"/data/runs/a/slurm-%j.out\"\n",
+        "#SBATCH --chdir=\"/data/a#b\"\n", "#SBATCH --constraint=\"[a|b]&c*2\"\n",
+        "#SBATCH --exclude=\"n[3-5]\"\n",
         "srun --mpi=pmix --kill-on-bad-exit=1 --cpus-per-task=$cpus", "scontrol requeue"})
     EXPECT_THAT(script, HasSubstr(line));
   EXPECT_THAT(script, Not(HasSubstr("--account")));
@@ -99,7 +105,8 @@ TEST(JobScriptText, IsWhatSlurmAndBashUnderstand) {
   // srun's words arrive whole: a stand-in prints them, and nothing was run in between.
   std::string tried = script;
   const std::string stand_in =
-      "\nsrun() { printf '<%s>' \"${@:4}\"; }\nscancel() { :; }\nSLURM_JOB_ID=7\n";
+      "\nsrun() { printf '<%s>' \"${@:4}\"; }\nscontrol() { echo ' Restarts=1 '; "
+      "}\nSLURM_JOB_ID=7\n";
   tried.insert(tried.find("\nstep="), stand_in);
   EXPECT_THAT(run_bash(tried), HasSubstr("</opt/it's here/svfleet><train></data/my run.yaml>"
                                          "<--set><train.seed=$(date)>"));

@@ -131,6 +131,9 @@ TEST(CommandLine, Submit) {
   EXPECT_EQ(line.job.chain, 3);
   EXPECT_TRUE(line.job.requeue);
   EXPECT_FALSE(line.dry_run);
+  line = parse({"submit", "run.yaml", "--constraint", "[a|b]", "--exclude", "n[3-5]"});
+  EXPECT_EQ(line.job.constraint, "[a|b]");
+  EXPECT_EQ(line.job.exclude, "n[3-5]");
   line = parse({"submit", "run.yaml", "--no-requeue", "--dry-run", "--allow-local"});
   EXPECT_FALSE(line.job.requeue);
   EXPECT_TRUE(line.dry_run);

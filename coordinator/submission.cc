@@ -1,0 +1,105 @@
+#include "coordinator/submission.h"
+
+#include <cctype>
+#include <cstdlib>
+#include <cstring>
+
+#include "cluster/program.h"
+#include "comm/error.h"
+#include "coordinator/config_reader.h"
+
+namespace svfleet {
+namespace {
+
+std::vector<std::string> kept_from_sbatch(const JobRequest& ask) {
+  std::vector<std::string> names = {
+      "SBATCH_PARTITION", "SBATCH_TIMELIMIT", "SBATCH_ACCOUNT", "SBATCH_QOS", "SBATCH_GRES",
+      "SBATCH_CONSTRAINT", "SBATCH_MEM_PER_NODE", "SBATCH_JOB_NAME", "SBATCH_OUTPUT",
+      "SBATCH_OPEN_MODE", "SBATCH_SIGNAL", "SBATCH_REQUEUE", "SBATCH_NO_REQUEUE",
+      // Not in the script, but it would no longer hold: errors in another file, many jobs at once
+      // on one run, another cluster than the one that was asked, no answer before the job's end.
+      "SBATCH_ERROR", "SBATCH_ARRAY_INX", "SBATCH_CLUSTERS", "SBATCH_WAIT", "SLURM_RESTART_COUNT"};
+  if (!ask.memory.empty()) {  // these exclude each other
+    names.push_back("SBATCH_MEM_PER_CPU");
+    names.push_back("SBATCH_MEM_PER_GPU");
+  }
+  // Within a job: srun would take the outer job's SLURM_MEM_PER_NODE, SLURM_NTASKS... for its own.
+  // The names that a site or user sets for all of Slurm's commands stay.
+  if (std::getenv("SLURM_JOB_ID"))
+    for (const char* of_job :
+         {"SLURM_JOB_*",        "SLURM_JOBID",    "SLURM_STEP_*",    "SLURM_STEPID",
+          "SLURM_ARRAY_*",      "SLURM_TASK*",    "SLURM_PROCID",    "SLURM_LOCALID",
+          "SLURM_NODEID",       "SLURM_NODELIST", "SLURM_NNODES",    "SLURM_NODE_ALIASES",
+          "SLURM_NPROCS",       "SLURM_NTASKS*",  "SLURM_CPUS_*",    "SLURM_CPU_BIND*",
+          "SLURM_MEM_*",        "SLURM_GPU*",     "SLURM_TRES_*",    "SLURM_GTIDS",
+          "SLURM_DISTRIBUTION", "SLURM_DIST_*",   "SLURM_HINT",      "SLURM_THREADS_PER_CORE",
+          "SLURM_SUBMIT_*",     "SLURM_HET_*",    "SLURM_OPEN_MODE", "SLURM_OVERCOMMIT",
+          "SLURM_EXPORT_ENV",   "SLURM_LAUNCH_*", "SLURM_SRUN_*",    "SLURM_PRIO_PROCESS",
+          "SLURM_PMIX*",        "SLURM_UMASK"})
+      names.push_back(of_job);
+  return names;
+}
+
+}  // namespace
+
+void check_words(const JobRequest& ask) {
+  constexpr const char* kUsual = "_.,:=+-@/";
+  const struct {
+    const char* option;
+    const std::string& value;
+    const char* signs;
+  } words[] = {{"--partition", ask.partition, kUsual},
+               {"--account", ask.account, kUsual},
+               {"--qos", ask.qos, kUsual},
+               {"--gres", ask.gres, kUsual},
+               {"--constraint", ask.constraint, "_.,:=+-@/[]|&()*"},
+               {"--exclude", ask.exclude, "_.,-[]"},  // with / it would be a file
+               {"--job-name", ask.name, kUsual}};
+  for (const auto& [option, value, signs] : words)
+    for (const char c : value)
+      if (!std::isalnum(static_cast<unsigned char>(c)) && !std::strchr(signs, c))
+        throw user_error(option, " '", shown(value), "' may hold letters, digits and ", signs,
+                         " only");
+  if (!ask.time.empty() && !time_limit_s(ask.time))
+    throw user_error("--time '", ask.time,
+                     "' is no time limit; give minutes, H:MM:SS or D-HH:MM:SS");
+  if (!ask.memory.empty() && !memory_mib(ask.memory))
+    throw user_error("--mem '", ask.memory,
+                     "' is no size; give MiB, or a number with K, M, G or T");
+  if (ask.allow_local && ask.nodes > 1)
+    throw user_error("--allow-local is for a single node: with --nodes ", ask.nodes,
+                     " every node must see the same folders");
+}
+
+void adopt_environment(JobRequest& ask) {
+  check_words(ask);
+  const std::pair<const char*, std::string&> fields[] = {{"SBATCH_PARTITION", ask.partition},
+                                                         {"SBATCH_TIMELIMIT", ask.time},
+                                                         {"SBATCH_ACCOUNT", ask.account},
+                                                         {"SBATCH_QOS", ask.qos},
+                                                         {"SBATCH_GRES", ask.gres},
+                                                         {"SBATCH_MEM_PER_NODE", ask.memory},
+                                                         {"SBATCH_CONSTRAINT", ask.constraint}};
+  for (const auto& [name, field] : fields) {
+    const char* value = std::getenv(name);
+    if (!value || !field.empty()) continue;
+    field = value;
+    try {
+      check_words(ask);
+    } catch (const Error& error) {
+      throw user_error(error.what(), " (it comes from ", name, ")");
+    }
+  }
+}
+
+std::string hand_in(const std::string& script, const JobRequest& ask) {
+  const Answer answer = run_program({"sbatch", "--parsable", script}, 60, kept_from_sbatch(ask));
+  if (!answer.started) throw user_error("Slurm's command 'sbatch' is not installed here");
+  const std::string& said = answer.complete ? answer.err : "no answer in 60 s";
+  if (!answer.complete || answer.exit_code != 0)
+    throw user_error("Slurm refuses the job: ", said.substr(0, said.find('\n')), "; the script is ",
+                     script);
+  return answer.out.substr(0, answer.out.find_first_of(";\n"));
+}
+
+}  // namespace svfleet
