@@ -23,6 +23,20 @@ def skip(reason):
     sys.exit(SKIPPED)
 
 
+def own_copies(folder, **words):
+    """A configuration in `folder` beside copies of program, model and data, and `folder` as the working
+    directory: where the source tree lies, other nodes may not see it."""
+    runs.SVFLEET = str(shutil.copy2(runs.SVFLEET, folder / "svfleet"))
+    model, tasks = "tests/data/models/tiny_llama3", "examples/tasks/max3"
+    shutil.copytree(runs.SOURCE / model, folder / "model")
+    shutil.copytree(runs.SOURCE / tasks, folder / "tasks")
+    os.chdir(folder)
+    config = Path(runs.write_config(folder, **words))
+    text = config.read_text().replace(str(runs.SOURCE / model), str(folder / "model"))
+    config.write_text(text.replace(str(runs.SOURCE / tasks), str(folder / "tasks")))
+    return str(config)
+
+
 @contextlib.contextmanager
 def nodes(count):
     """A Slurm of `count` nodes, or the end of the test as skipped with the reason."""

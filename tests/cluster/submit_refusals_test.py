@@ -9,8 +9,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "coordinator"))
+import slurm  # finds runs
 import runs
+from runs import check
 
 PARTITIONS = (
     "PartitionName=low Default=YES MaxNodes=UNLIMITED MaxTime=1-00:00:00 MinNodes=0 "
@@ -22,7 +23,11 @@ NODES = "low|4|2|1000|(null)\nold|4|2|1000|(null)\n"
 
 def stand_ins(folder):
     programs = {"scontrol": f"cat <<'E'\n{PARTITIONS}E", "sinfo": f"cat <<'E'\n{NODES}E",
-                "sbatch": f"echo called >> {folder}/sbatch.log; echo '17;cluster'"}
+                "squeue": "echo RUNNING",
+                "sbatch": f"""env > {folder}/sbatch.env; echo called >> {folder}/sbatch.log
+n=$(wc -l < {folder}/sbatch.log)
+[ "$n" -le "${{ALLOWED:-9}}" ] || {{ echo 'sbatch: error: job limit' >&2; exit 1; }}
+echo "$((16 + n));cluster\""""}
     bin_folder = folder / "bin"
     bin_folder.mkdir()
     for name, body in programs.items():
@@ -31,24 +36,123 @@ def stand_ins(folder):
     return {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}"}
 
 
-def submit(environment, config, *more):
-    return subprocess.run([runs.SVFLEET, "submit", config, *more], capture_output=True, text=True,
-                          env=environment, timeout=60)
+def submit(environment, config, *more, program=None, cwd=None):
+    return subprocess.run([program or runs.SVFLEET, "submit", config, *more], capture_output=True,
+                          text=True, env=environment, timeout=60, cwd=cwd)
+
+
+def out_of_sight(folder, environment, config, good):
+    """Each thing that the job opens, below /tmp in turn."""
+    with tempfile.TemporaryDirectory(prefix="svfleet-submit-", dir="/tmp") as made:
+        local = Path(made)
+        for name in ("svfleet", "run.yaml"):
+            shutil.copy2(folder / name, local / name)
+        shutil.copytree(folder / "tasks", local / "tasks")
+        expert = local / "start.safetensors"
+        expert.write_text("")
+        text = Path(config).read_text()
+        task = "reward: last_number\ntrain: {at}/tasks/train.jsonl\n"
+        (local / "task.yaml").write_text(task.format(at=folder))
+        inline = text[text.index("task:"):text.index("train:\n")]
+        in_file = folder / "in_file.yaml"
+        in_file.write_text(text.replace(inline, f"task: {local}/task.yaml\n"))
+        data = folder / "data.yaml"
+        data.write_text(text.replace(f"{folder}/tasks/train.jsonl", f"{local}/tasks/train.jsonl"))
+        cases = [
+            ("the program", config, [], {"program": str(local / "svfleet")}),
+            ("the working directory", config, [], {"cwd": local}),
+            ("the configuration", str(local / "run.yaml"), [], {}),
+            ("task file", str(in_file), [], {}),
+            ("task 'vowels': file", str(data), [], {}),
+            ("train.init_from", config, ["--set", f"train.init_from={expert}"], {}),
+        ]
+        for what, file, words, how in cases:
+            done = submit(environment, file, *good, *words, **how)
+            line = done.stderr.rstrip("\n")
+            check(done.returncode == 2 and line.startswith(f"svfleet: {what} '{local}")
+                  and "is not seen by all nodes" in line and "\n" not in line, line)
+            done = submit(environment, file, *good[:-1], "1", *words, "--allow-local",
+                          "--dry-run", **how)
+            check(done.returncode == 0, f"{what}: allowed on a single node {done.stderr}")
+
+
+def callers_environment(folder, environment, config, good):
+    """What SBATCH_* variables ask for is checked too, and nothing of them overrides the script."""
+    log = folder / "sbatch.log"
+    log.unlink(missing_ok=True)
+    for name, value, expected in [
+            ("SBATCH_PARTITION", "old", "partition 'old' is DOWN"),
+            ("SBATCH_TIMELIMIT", "2-00:00:00", "allows 1 days"),
+            ("SBATCH_TIMELIMIT", "8h", "(it comes from SBATCH_TIMELIMIT)"),
+            ("SBATCH_GRES", "gpu:1", "--gres gpu:1")]:
+        done = submit({**environment, name: value}, config, *good)
+        check(done.returncode == 2 and expected in done.stderr, f"{name}={value}: {done.stderr.strip()}")
+    check(not log.exists(), "sbatch was called for none of them")
+
+    kept = {"SBATCH_RESERVATION": "r", "SLURM_CONF": "/etc/slurm/slurm.conf", "SLURM_MPI_TYPE": "pmix"}
+    gone = {"SBATCH_NO_REQUEUE": "1", "SBATCH_SIGNAL": "KILL@1", "SBATCH_OPEN_MODE": "truncate",
+            "SBATCH_PARTITION": "old", "SBATCH_ARRAY_INX": "1-3", "SBATCH_WAIT": "1",
+            "SLURM_RESTART_COUNT": "3", "SLURM_TIME_FORMAT": "relative", "SINFO_PARTITION": "none"}
+    of_job = {"SLURM_NTASKS": "9", "SLURM_MEM_PER_NODE": "1", "SLURM_JOB_NODELIST": "n9"}
+    for job in ({}, {"SLURM_JOB_ID": "5"}):
+        done = submit({**environment, **kept, **gone, **of_job, **job}, config, *good,
+                      "--partition", "low", "--set", f"run_dir={folder}/clean{len(job)}")
+        passed = dict(line.split("=", 1) for line in
+                      (folder / "sbatch.env").read_text().splitlines() if "=" in line)
+        left = sorted(set(passed) & {*kept, *gone, *of_job, *job})
+        expected = sorted(kept if job else [*kept, *of_job])
+        check(done.returncode == 0 and left == expected,
+              f"sbatch gets, {'within' if job else 'outside of'} a job: {left} {done.stderr}")
+
+    script = submit({**environment, "SBATCH_CONSTRAINT": "zen4"}, config, *good, "--exclude", "n[3-4]",
+                    "--dry-run").stdout
+    check('#SBATCH --constraint="zen4"\n' in script and '#SBATCH --exclude="n[3-4]"\n' in script,
+          "kinds of nodes stand in the script")
+
+
+def chain_cut_short(folder, environment, config, good):
+    (folder / "sbatch.log").unlink(missing_ok=True)
+    run_dir = folder / "cut_short"
+    words = [*good, "--chain", "6", "--set", f"run_dir={run_dir}"]
+    done = submit({**environment, "ALLOWED": "3"}, config, *words)
+    noted = [json.loads(line) for line in (run_dir / "ledger.jsonl").read_text().splitlines()]
+    check(done.returncode == 2 and "job limit" in done.stderr
+          and "3 of 6 jobs are in the queue" in done.stderr and "scancel 17 18 19" in done.stderr
+          and [n["jobs"] for n in noted] == [["17", "18", "19"]],
+          "a chain that is refused half-way: " + done.stderr.strip())
+
+
+def refused_beside_another(folder, environment):
+    """A job of which no rank began ends with 2, unless another job has the run: that is none of its
+    business."""
+    run_dir = folder / "anothers"
+    run_dir.mkdir()
+    ledger = run_dir / "ledger.jsonl"
+    words = [runs.SVFLEET, "after-run", str(run_dir), "--job", "41", "--restarts", "0", "--code", "2"]
+    owner = run_dir / "owner.json"
+    owner.write_text(json.dumps({
+        "format": "svfleet-owner", "version": 1, "host": "n2", "pid": 7, "process_start": 0,
+        "token": "t", "job": "40", "restarts": 0, "started": "2026-01-02T03:04:05Z"}))
+    done = subprocess.run(words, capture_output=True, text=True, env=environment)
+    check(done.returncode == 2 and "the run belongs to job 40" in done.stdout
+          and not ledger.exists(), "another job has the run: " + done.stdout.strip())
+    owner.unlink()
+    done = subprocess.run(words, capture_output=True, text=True, env=environment)
+    check(done.returncode == 2 and "before the run began" in done.stdout
+          and "job_end" in ledger.read_text(), "nobody has it: " + done.stdout.strip())
 
 
 def main():
     folder = Path(tempfile.mkdtemp(prefix="svfleet-submit-", dir="/var/tmp"))
     try:
         environment = stand_ins(folder)
-        config = runs.write_config(folder)
-        # The source tree may lie on a disk that counts as node-local.
+        config = slurm.own_copies(folder)
         model = folder / "model"
-        shutil.copytree(runs.SOURCE / "tests/data/models/tiny_llama3", model)
         good = ["--set", f"model.path={model}", "--nodes", "2"]
         empty = folder / "empty"
         empty.mkdir()
         lost = folder / "lost.yaml"
-        lost.write_text(Path(config).read_text().replace("max3/train.jsonl", "max3/gone.jsonl"))
+        lost.write_text(Path(config).read_text().replace("tasks/train.jsonl", "tasks/gone.jsonl"))
         typo = folder / "typo.yaml"
         typo.write_text(Path(config).read_text().replace("learning_rate", "lerning_rate"))
 
@@ -77,6 +181,9 @@ def main():
             (config, ["--mem", "2G"], "2048 MiB"),
             (config, ["--gres", "gpu:1"], "--gres gpu:1"),
             (config, ["--chain", "0"], "--chain"),
+            (config, ["--constraint", "a'b"], "--constraint 'a'b' may hold"),
+            (config, ["--exclude", "/etc/passwd"], "--exclude '/etc/passwd' may hold"),
+            (config, ["--set", f"train.init_from={folder}/gone"], "train.init_from"),
             (config, ["--job-name", "a\nb"], "--job-name"),
         ]
         for file, words, expected in wrong:
@@ -107,7 +214,7 @@ def main():
         done = submit(environment, config, *good, "--chain", "3", "--json")
         told = json.loads(done.stdout)
         calls = (folder / "sbatch.log").read_text().splitlines()
-        if told["jobs"] != ["17"] * 3 or len(calls) != 3:
+        if told["jobs"] != ["17", "18", "19"] or len(calls) != 3:
             sys.exit(f"FAILED: a good submission: {done}, sbatch called {len(calls)} times")
         print(f"ok: {len(wrong)} wrong submissions refused, a good one handed in")
 
@@ -126,6 +233,11 @@ def main():
         if done.returncode != 2 or "--set run_dir=" not in done.stderr:
             sys.exit(f"FAILED: a child run without a folder of its own: {done}")
         print("ok: a child run is handed on")
+
+        out_of_sight(folder, environment, config, good)
+        callers_environment(folder, environment, config, good)
+        chain_cut_short(folder, environment, config, good)
+        refused_beside_another(folder, environment)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -57,16 +57,12 @@ def ended(job):
 
 
 def run_tests(folder):
-    model = folder / "model"
-    shutil.copytree(runs.SOURCE / "tests/data/models/tiny_llama3", model)
-    config = runs.write_config(folder, steps=STEPS, tokens=48)
-    Path(config).write_text(Path(config).read_text().replace(
-        str(runs.SOURCE / "tests/data/models/tiny_llama3"), str(model)))
+    config = slurm.own_copies(folder, steps=STEPS, tokens=48)
     alone = folder / "alone"
     runs.run(config, alone, 1)
     expected = runs.content_hash(alone)
 
-    run_dir = folder / "preempted"
+    run_dir = folder / "pre empted #1"  # nothing of it may be a comment for sbatch
     words = ["--nodes", "2", "--cpus-per-task", "2", "--partition", "low", "--time", "10"]
     script = folder / "dry.sh"
     script.write_text(submit(config, run_dir, *words, "--dry-run").stdout)

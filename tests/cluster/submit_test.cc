@@ -319,7 +319,8 @@ TEST(DeadlineTest, TheEndOfTheAllocation) {
   EXPECT_NEAR(seconds_left_in_job().value_or(0), 500, 2);
   unsetenv("SLURM_JOB_END_TIME");
   const Scratch scratch;  // a squeue of ours
-  scratch.write("squeue", "#!/bin/sh\n[ \"$*\" = '-h -j 42 -o %e' ] && echo 2100-01-01T00:00:00\n");
+  scratch.write("squeue",
+                "#!/bin/sh\n[ \"$*\" = '-a -h -j 42 -o %e' ] && echo 2100-01-01T00:00:00\n");
   chmod((scratch.path / "squeue").c_str(), 0755);
   const std::string path = getenv("PATH");
   setenv("PATH", (scratch.path.string() + ":" + path).c_str(), 1);
