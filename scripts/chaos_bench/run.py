@@ -19,7 +19,7 @@ run_dir: {run_dir}
 svd: {{store: {store}, targets: [all]}}
 task:
   name: vowels
-  train: {source}/examples/tasks/max3/train.jsonl
+  train: {folder}/train.jsonl
   rewards: [{{kind: regex, pattern: "[aeiou].*[aeiou]", match_only: true}}]
   max_new_tokens: 64
   truncated: score
@@ -40,12 +40,14 @@ COMPARED = ("position", "state_hash", "z_hash", "replies", "counted", "mean_toke
 
 
 def copy_model(folder):
+    """And the questions: where all nodes see them."""
     shutil.copytree(SOURCE / "tests/data/models/tiny_llama3", folder / "model")
+    shutil.copy(SOURCE / "examples/tasks/max3/train.jsonl", folder)
 
 
 def write_config(folder, name, run_dir, store, seed, steps, timeout_s):
     path = folder / f"{name}.yaml"
-    path.write_text(CONFIG.format(folder=folder, run_dir=run_dir, store=store, source=SOURCE,
+    path.write_text(CONFIG.format(folder=folder, run_dir=run_dir, store=store,
                                   seed=seed, steps=steps, prompts=PROMPTS, keep=KEEP,
                                   timeout_s=timeout_s))
     return path
