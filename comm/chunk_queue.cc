@@ -50,20 +50,38 @@ Message message_in(const std::string& bytes) {
   return message;
 }
 
+// Nobody but rank 0 itself can notice that one of its threads hangs in a chunk: the others are told
+// that it lives. The thread cannot be waited for, so the job ends here.
+void end_if_stuck(Group& group, double timeout_s, const ChunkLedger& ledger, std::string_view op) {
+  // Later than look_for_lost_ranks gives up another rank, whose reason then stands in
+  // RUN/exit.json.
+  const double limit_s = (kPatience + 1) * timeout_s;
+  for (const Holding& held : ledger.holdings()) {
+    if (held.rank != 0 || held.seconds < limit_s) continue;
+    std::fprintf(stderr,
+                 "svfleet: %s: rank %s has not finished chunk %d; look at its disks and devices, "
+                 "or choose smaller chunks or a longer timeout_s\n",
+                 expiry(limit_s, op, group.step()).c_str(), group.name(0).c_str(), held.chunk);
+    group.abort(kExitRequeue);
+  }
+}
+
 class LoneQueue : public ChunkQueue {
  public:
-  using ChunkQueue::ChunkQueue;
+  LoneQueue(Group& group, double timeout_s) : group_(group), timeout_s_(timeout_s) {}
 
   void start_round(const std::vector<int>& order) override { ledger_.start(order); }
   std::optional<int> next() override { return ledger_.hand_out(0, ledger_.round()); }
   void finished(int chunk) override { ledger_.finish(0, ledger_.round(), chunk); }
-  void alive(std::string_view) override {}
+  void alive(std::string_view op) override { end_if_stuck(group_, timeout_s_, ledger_, op); }
   void wait_until_over(std::string_view, const std::function<bool()>&) override {}
   void cancel_round() override { ledger_.cancel(ledger_.round()); }
   std::vector<Holding> holdings() const override { return ledger_.holdings(); }
   int64_t finished_count() const override { return ledger_.finished_count(); }
 
  private:
+  Group& group_;
+  const double timeout_s_;
   ChunkLedger ledger_;
 };
 
@@ -72,7 +90,10 @@ class LoneQueue : public ChunkQueue {
 class SharedQueue : public ChunkQueue {
  public:
   SharedQueue(Group& group, double timeout_s, int number)
-      : ChunkQueue(group, timeout_s), request_tag_(2 * number), reply_tag_(2 * number + 1) {}
+      : group_(group),
+        timeout_s_(timeout_s),
+        request_tag_(2 * number),
+        reply_tag_(2 * number + 1) {}
 
  protected:
   void leave_together() {
@@ -84,6 +105,8 @@ class SharedQueue : public ChunkQueue {
     }
   }
 
+  Group& group_;
+  const double timeout_s_;
   const int request_tag_;
   const int reply_tag_;
 
@@ -118,7 +141,10 @@ class ServingQueue : public SharedQueue {
   }
   void finished(int chunk) override { ledger_.finish(0, ledger_.round(), chunk); }
   // Rank 0 looks after the others while it has work itself.
-  void alive(std::string_view op) override { look_for_lost_ranks(op); }
+  void alive(std::string_view op) override {
+    end_if_stuck(group_, timeout_s_, ledger_, op);
+    look_for_lost_ranks(op);
+  }
 
   void wait_until_over(std::string_view op, const std::function<bool()>& idle) override {
     Patience patience;
@@ -333,18 +359,6 @@ int next_number() {
 }
 
 }  // namespace
-
-void ChunkQueue::end_if_stuck(int chunk, double seconds, std::string_view op) {
-  // Later than rank 0 says it of another rank, whose reason then stands in RUN/exit.json.
-  const double limit_s = (kPatience + 1) * timeout_s_;
-  if (seconds < limit_s) return;
-  std::fprintf(stderr,
-               "svfleet: %s: rank %s has not finished chunk %d; look at its disks and devices, or "
-               "choose smaller chunks or a longer timeout_s\n",
-               expiry(limit_s, op, group_.step()).c_str(), group_.name(group_.rank()).c_str(),
-               chunk);
-  group_.abort(kExitRequeue);
-}
 
 std::unique_ptr<ChunkQueue> make_chunk_queue(Group& group, double timeout_s) {
   if (group.size() == 1) return std::make_unique<LoneQueue>(group, timeout_s);

@@ -25,7 +25,6 @@ struct Holding {
 
 class ChunkQueue {
  public:
-  ChunkQueue(Group& group, double timeout_s) : group_(group), timeout_s_(timeout_s) {}
   virtual ~ChunkQueue() = default;
   // Collective. Starts a round. `order` (read on rank 0 only) lists the chunks to hand out, first
   // one first; all previous chunks must have been finished.
@@ -36,7 +35,8 @@ class ChunkQueue {
   // Any thread: tells the queue that this rank has finished `chunk`.
   virtual void finished(int chunk) = 0;
   // Now and then while this rank works: tells rank 0 that it lives; on rank 0, looks for ranks that
-  // do not (an Error as below). Any thread.
+  // do not (an Error as below), and ends the job with kExitRequeue, after one line, when a chunk of
+  // its own takes beyond all patience. Any thread.
   virtual void alive(std::string_view op) = 0;
   // Every rank, when it gets no more chunks: returns when all ranks have finished what they hold.
   // A slow rank is waited for as long as it gives signs of life (up to ten times the timeout for
@@ -49,14 +49,6 @@ class ChunkQueue {
   // Rank 0 only: what is out, longest-held first; chunks finished so far in this round.
   virtual std::vector<Holding> holdings() const = 0;
   virtual int64_t finished_count() const = 0;
-
-  // This rank has worked on `chunk` for so long. When that is beyond the patience of all ranks it
-  // ends the job with kExitRequeue, after one line: the thread that hangs cannot be waited for.
-  void end_if_stuck(int chunk, double seconds, std::string_view op);
-
- protected:
-  Group& group_;
-  const double timeout_s_;
 };
 
 // Collective. The queue must end (be destroyed, collectively) before the group.
