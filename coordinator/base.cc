@@ -3,8 +3,6 @@
 #include <spdlog/spdlog.h>
 #include <algorithm>
 #include <map>
-#include <mutex>
-#include <numeric>
 #include <optional>
 #include <sstream>
 
@@ -29,38 +27,6 @@ void check_shape(const SafetensorsFolder& files, const Target& target) {
     read_weight(files, target.name, {target.rows, target.cols}, at::kFloat);  // says what is wrong
 }
 
-// The hash of every tensor, each computed by one of the ranks; complete on rank 0. Nothing when
-// stopped.
-std::optional<std::map<std::string, std::string>> hash_tensors(Crew& crew,
-                                                               const SafetensorsFolder& files) {
-  const std::vector<std::string>& names = files.names();
-  std::vector<int> pieces(names.size());
-  std::iota(pieces.begin(), pieces.end(), 0);
-  std::mutex mutex;
-  std::string mine;
-  Progress progress({.label = "hash the model",
-                     .unit = "tensors",
-                     .total = int64_t(names.size()),
-                     .shown = crew.leads()});
-  const bool done = crew.share(
-      pieces, "hash the model",
-      [&](int i) {
-        const std::string line = names[i] + "\n" + files.tensor_hash(names[i]) + "\n";
-        std::lock_guard lock(mutex);
-        mine += line;
-      },
-      [&](const ShareReport& now) { progress.update(now.finished); });
-  progress.finish();
-  std::map<std::string, std::string> hashes;
-  for (const std::string& lines : crew.group().gather(mine, "gather model hashes")) {
-    std::istringstream in(lines);
-    for (std::string name, hash; std::getline(in, name) && std::getline(in, hash);)
-      hashes[name] = hash;
-  }
-  if (!done) return std::nullopt;
-  return hashes;
-}
-
 // Collective. The manifest that rank 0 reads; where there is none, or the folder has changed since,
 // the model is hashed. Nothing when stopped.
 std::optional<FactorStore::Manifest> read_manifest(Crew& crew, const FactorStore& store,
@@ -73,11 +39,17 @@ std::optional<FactorStore::Manifest> read_manifest(Crew& crew, const FactorStore
     unknown[0] = !store.load_manifest(&manifest) || manifest.model_fingerprint != fingerprint;
   crew.group().all_reduce_max(unknown, "look for model hashes");
   if (unknown[0]) {
-    const auto hashes = hash_tensors(crew, files);
+    const std::vector<std::string>& names = files.names();
+    const auto hashes =
+        crew.collect({"hash the model", "hash the model", "tensors", int64_t(names.size())},
+                     [&](int64_t i, int64_t) { return files.tensor_hash(names[i]); });
     if (!hashes) return std::nullopt;
-    manifest.tensor_hashes = *hashes;
+    manifest.tensor_hashes.clear();
     Hasher model;  // as SafetensorsFolder::content_hash makes it
-    for (const auto& [name, hash] : *hashes) model.text(name).text(hash);
+    for (size_t i = 0; i < hashes->size(); ++i) {
+      manifest.tensor_hashes[names[i]] = (*hashes)[i];
+      model.text(names[i]).text((*hashes)[i]);
+    }
     manifest.model_hash = model.hex();
   }
   if (crew.leads()) {

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <atomic>
 #include <mutex>
+#include <nlohmann/json.hpp>
+#include <numeric>
 #include <set>
 #include <sstream>
 #include <thread>
@@ -15,6 +17,7 @@
 #include "cluster/signals.h"
 #include "comm/error.h"
 #include "coordinator/identity.h"
+#include "coordinator/progress.h"
 #include "worker/threads.h"
 #ifdef SVFLEET_HAVE_CUDA
 #include "comm/nccl_group.h"
@@ -22,6 +25,8 @@
 
 namespace svfleet {
 namespace {
+
+using nlohmann::json;
 
 // The cores that this process may use, as text: equal for ranks that share them.
 std::string core_list() {
@@ -88,12 +93,12 @@ Crew::Crew(const Config& config) : timeout_s_(config.timeout_s) {
 #ifdef SVFLEET_HAVE_CUDA
   if (device_.on_gpu()) group_ = over_gpus(std::move(group_), device_, config.timeout_s);
 #endif
-  hosts_ = all_gather(*group_, group_->host(), "gather hosts");
   workers_ = int(config.workers);
   if (workers_ == 0 && device_.on_gpu()) workers_ = 1;
   // A launcher may bind each rank to cores of its own, or let all ranks of a host use all of them.
   const std::string cores = core_list(), mine = group_->host() + " " + cores;
-  const std::vector<std::string> all = all_gather(*group_, mine, "gather cores");
+  const std::vector<std::string> all = all_gather(*group_, mine, "gather hosts");
+  for (const std::string& one : all) hosts_.push_back(one.substr(0, one.find(' ')));
   const auto sharers = std::count(all.begin(), all.end(), mine);
   if (workers_ == 0)
     workers_ = std::max<int>(1, cores_in(cores) / int(sharers) / int(config.threads));
@@ -153,6 +158,38 @@ bool Crew::share(const std::vector<int>& pieces, const std::string& what,
   group_->all_reduce_max(stop, "end " + what);
   if (leads() && report) report({queue_->finished_count(), {}});
   return stop[0] == 0;
+}
+
+std::optional<std::vector<std::string>> Crew::collect(
+    const Batches& batches, const std::function<std::string(int64_t, int64_t)>& work) {
+  const int64_t total = batches.total, batch = batches.batch;
+  std::vector<int> pieces((total + batch - 1) / batch);
+  std::iota(pieces.begin(), pieces.end(), 0);
+  std::mutex mutex;
+  json mine = json::array();  // [piece, text]
+  Progress progress(
+      {.label = batches.label, .unit = batches.unit, .total = total, .shown = leads()});
+  const bool done = share(
+      pieces, batches.what,
+      [&](int piece) {
+        const std::string text = work(piece * batch, std::min(total, (piece + 1) * batch));
+        std::lock_guard lock(mutex);
+        mine.push_back({piece, text});
+      },
+      [&](const ShareReport& now) { progress.update(std::min(total, now.finished * batch)); });
+  progress.finish();
+  if (!done) return std::nullopt;
+  const std::vector<std::string> parts = group_->gather(
+      mine.dump(-1, ' ', false, json::error_handler_t::replace), "gather " + batches.what);
+  std::vector<std::string> texts(leads() ? pieces.size() : 0);
+  size_t seen = 0;
+  for (const std::string& part : parts)
+    for (const json& one : json::parse(part)) {
+      texts.at(one[0].get<size_t>()) = one[1];
+      ++seen;
+    }
+  SVFLEET_CHECK(seen == texts.size(), seen, " of ", texts.size(), " pieces of ", batches.what);
+  return texts;
 }
 
 void Crew::side_by_side(int64_t count, const std::function<void(int64_t)>& work) {

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -50,6 +51,16 @@ class Crew {
   bool share(const std::vector<int>& pieces, const std::string& what,
              const std::function<void(int)>& work,
              const std::function<void(const ShareReport&)>& report);
+
+  // Collective. share() of `total` things, `batch` at a time, with a progress line: work(first,
+  // last) is called once for each batch, and rank 0 gets what it returned, in order. Nothing, on
+  // every rank, when a stop was asked for before all was done.
+  struct Batches {
+    std::string what, label, unit;  // "evaluate", "evaluate base", "items"
+    int64_t total = 0, batch = 1;
+  };
+  std::optional<std::vector<std::string>> collect(
+      const Batches& batches, const std::function<std::string(int64_t, int64_t)>& work);
 
   // A piece of this kind has taken so long before.
   void note_piece(const std::string& what, double seconds) {

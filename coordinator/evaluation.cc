@@ -1,10 +1,8 @@
 #include "coordinator/evaluation.h"
 
-#include <mutex>
 #include <nlohmann/json.hpp>
 
 #include "comm/error.h"
-#include "coordinator/progress.h"
 
 namespace svfleet {
 namespace {
@@ -40,19 +38,11 @@ std::optional<Evaluation> evaluate_policy(const Base& base, Crew& crew, const Po
   for (const Task& task : tasks)
     for (const Item& item : task.items)
       places.push_back({&task.spec, &item, int64_t(places.size())});
-  const int64_t n = int64_t(places.size()), batch = options.batch;
-  std::vector<int> batches((n + batch - 1) / batch);
-  for (size_t b = 0; b < batches.size(); ++b) batches[b] = int(b);
-
-  std::mutex mutex;
-  json mine = json::array();
-  Progress progress(
-      {.label = "evaluate " + name, .unit = "items", .total = n, .shown = crew.leads()});
-  bool done = crew.share(
-      batches, "evaluate",
-      [&](int b) {
+  const int64_t n = int64_t(places.size());
+  const auto parts = crew.collect(
+      {"evaluate", "evaluate " + name, "items", n, options.batch},
+      [&](int64_t first, int64_t last) {
         std::vector<Prompt> prompts;
-        const int64_t first = b * batch, last = std::min(n, first + batch);
         for (int64_t i = first; i < last; ++i)
           prompts.push_back(make_prompt(base, *places[i].spec, *places[i].item, places[i].key));
         std::vector<Rollout> rollouts = generate(*base.model, *base.tokenizer, prompts, 1,
@@ -61,23 +51,20 @@ std::optional<Evaluation> evaluate_policy(const Base& base, Crew& crew, const Po
           if (!rollout.finite)
             throw user_error("the logits of ", name, " hold a NaN or infinity (item ",
                              first + rollout.prompt, "): the model or the expert is damaged");
-        std::lock_guard lock(mutex);
+        json rows = json::array();
         for (const Rollout& rollout : rollouts)
-          mine.push_back({first + rollout.prompt, is_right(places[first + rollout.prompt], rollout),
+          rows.push_back({first + rollout.prompt, is_right(places[first + rollout.prompt], rollout),
                           rollout.ended, rollout.tokens.size(), rollout.text});
-      },
-      [&](const ShareReport& now) { progress.update(std::min(n, now.finished * batch)); });
-  progress.finish();
-  if (!done) return std::nullopt;
+        return rows.dump(-1, ' ', false, json::error_handler_t::replace);
+      });
+  if (!parts) return std::nullopt;
 
-  std::vector<std::string> parts = crew.group().gather(
-      mine.dump(-1, ' ', false, json::error_handler_t::replace), "gather evaluation");
   Evaluation result;
   std::string counts;
   if (crew.leads()) {
     result.items.resize(n);
     int64_t seen = 0;
-    for (const std::string& part : parts)
+    for (const std::string& part : *parts)
       for (const json& row : json::parse(part)) {
         result.items.at(row[0].get<int64_t>()) = {row[1], row[2], row[3], row[4]};
         ++seen;

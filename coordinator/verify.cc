@@ -3,14 +3,12 @@
 #include <algorithm>
 #include <cstdio>
 #include <map>
-#include <mutex>
 #include <nlohmann/json.hpp>
 
 #include "checkpoints/file.h"
 #include "checkpoints/hdf5_image.h"
 #include "coordinator/base.h"
 #include "coordinator/commands.h"
-#include "coordinator/progress.h"
 #include "coordinator/run_log.h"
 
 namespace svfleet {
@@ -108,36 +106,21 @@ FactorStore::Manifest manifest_of(const Config& config) {
 int verify_command(const CommandLine& line, const Config& config) {
   Crew crew(config);
   const std::vector<Target> targets = targets_of(config, read_architecture(config.model.path));
+  const FactorStore::Manifest manifest = manifest_of(config);
   std::string told;
-  if (crew.leads()) told = find_all(config, manifest_of(config), targets).dump();
+  if (crew.leads()) told = find_all(config, manifest, targets).dump();
   crew.group().broadcast(told, 0, "what is to be verified");
   const auto all = json::parse(told).get<std::vector<std::pair<std::string, std::string>>>();
-  const Verifier verifier(config, targets, manifest_of(config));
-
-  std::mutex mutex;
-  json mine = json::array();  // [index, problem]
-  std::vector<int> pieces(all.size());
-  for (size_t i = 0; i < all.size(); ++i) pieces[i] = int(i);
-  Progress progress({.label = "verify",
-                     .unit = "tensors and files",
-                     .total = int64_t(all.size()),
-                     .shown = crew.leads()});
-  const bool done = crew.share(
-      pieces, "verify",
-      [&](int i) {
-        const std::string problem = verifier.problem(all[i].first, all[i].second);
-        const std::lock_guard lock(mutex);
-        if (!problem.empty()) mine.push_back({i, problem});
-      },
-      [&](const ShareReport& now) { progress.update(now.finished); });
-  progress.finish();
-  const std::vector<std::string> gathered = crew.group().gather(mine.dump(), "problems found");
-  if (!done) return kExitRequeue;
+  const Verifier verifier(config, targets, manifest);
+  const auto found = crew.collect(
+      {"verify", "verify", "tensors and files", int64_t(all.size())},
+      [&](int64_t i, int64_t) { return verifier.problem(all[i].first, all[i].second); });
+  if (!found) return kExitRequeue;
   if (!crew.leads()) return kExitFinished;
 
-  std::map<int, std::string> problems;
-  for (const std::string& text : gathered)
-    for (const json& found : json::parse(text)) problems[found[0]] = found[1];
+  std::map<int, std::string> problems;  // by place in `all`
+  for (size_t i = 0; i < all.size(); ++i)
+    if (!(*found)[i].empty()) problems[int(i)] = (*found)[i];
   std::vector<std::string> torn = read_log(config.run_dir).ignored;
   for (const std::string& line : read_rollouts(config.run_dir).ignored) torn.push_back(line);
   json report = {{"problems", json::array()}};
