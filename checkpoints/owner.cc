@@ -107,14 +107,14 @@ bool is_dead(const OwnerFile& owner, const std::string& host) {
 }
 
 bool is_gone(const OwnerFile& owner, const OwnerIdentity& me,
-             bool (*job_ended)(const std::string& job)) {
+             bool (*job_ended)(const std::string& job, const std::string& cluster)) {
   const OwnerIdentity& who = owner.who;
   if (is_dead(owner, me.host)) return true;
   if (who.job.empty()) return false;
   // Our Slurm knows nothing of it, or means another job by that number.
   if (!who.cluster.empty() && !me.cluster.empty() && who.cluster != me.cluster) return false;
   if (who.job == me.job && who.restarts < me.restarts) return true;
-  return job_ended && job_ended(who.job);
+  return job_ended && job_ended(who.job, who.cluster);
 }
 
 std::string name_of(const OwnerIdentity& who) {
@@ -146,7 +146,7 @@ Owner::Owner(Owner&& other) noexcept
 }
 
 Owner Owner::take(const std::string& run_dir, OwnerIdentity me,
-                  bool (*job_ended)(const std::string& job)) {
+                  bool (*job_ended)(const std::string& job, const std::string& cluster)) {
   me.token = random_token();
   OwnerFile mine{me, me.pid == getpid() ? process_start(me.pid) : 0, now_text()};
   const std::string path = owner_path(run_dir);

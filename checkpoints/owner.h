@@ -33,9 +33,11 @@ class Owner {
  public:
   // Takes the folder, or throws Error(kExitUser) naming the live owner. An owner counts as gone
   // when it ran on this host (me.host) and its process is dead, or is an earlier restart of the
-  // same job, or `job_ended(job)` says so, which is not asked about a job of another cluster.
+  // same job, or `job_ended` says so, which is not asked about a job of another cluster than
+  // me.cluster.
   static Owner take(const std::string& run_dir, OwnerIdentity me,
-                    bool (*job_ended)(const std::string& job) = nullptr);
+                    bool (*job_ended)(const std::string& job,
+                                      const std::string& cluster) = nullptr);
   Owner(Owner&&) noexcept;
   ~Owner();  // releases the folder if still ours
   // Removes all temporary files, so that no other process can rename its own into place any more,

@@ -101,7 +101,9 @@ std::optional<int64_t> count_without_progress(const std::string& run_dir,
 
 // Who has the run folder now, when it is not this start of this job; for a message.
 std::optional<RunDecision> taken_over(const std::string& run_dir, const std::string& job,
-                                      int64_t restarts, bool (*ended)(const std::string& job)) {
+                                      int64_t restarts,
+                                      bool (*ended)(const std::string& job,
+                                                    const std::string& cluster)) {
   std::optional<OwnerSeen> owner;
   try {
     owner = look_at_owner(run_dir);
@@ -116,7 +118,7 @@ std::optional<RunDecision> taken_over(const std::string& run_dir, const std::str
                            ": nothing is left to do here",
                        true};
   }
-  if (owner->dead || (!owner->who.job.empty() && ended(owner->who.job))) return std::nullopt;
+  if (owner->dead || ended(owner->who.job, owner->who.cluster)) return std::nullopt;
   return RunDecision{kExitUser,
                      "not started again: the run belongs to " +
                          (owner->who.job.empty() ? "process " + std::to_string(owner->who.pid)
@@ -139,7 +141,8 @@ RunProgress look_at_progress(const std::string& run_dir, const std::string& stor
 
 RunDecision decide_after_run(const std::string& run_dir, const std::string& store,
                              const std::string& job, int64_t restarts, int64_t patience,
-                             bool (*ended)(const std::string& job), bool refused) {
+                             bool (*ended)(const std::string& job, const std::string& cluster),
+                             bool refused) {
   if (auto other = taken_over(run_dir, job, restarts, ended)) return *other;
   // Where the run folder is out of sight, so may have been what the ranks did not find.
   if (refused && is_folder(run_dir))

@@ -38,6 +38,7 @@ struct RunDecision {
 // `refused`: the ranks ended with code 2 before the run began, so none of them could report.
 RunDecision decide_after_run(const std::string& run_dir, const std::string& store,
                              const std::string& job, int64_t restarts, int64_t patience,
-                             bool (*ended)(const std::string& job), bool refused = false);
+                             bool (*ended)(const std::string& job, const std::string& cluster),
+                             bool refused = false);
 
 }  // namespace svfleet

@@ -80,6 +80,7 @@ SlurmJob slurm_job() {
   job.job = environment("SLURM_JOB_ID");
   job.restarts = std::max<int64_t>(0, number(environment("SLURM_RESTART_COUNT")).value_or(0));
   job.nodes = expand_node_list(environment("SLURM_JOB_NODELIST"));
+  job.cluster = environment("SLURM_CLUSTER_NAME");
   job.end_time = number(environment("SLURM_JOB_END_TIME"));
   return job;
 }
@@ -129,6 +130,11 @@ bool job_ended(const std::string& job, double timeout_s) {
 
 bool job_ended(const std::string& job) {
   return job_ended(job, 10);
+}
+
+bool job_ended(const std::string& job, const std::string& cluster) {
+  if (job.empty() || (!cluster.empty() && cluster != cluster_name())) return false;
+  return job_ended(job);
 }
 
 }  // namespace svfleet

@@ -12,6 +12,7 @@ struct SlurmJob {
   std::string job;                  // SLURM_JOB_ID, empty outside of Slurm
   int64_t restarts = 0;             // SLURM_RESTART_COUNT
   std::vector<std::string> nodes;   // SLURM_JOB_NODELIST, written out
+  std::string cluster;              // SLURM_CLUSTER_NAME
   std::optional<int64_t> end_time;  // SLURM_JOB_END_TIME: seconds since 1970, end of the allocation
 };
 
@@ -29,7 +30,8 @@ std::vector<std::string> expand_node_list(const std::string& list);
 // True only when Slurm says that this job is over or unknown to it. False when it lives, or when
 // nobody can be asked: no squeue, no answer within `timeout_s`. Never throws.
 bool job_ended(const std::string& job, double timeout_s);
-// The same with 10 seconds, as a plain function for Owner::take.
-bool job_ended(const std::string& job);
+bool job_ended(const std::string& job);  // within 10 seconds
+// The same of a job of this cluster, where that is known: false when Slurm here is another one's.
+bool job_ended(const std::string& job, const std::string& cluster);
 
 }  // namespace svfleet

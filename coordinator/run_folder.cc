@@ -49,9 +49,7 @@ RunFolder::RunFolder(const Config& config, Crew& crew) : path_(config.run_dir) {
     me.pid = getpid();
     me.job = slurm.job;
     me.restarts = slurm.restarts;
-    // Only where it matters: outside of jobs, scontrol would have to be asked.
-    const auto before = look_at_owner(path_);
-    if (!me.job.empty() || (before && !before->who.cluster.empty())) me.cluster = cluster_name();
+    me.cluster = slurm.cluster;
     owner_ = std::make_unique<Owner>(Owner::take(path_, me, job_ended));
     token_ = owner_->identity().token;
     guard();

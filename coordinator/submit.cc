@@ -111,10 +111,7 @@ std::vector<std::string> hand_in_all(const JobScript& job, const std::string& fi
 // Nobody else may have the run: what is written here would be under its feet.
 void check_free(const std::string& run_dir) {
   const auto owner = look_at_owner(run_dir);
-  if (!owner || owner->dead) return;
-  const std::string &job = owner->who.job, &cluster = owner->who.cluster;
-  const bool ours = cluster.empty() || cluster == cluster_name();
-  if (ours && !job.empty() && job_ended(job)) return;
+  if (!owner || owner->dead || job_ended(owner->who.job, owner->who.cluster)) return;
   throw user_error("the run in '", run_dir, "' is in use by process ", owner->who.pid, " on host ",
                    owner->who.host, owner->who.job.empty() ? "" : " of job " + owner->who.job,
                    " since ", owner->started, "; wait for it, or end it with svfleet stop");

@@ -147,9 +147,10 @@ TEST(Owner, EndedJobIsTakenOver) {
   const Scratch scratch;
   abandon(scratch.path(), elsewhere("17"));
   expect_error(kExitUser, {"job 17"}, [&] {
-    Owner::take(scratch.path(), me("18"), [](const std::string&) { return false; });
+    Owner::take(scratch.path(), me("18"),
+                [](const std::string&, const std::string&) { return false; });
   });
-  Owner::take(scratch.path(), me("18"), [](const std::string& job) {
+  Owner::take(scratch.path(), me("18"), [](const std::string& job, const std::string&) {
     return job == "17";
   }).verify();
 }
@@ -160,7 +161,8 @@ TEST(Owner, JobsOfAnotherClusterAreNotAskedAbout) {
     who.cluster = cluster;
     return who;
   };
-  const auto over = [](const std::string&) { return true; };  // as for a number it does not know
+  // As for a number that it does not know.
+  const auto over = [](const std::string&, const std::string&) { return true; };
   abandon(scratch.path(), of(elsewhere("17", 0), "alps"));
   for (const char* job : {"17", "18"})
     expect_error(kExitUser, {"job 17 on cluster alps"},

@@ -91,6 +91,16 @@ TEST_F(SlurmTest, NameOfTheCluster) {
   EXPECT_EQ(cluster_name(), "");
 }
 
+TEST_F(SlurmTest, AJobOfAnotherClusterHasNotEnded) {
+  setenv("SLURM_CLUSTER_NAME", "jura", 1);
+  squeue("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1");
+  EXPECT_FALSE(job_ended("42", "alps"));
+  EXPECT_EQ(asked(), "");
+  EXPECT_FALSE(job_ended("", "jura"));
+  EXPECT_TRUE(job_ended("42", "jura"));  // controls
+  EXPECT_TRUE(job_ended("42", ""));
+}
+
 TEST_F(SlurmTest, WhatTheAnswersMean) {
   for (const char* state : {"COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED",
                             "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"}) {

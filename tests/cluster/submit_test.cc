@@ -340,7 +340,7 @@ class AfterRun : public ::testing::Test {
                      bool refused = false) {
     return decide_after_run(
         run_.path, run_.path / "store", job, restarts, patience,
-        [](const std::string& other) { return other == "41"; }, refused);
+        [](const std::string& other, const std::string&) { return other == "41"; }, refused);
   }
   Scratch run_;
 };
