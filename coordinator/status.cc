@@ -96,8 +96,8 @@ void judge(Status& now) {
   } else if (account.waits) {
     const std::string slurm = job_state(account.last_job);
     now.state = "waiting in the queue" + (slurm.empty() ? "" : ": Slurm says " + slurm);
-    // JobHeldUser, JobHeldAdmin, "launch failed requeued held"
-    if (slurm.find("eld") != slurm.npos)
+    // JobHeldUser, JobHeldAdmin, "launch failed requeued held"; a reason may also name nodes.
+    if (slurm.find("(JobHeld") != slurm.npos || slurm.find(" held") != slurm.npos)
       now.advice = "Slurm will not start it before 'scontrol release " + account.last_job + "'";
   } else if (now.exit) {
     now.state = now.exit->code == kExitFinished

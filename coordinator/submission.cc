@@ -11,14 +11,26 @@
 namespace svfleet {
 namespace {
 
+// The variables that stand in for options which are not given.
+constexpr struct {
+  const char* variable;
+  std::string JobRequest::*field;
+} kAdopted[] = {{"SBATCH_PARTITION", &JobRequest::partition},
+                {"SBATCH_TIMELIMIT", &JobRequest::time},
+                {"SBATCH_ACCOUNT", &JobRequest::account},
+                {"SBATCH_QOS", &JobRequest::qos},
+                {"SBATCH_GRES", &JobRequest::gres},
+                {"SBATCH_MEM_PER_NODE", &JobRequest::memory},
+                {"SBATCH_CONSTRAINT", &JobRequest::constraint}};
+
 std::vector<std::string> kept_from_sbatch(const JobRequest& ask) {
   std::vector<std::string> names = {
-      "SBATCH_PARTITION", "SBATCH_TIMELIMIT", "SBATCH_ACCOUNT", "SBATCH_QOS", "SBATCH_GRES",
-      "SBATCH_CONSTRAINT", "SBATCH_MEM_PER_NODE", "SBATCH_JOB_NAME", "SBATCH_OUTPUT",
-      "SBATCH_OPEN_MODE", "SBATCH_SIGNAL", "SBATCH_REQUEUE", "SBATCH_NO_REQUEUE",
+      "SBATCH_JOB_NAME", "SBATCH_OUTPUT", "SBATCH_OPEN_MODE", "SBATCH_SIGNAL", "SBATCH_REQUEUE",
+      "SBATCH_NO_REQUEUE",
       // Not in the script, but it would no longer hold: errors in another file, many jobs at once
       // on one run, another cluster than the one that was asked, no answer before the job's end.
       "SBATCH_ERROR", "SBATCH_ARRAY_INX", "SBATCH_CLUSTERS", "SBATCH_WAIT", "SLURM_RESTART_COUNT"};
+  for (const auto& adopted : kAdopted) names.push_back(adopted.variable);
   if (!ask.memory.empty()) {  // these exclude each other
     names.push_back("SBATCH_MEM_PER_CPU");
     names.push_back("SBATCH_MEM_PER_GPU");
@@ -40,8 +52,7 @@ std::vector<std::string> kept_from_sbatch(const JobRequest& ask) {
   return names;
 }
 
-}  // namespace
-
+// Error(kExitUser) when a word of the request is none that Slurm could take.
 void check_words(const JobRequest& ask) {
   constexpr const char* kUsual = "_.,:=+-@/";
   const struct {
@@ -71,17 +82,13 @@ void check_words(const JobRequest& ask) {
                      " every node must see the same folders");
 }
 
+}  // namespace
+
 void adopt_environment(JobRequest& ask) {
   check_words(ask);
-  const std::pair<const char*, std::string&> fields[] = {{"SBATCH_PARTITION", ask.partition},
-                                                         {"SBATCH_TIMELIMIT", ask.time},
-                                                         {"SBATCH_ACCOUNT", ask.account},
-                                                         {"SBATCH_QOS", ask.qos},
-                                                         {"SBATCH_GRES", ask.gres},
-                                                         {"SBATCH_MEM_PER_NODE", ask.memory},
-                                                         {"SBATCH_CONSTRAINT", ask.constraint}};
-  for (const auto& [name, field] : fields) {
+  for (const auto& [name, member] : kAdopted) {
     const char* value = std::getenv(name);
+    std::string& field = ask.*member;
     if (!value || !field.empty()) continue;
     field = value;
     try {

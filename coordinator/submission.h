@@ -8,11 +8,9 @@
 
 namespace svfleet {
 
-// Error(kExitUser) when a word of the request is none that Slurm could take.
-void check_words(const JobRequest& ask);
-
 // Fills what was not asked for from SBATCH_PARTITION, SBATCH_TIMELIMIT and the like, so that it is
-// checked and stands in the script. Checks the words.
+// checked and stands in the script. Error(kExitUser) when a word of the request is none that Slurm
+// could take.
 void adopt_environment(JobRequest& ask);
 
 // Hands the script to sbatch and returns the job's number. sbatch does not get the variables whose

@@ -246,20 +246,18 @@ int train_command(const CommandLine& line, const Config& config) {
   // Not before: a log that an earlier owner has open is replaced when the folder is taken.
   if (crew.leads()) open_messages(folder.path(), 0);
   Telling tell = start_telling(folder, crew);
-  const auto report = [&](int code, const std::string& why) {
-    report_error(folder, crew, tell, code, why);
-  };
   try {
     return train_in(folder, line, config, crew, tell);
   } catch (const Error& error) {
-    report(error.code(), error.what());
+    report_error(folder, crew, tell, error.code(), error.what());
     throw;
   } catch (const std::bad_alloc&) {
-    report(kExitUser, "out of memory");
+    report_error(folder, crew, tell, kExitUser, "out of memory");
     throw;
   } catch (const std::exception& error) {
     const std::string text = error.what();
-    report(kExitInternal, "internal error: " + text.substr(0, text.find('\n')));
+    report_error(folder, crew, tell, kExitInternal,
+                 "internal error: " + text.substr(0, text.find('\n')));
     throw;
   }
 }
