@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import runs
+from runs import flip
 
 USER, DISK = 2, 74
 STEPS = 4
@@ -72,13 +73,6 @@ def refused(what, arguments, code, says, ranks=(1, 2), passed_over=()):
 def resume(what, config, run_dir, expected, ranks=2, *more):
     runs.run(config, run_dir, ranks, "--set", f"train.steps={STEPS}", *more)
     check(runs.content_hash(run_dir) == expected, what + ": it goes on to the undisturbed hash")
-
-
-def flip(path, at):
-    """One bit of a byte; at < 0 counts from the end."""
-    data = bytearray(path.read_bytes())
-    data[at] ^= 4
-    path.write_bytes(bytes(data))
 
 
 def edit_safetensors(path, change, source=None):

@@ -46,6 +46,15 @@ def work_folder():
     return folder
 
 
+def flip(path, at):
+    """One bit, as a bad disk does it: size and times stay. at < 0 counts from the end."""
+    times = path.stat()
+    data = bytearray(path.read_bytes())
+    data[at] ^= 4
+    path.write_bytes(bytes(data))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
 def write_config(folder, steps=5, tokens=24, model="tiny_llama3"):
     path = Path(folder) / "run.yaml"
     path.write_text(CONFIG.format(model=SOURCE / "tests/data/models" / model, folder=folder,

@@ -2,14 +2,13 @@
 """svfleet verify finds one flipped bit in whatever a run rests on, names it, and nothing else; and a
 model whose bits have changed behind its files' times does not train, decompose or evaluate."""
 import json
-import os
 import shutil
 import signal
 import subprocess
 import time
 
 import runs
-from runs import check
+from runs import check, flip
 
 USER, DISK = 2, 74
 KINDS = ("model", "factors", "checkpoints", "chunks", "experts")
@@ -19,15 +18,6 @@ def svfleet(*arguments, ranks=1):
     launcher = [] if ranks == 1 else runs.MPIRUN + ["-n", str(ranks)]
     return subprocess.run(launcher + [runs.SVFLEET, *map(str, arguments)], capture_output=True,
                           text=True, timeout=120)
-
-
-def flip(path, at):
-    """One bit, as a bad disk does it: size and times stay."""
-    times = path.stat()
-    data = bytearray(path.read_bytes())
-    data[at] ^= 4
-    path.write_bytes(bytes(data))
-    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def one_line(done):

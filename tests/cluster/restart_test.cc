@@ -1,0 +1,214 @@
+// What is decided after a run: whether its job is started again.
+#include "cluster/restart.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+
+#include <cerrno>
+
+#include "checkpoints/file_system.h"
+#include "tests/cluster/scratch.h"
+
+namespace svfleet {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class AfterRun : public ::testing::Test {
+ protected:
+  void report(int code, const std::string& job, int restarts, const std::string& reason = "why") {
+    run_.write("exit.json", "{\"reason\": \"" + reason + "\", \"code\": " + std::to_string(code) +
+                                ", \"job\": \"" + job +
+                                "\", \"restarts\": " + std::to_string(restarts) + ", \"step\": 0}");
+  }
+  RunDecision decide(int restarts = 0, const std::string& job = "42", int patience = 3,
+                     bool refused = false) {
+    return decide_after_run(
+        run_.path, run_.path / "store", job, restarts, patience,
+        [](const std::string& other, const std::string&) { return other == "41"; }, refused);
+  }
+  Scratch run_;
+};
+
+TEST_F(AfterRun, TheReportDecides) {
+  report(0, "42", 0);
+  EXPECT_EQ(decide().code, 0);
+  for (const int code : {2, 70, 76}) {
+    report(code, "42", 0, "the reason");
+    EXPECT_EQ(decide().code, code);
+    EXPECT_THAT(decide().message, HasSubstr("the reason"));
+  }
+  report(75, "42", 0, "time limit near");
+  EXPECT_EQ(decide().code, 75);
+  EXPECT_THAT(decide().message, HasSubstr("time limit near"));
+}
+
+TEST_F(AfterRun, AReportOfAnotherStartCountsAsNone) {
+  EXPECT_EQ(decide().code, 75);
+  report(0, "41", 0);
+  EXPECT_EQ(decide(0, "42", 100).code, 75);
+  report(2, "42", 0);
+  EXPECT_EQ(decide(1, "42", 100).code, 75);
+  run_.write("exit.json", "{\"reason\": \"torn");
+  EXPECT_EQ(decide(0, "42", 100).code, 75);
+  run_.write("exit.json", "[]");
+  EXPECT_EQ(decide(0, "42", 100).code, 75);
+}
+
+TEST_F(AfterRun, AJobScriptThatComesBackChangesNothing) {
+  const auto owner = [&](const std::string& job, int restarts) {
+    run_.write("owner.json",
+               "{\"format\": \"svfleet-owner\", \"version\": 1, \"host\": \"n2\", "
+               "\"pid\": 7, \"process_start\": 0, \"token\": \"t\", "
+               "\"started\": \"2026-01-02T03:04:05Z\", \"job\": \"" +
+                   job + "\", \"restarts\": " + std::to_string(restarts) + "}");
+  };
+  owner("42", 2);
+  const RunDecision old = decide(1, "42", 1);
+  EXPECT_EQ(old.code, 0);
+  EXPECT_TRUE(old.taken_over);
+  EXPECT_THAT(old.message, HasSubstr("belongs to restart 2"));
+  EXPECT_FALSE(fs::exists(run_.path / "restarts.json"));
+  // A job that lives, or a process elsewhere, has the run: this one must not start again either.
+  for (const char* other : {"40", ""}) {
+    owner(other, 0);
+    const RunDecision second = decide(1, "42", 1);
+    EXPECT_EQ(second.code, 2);
+    EXPECT_TRUE(second.taken_over);
+    EXPECT_THAT(second.message, HasSubstr("the run belongs to"));
+    EXPECT_FALSE(fs::exists(run_.path / "restarts.json"));
+  }
+  // Controls: its own end, an earlier owner's, and that of a job that is over.
+  for (const auto& [job, restarts] : {std::pair{"42", 1}, {"42", 0}, {"41", 2}}) {
+    owner(job, restarts);
+    EXPECT_EQ(decide(1, "42", 100).code, 75);
+    EXPECT_TRUE(fs::exists(run_.path / "restarts.json"));
+  }
+}
+
+TEST_F(AfterRun, RestartsWithoutProgressEnd) {
+  run_.write("checkpoints/step-000004.h5", "");
+  run_.write("chunks/step-000004-chunk-0001.h5", "");
+  EXPECT_EQ(decide(0).code, 75);
+  EXPECT_EQ(decide(1).code, 75);
+  EXPECT_EQ(decide(2).code, 75);
+  const RunDecision last = decide(3);
+  EXPECT_EQ(last.code, 76);
+  EXPECT_THAT(last.message, HasSubstr("3 restarts (step 4 and 1 chunks finished)"));
+  EXPECT_THAT(last.message, Not(HasSubstr("\n")));
+  EXPECT_EQ(decide(0, "43").code, 75);  // a person submitted it again: all tries anew
+}
+
+TEST_F(AfterRun, AnyProgressStartsTheCountAnew) {
+  const auto stuck = [&] {
+    EXPECT_EQ(decide().code, 75);
+    EXPECT_EQ(decide().code, 75);
+  };
+  EXPECT_EQ(decide().code, 75);
+  stuck();
+  run_.write("store/model.layers.0.mlp.up_proj.weight.h5", "");
+  stuck();
+  run_.write("checkpoints/step-000000.h5", "");
+  stuck();
+  run_.write("chunks/step-000000-chunk-0003.h5", "");
+  stuck();
+  run_.write("checkpoints/step-000001.h5", "");
+  fs::remove(run_.path / "chunks/step-000000-chunk-0003.h5");
+  EXPECT_EQ(decide().code, 75);
+  stuck();
+  run_.write("chunks/step-000000-chunk-0003.h5", "");  // of a step that is over
+  EXPECT_EQ(decide().code, 76);
+}
+
+TEST_F(AfterRun, StepsBetweenCheckpointsAreProgress) {
+  run_.write("checkpoints/step-000004.h5", "");
+  run_.write("chunks/step-000004-chunk-0001.h5", "");
+  for (int turn = 0; turn < 6; ++turn) {
+    EXPECT_EQ(decide(turn).code, 75) << turn;
+    run_.write("chunks/step-000005-chunk-000" + std::to_string(turn) + ".h5", "");
+  }
+}
+
+// Everything is full, also for the count of the restarts.
+struct FullDisk : FileSystem {
+  FullDisk() { replace_file_system(this); }
+  ~FullDisk() override { replace_file_system(nullptr); }
+  int open(const std::string& path, int flags, int mode) override {
+    if (!(flags & (O_WRONLY | O_RDWR))) return FileSystem::open(path, flags, mode);
+    errno = ENOSPC;
+    return -1;
+  }
+};
+
+TEST_F(AfterRun, AFullDiskDoesNotUndoEarlierProgress) {
+  for (int restart = 0; restart < 5; ++restart) {  // five starts that got on
+    run_.write("checkpoints/step-00000" + std::to_string(restart) + ".h5", "");
+    EXPECT_EQ(decide(restart).code, 75);
+  }
+  run_.write("checkpoints/step-000005.h5", "");
+  const FullDisk full;
+  EXPECT_EQ(decide(5).code, 75);  // this one got on as well
+  EXPECT_EQ(decide(6).code, 75);
+  EXPECT_EQ(decide(7).code, 75);
+  EXPECT_EQ(decide(8).code, 76);  // it stays full
+}
+
+TEST_F(AfterRun, ADiskThatIsFullFromTheStartEndsTheRestarts) {
+  const FullDisk full;
+  EXPECT_EQ(decide(0).code, 75);
+  EXPECT_EQ(decide(2).code, 75);
+  EXPECT_EQ(decide(3).code, 76);
+}
+
+// What the disk does not tell is no progress, and no reason to end either.
+TEST_F(AfterRun, ADiskThatFailsCountsAsNoProgress) {
+  run_.write("checkpoints/step-000004.h5", "");
+  EXPECT_EQ(decide(7).code, 75);
+  const fs::path checkpoints = run_.path / "checkpoints", away = run_.path / "away";
+  fs::rename(checkpoints, away);
+  fs::create_symlink(checkpoints, checkpoints);  // ELOOP, as another disk gives ESTALE
+  const RunDecision blind = decide(8);
+  EXPECT_EQ(blind.code, 75);
+  EXPECT_THAT(blind.message, HasSubstr("cannot be read now"));
+  EXPECT_EQ(decide(9).code, 75);
+  EXPECT_EQ(decide(10).code, 76);  // the third in a row
+  EXPECT_EQ(decide(11).code, 75);
+  fs::remove(checkpoints);
+  fs::rename(away, checkpoints);
+  run_.write("checkpoints/step-000005.h5", "");
+  for (int restart = 12; restart < 15; ++restart) EXPECT_EQ(decide(restart).code, 75);
+  EXPECT_EQ(decide(15).code, 76);  // the control: it counted from step 5
+}
+
+TEST_F(AfterRun, ARunFolderOutOfSightDoesNotEndTheRun) {
+  run_.write("checkpoints/step-000004.h5", "");
+  EXPECT_EQ(decide(20).code, 75);
+  const fs::path away = run_.path.string() + "-away";
+  fs::rename(run_.path, away);
+  EXPECT_EQ(decide(21).code, 75);
+  EXPECT_EQ(decide(49).code, 75);
+  EXPECT_EQ(decide(21, "42", 3, true).code, 75);  // nor was the configuration in sight
+  const RunDecision last = decide(50);
+  EXPECT_EQ(last.code, 76);
+  EXPECT_THAT(last.message, HasSubstr("cannot be read after 50 restarts"));
+  fs::rename(away, run_.path);
+  EXPECT_EQ(decide(60).code, 75);  // in sight again: the progress decides, not the restarts
+}
+
+TEST_F(AfterRun, AStartThatWasRefusedAsksForAPerson) {
+  const RunDecision refused = decide(0, "42", 3, true);
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_FALSE(refused.taken_over);
+  EXPECT_THAT(refused.message, HasSubstr("before the run began"));
+  // But not when it was refused because another job has the run: that is none of its business.
+  run_.write("owner.json", R"({"format": "svfleet-owner", "version": 1, "host": "n2", "pid": 7, )"
+                           R"("process_start": 0, "token": "t", "job": "40", "restarts": 0, )"
+                           R"("started": "2026-01-02T03:04:05Z"})");
+  const RunDecision second = decide(0, "42", 3, true);
+  EXPECT_TRUE(second.taken_over);
+  EXPECT_THAT(second.message, HasSubstr("the run belongs to job 40"));
+}
+
+}  // namespace
+}  // namespace svfleet
