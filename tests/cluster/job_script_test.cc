@@ -1,0 +1,184 @@
+// The batch script: what Slurm and bash make of it, with stand-ins for Slurm's commands.
+#include <gmock/gmock.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "cluster/job_script.h"
+#include "tests/cluster/scratch.h"
+
+namespace svfleet {
+namespace {
+
+using ::testing::ContainsRegex;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+JobScript example() {
+  JobScript job;
+  job.request.nodes = 8;
+  job.request.cpus_per_task = 4;
+  job.request.partition = "low";
+  job.request.name = "svfleet-a";
+  job.program = "/opt/it's here/svfleet";
+  job.command = {"train", "/data/my run.yaml", "--set", "train.seed=$(date)"};
+  job.folder = "/data";
+  job.run_dir = "/data/runs/a";
+  job.store = "/data/store";
+  return job;
+}
+
+// What bash itself makes of the script, without running its body.
+std::string run_bash(const std::string& script) {
+  const Scratch scratch;
+  scratch.write("job.sh", script);
+  FILE* pipe = popen(("bash " + (scratch.path / "job.sh").string() + " 2>&1").c_str(), "r");
+  std::string out;
+  for (int c; (c = fgetc(pipe)) != EOF;) out += char(c);
+  pclose(pipe);
+  return out;
+}
+
+TEST(JobScriptText, IsWhatSlurmAndBashUnderstand) {
+  JobScript job = example();
+  job.folder = "/data/a#b";  // sbatch takes an unquoted # for a comment
+  job.request.constraint = "[a|b]&c*2";
+  job.request.exclude = "n[3-5]";
+  const std::string script = job_script(job);
+  for (const char* line :
+       {"#!/bin/bash\n", "#SBATCH --nodes=8\n", "#SBATCH --ntasks-per-node=1\n",
+        "#SBATCH --cpus-per-task=4\n", "#SBATCH --requeue\n", "#SBATCH --open-mode=append\n",
+        "#SBATCH --signal=B:USR1@60\n", "#SBATCH --output=\"/data/runs/a/slurm-%j.out\"\n",
+        "#SBATCH --chdir=\"/data/a#b\"\n", "#SBATCH --constraint=\"[a|b]&c*2\"\n",
+        "#SBATCH --exclude=\"n[3-5]\"\n",
+        "srun --mpi=pmix --kill-on-bad-exit=1 --cpus-per-task=\"$cpus\"", "again=requeue "})
+    EXPECT_THAT(script, HasSubstr(line));
+  EXPECT_THAT(script, Not(HasSubstr("--account")));
+  EXPECT_THAT(script, Not(HasSubstr("--time")));
+  EXPECT_THAT(script, Not(HasSubstr("singleton")));
+  EXPECT_THAT(script, Not(ContainsRegex("@[A-Z_]+@")));
+  // srun's words arrive whole: a stand-in prints them, and nothing was run in between.
+  std::string tried = script;
+  const std::string stand_in =
+      "\nsrun() { printf '<%s>' \"${@:4}\"; }\nscontrol() { echo ' Restarts=1 '; "
+      "}\nSLURM_JOB_ID=7\n";
+  tried.insert(tried.find("\nstep="), stand_in);
+  EXPECT_THAT(run_bash(tried), HasSubstr("</opt/it's here/svfleet><train></data/my run.yaml>"
+                                         "<--set><train.seed=$(date)>"));
+}
+
+TEST(JobScriptText, AScriptThatWasCutOffDoesNotRestartItsSuccessor) {
+  JobScript job = example();
+  job.program = "stand_in";  // asks for a restart
+  const auto with_restarts = [&](const std::string& as_slurm_knows) {
+    std::string script = job_script(job);
+    script.insert(script.find("\nstep="),
+                  "\nsrun() { :; }\nsleep() { :; }\nstand_in() { return 75; }\nscontrol() {\n"
+                  "[ $1 = requeue ] && echo asked || echo 'JobState=RUNNING Restarts=" +
+                      as_slurm_knows +
+                      " BatchFlag=1'\n}\n"
+                      "SLURM_JOB_ID=7\nrestarts=3\n");
+    return run_bash(script);
+  };
+  EXPECT_THAT(with_restarts("3"), HasSubstr("asked"));
+  EXPECT_THAT(with_restarts("4"), HasSubstr("a later one has taken over"));
+  EXPECT_THAT(with_restarts("4"), Not(HasSubstr("asked")));
+}
+
+// The script as it is, with Slurm's commands and the program as stand-ins on PATH. `after_run` is
+// what the program does as after-run, `probe` what srun does for the empty steps before the run's.
+struct Ran {
+  std::string out;
+  bool asked;  // for another start
+  int code;
+};
+Ran run_job(const std::string& after_run, int restarts, const std::string& probe = ":",
+            JobScript job = example()) {
+  const Scratch scratch;
+  const auto program = [&](const std::string& name, const std::string& body) {
+    scratch.write("bin/" + name, "#!/bin/bash\n" + body + "\n");
+    chmod((scratch.path / "bin" / name).c_str(), 0755);
+  };
+  program("srun", "case \"$*\" in *' true') " + probe + " ;; *) echo ranks started ;; esac");
+  program("scontrol",
+          "if [ $1 = requeue ]; then echo requeue asked; else echo \"JobState=RUNNING "
+          "Restarts=$SLURM_RESTART_COUNT BatchFlag=1\"; fi");
+  program("scancel", "echo chain cancelled");
+  program("sleep", ":");
+  program("program", after_run);
+  if (after_run.empty()) fs::remove(scratch.path / "bin/program");
+  job.program = scratch.path / "bin/program";
+  scratch.write("job.sh", job_script(job));
+  const std::string command =
+      "PATH=" + (scratch.path / "bin").string() +
+      ":$PATH SLURM_JOB_ID=7 SLURM_RESTART_COUNT=" + std::to_string(restarts) +
+      " bash -c 'export JOB_SHELL=$$; exec bash " + (scratch.path / "job.sh").string() + "' 2>&1";
+  FILE* pipe = popen(command.c_str(), "r");
+  Ran ran{};
+  for (int c; (c = fgetc(pipe)) != EOF;) ran.out += char(c);
+  ran.code = WEXITSTATUS(pclose(pipe));
+  ran.asked = ran.out.find("requeue asked") != std::string::npos;
+  return ran;
+}
+
+TEST(JobScriptText, AfterRunThatFailsItselfEndsNoJob) {
+  const std::string failures[] = {"exit 74", "exit 126", "kill -9 $$", "kill -BUS $$", "exit 1"};
+  for (const std::string& failure : failures) {
+    EXPECT_TRUE(run_job(failure, 4).asked) << failure;
+    EXPECT_TRUE(run_job(failure, 49).asked) << failure;
+    const Ran last = run_job(failure, 50);
+    EXPECT_FALSE(last.asked) << failure;
+    EXPECT_EQ(last.code, 76) << failure;
+    EXPECT_THAT(last.out, HasSubstr("nothing was decided, and this is restart 50"));
+  }
+  EXPECT_TRUE(run_job("", 4).asked);  // 127: the program is out of reach
+  // Controls: what was decided holds.
+  for (const int decision : {0, 2, 70, 76}) {
+    const Ran ran = run_job("exit " + std::to_string(decision), 4);
+    EXPECT_FALSE(ran.asked) << decision;
+    EXPECT_EQ(ran.code, decision);
+    EXPECT_THAT(ran.out, Not(HasSubstr("nothing was decided")));
+  }
+  EXPECT_TRUE(run_job("exit 75", 60).asked);
+  // The jobs that wait behind one of a chain stay.
+  JobScript chain = example();
+  chain.request.chain = 3;
+  EXPECT_THAT(run_job("exit 74", 0, ":", chain).out, Not(HasSubstr("chain cancelled")));
+  EXPECT_EQ(run_job("exit 74", 0, ":", chain).code, 75);
+  EXPECT_THAT(run_job("exit 76", 0, ":", chain).out, HasSubstr("chain cancelled"));
+}
+
+TEST(JobScriptText, AWarningBeforeTheRanksAreStartedIsNotLost) {
+  for (const char* signal : {"USR1", "TERM"}) {
+    const Ran ran = run_job("exit 75", 1, std::string("kill -") + signal + " $JOB_SHELL");
+    EXPECT_THAT(ran.out, HasSubstr(std::string("SIG") + signal + " came before the ranks"));
+    EXPECT_THAT(ran.out, Not(HasSubstr("ranks started")));
+    EXPECT_THAT(ran.out, Not(HasSubstr("asking the ranks")));
+    EXPECT_TRUE(ran.asked);
+  }
+  EXPECT_THAT(run_job("exit 75", 1).out, HasSubstr("ranks started"));  // the control
+}
+
+TEST(JobScriptText, ChainsAndJobsThatAreNotRequeued) {
+  JobScript job = example();
+  job.request.chain = 3;
+  std::string script = job_script(job);
+  EXPECT_THAT(script, HasSubstr("#SBATCH --dependency=singleton\n"));
+  EXPECT_THAT(script, HasSubstr("#SBATCH --no-requeue\n"));
+  EXPECT_THAT(run_job("exit 0", 0, ":", job).out, HasSubstr("chain cancelled"));
+  EXPECT_FALSE(run_job("exit 75", 0, ":", job).asked);
+  job.request.chain = 1;
+  job.request.requeue = false;
+  script = job_script(job);
+  EXPECT_THAT(script, HasSubstr("#SBATCH --no-requeue\n"));
+  const Ran ran = run_job("echo \"$@\"; exit 75", 0, ":", job);
+  EXPECT_FALSE(ran.asked);
+  EXPECT_EQ(ran.code, 75);
+  EXPECT_THAT(ran.out, HasSubstr("--restarts 0 --not-again"));
+  EXPECT_THAT(ran.out, Not(HasSubstr("chain cancelled")));
+  // The controls: what may be requeued is, and no chain stands behind it.
+  EXPECT_TRUE(run_job("exit 75", 0).asked);
+  EXPECT_THAT(run_job("exit 0", 0).out, Not(HasSubstr("chain cancelled")));
+}
+
+}  // namespace
+}  // namespace svfleet
