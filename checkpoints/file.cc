@@ -16,58 +16,13 @@
 #include <mutex>
 #include <system_error>
 
+#include "checkpoints/file_error.h"
 #include "checkpoints/file_system.h"
 #include "checkpoints/process.h"
 #include "comm/error.h"
 
 namespace svfleet {
 namespace {
-
-std::string reason(int error) {
-  return std::generic_category().message(error);
-}
-
-std::string size_text(size_t bytes) {
-  if (bytes < 10'000) return std::to_string(bytes) + " bytes";
-  if (bytes < 1'000'000) return std::to_string((bytes + 999) / 1000) + " kB";
-  return std::to_string((bytes + 999'999) / 1'000'000) + " MB";
-}
-
-[[noreturn]] void write_failed(const std::string& path, const char* call, int error, size_t bytes) {
-  const char* safe = "nothing saved so far is lost";
-  switch (error) {
-    case ENOSPC:
-    case EDQUOT:
-      throw disk_error(error == ENOSPC ? "disk" : "quota", " full writing '", path,
-                       "': ", size_text(bytes), " needed; free space and start again: ", safe);
-    case EROFS:
-    case EACCES:
-    case EPERM:
-      throw user_error("cannot write '", path, "': ", reason(error),
-                       "; make its folder writable or choose another one: ", safe);
-    case ENOENT:
-    case ENOTDIR:
-      throw user_error("cannot write '", path, "': its folder does not exist; ", safe);
-    default:
-      throw disk_error("cannot write '", path, "': ", reason(error), " in ", call,
-                       "; check the disk and start again: ", safe);
-  }
-}
-
-[[noreturn]] void read_failed(const std::string& path, int error) {
-  switch (error) {
-    case ENOENT:
-    case ENOTDIR:
-      throw user_error("cannot read '", path, "': no such file; check the path");
-    case EACCES:
-    case EPERM:
-      throw user_error("cannot read '", path, "': ", reason(error), "; make it readable");
-    case EISDIR:
-      throw user_error("cannot read '", path, "': it is a folder, not a file");
-    default:
-      throw disk_error("cannot read '", path, "': ", reason(error), "; check the disk");
-  }
-}
 
 class File {
  public:
@@ -115,22 +70,6 @@ void sync_folder(const std::string& folder, size_t bytes) {
 }
 
 const char kTemporary[] = ".tmp-";
-
-struct Guard {
-  std::string prefix;  // of the paths that it is for
-  std::function<void()> check;
-};
-std::mutex guard_mutex;
-std::shared_ptr<const Guard> guard;
-
-void check_guard(const std::string& path) {
-  std::shared_ptr<const Guard> now;
-  {
-    std::lock_guard<std::mutex> lock(guard_mutex);
-    now = guard;
-  }
-  if (now && path.starts_with(now->prefix)) now->check();
-}
 
 std::string temporary_name(const std::string& path) {
   static std::atomic<int64_t> count{0};
@@ -228,7 +167,9 @@ bool file_exists(const std::string& path) {
 
 bool is_folder(const std::string& path) {
   struct stat info;
-  return stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
+  if (stat(path.c_str(), &info) == 0) return S_ISDIR(info.st_mode);
+  if (errno != ENOENT && errno != ENOTDIR) read_failed(path, errno);
+  return false;
 }
 
 std::string resolved_path(const std::string& path) {
@@ -242,8 +183,8 @@ std::string resolved_path(const std::string& path) {
 
 void make_folder(const std::string& path) {
   if (path.empty() || is_folder(path)) return;
+  check_guard(path);  // first: a folder that is lost from sight with all above it is not made anew
   make_folder(path == parent(path) ? "" : parent(path));
-  check_guard(path);
   if (file_system().mkdir(path, 0777) == 0) {
     sync_folder(parent(path), 0);
     return;
@@ -354,18 +295,6 @@ void remove_stale_temporaries(const std::string& folder) {
 void remove_temporaries(const std::string& folder) {
   for (const std::string& name : list_folder(folder))
     if (name.find(kTemporary) != name.npos) remove_file(folder + "/" + name);
-}
-
-WriteGuard::WriteGuard(std::string folder, std::function<void()> check) {
-  while (folder.ends_with('/')) folder.pop_back();
-  std::lock_guard<std::mutex> lock(guard_mutex);
-  SVFLEET_CHECK(!guard, "a guard for ", folder, " beside that for ", guard->prefix);
-  guard = std::make_shared<const Guard>(folder + "/", std::move(check));
-}
-
-WriteGuard::~WriteGuard() {
-  std::lock_guard<std::mutex> lock(guard_mutex);
-  guard.reset();
 }
 
 }  // namespace svfleet

@@ -1,5 +1,7 @@
 // The one checked way to a disk: whole files in, whole files out, nothing half-written under a
-// final name. Every error is an Error(kExitDisk) or, for what a user can mend, Error(kExitUser).
+// final name. Every error is an Error(kExitDisk) or, for what a user can mend, Error(kExitUser); what
+// was writable to this process before and is no more (WriteGuard) is a disk that fails. of_node()
+// where it may be the fault of this machine alone.
 #pragma once
 
 #include <cstdint>
@@ -24,6 +26,7 @@ bool rename_file(const std::string& from, const std::string& to);
 // The whole file. Throws Error(kExitUser) when it does not exist, kExitDisk when reading fails.
 std::string read_file(const std::string& path);
 
+// Error when the disk does not tell.
 bool file_exists(const std::string& path);  // a folder counts
 bool is_folder(const std::string& path);
 // Absolute, without links and without a slash at its end, as far as it exists.

@@ -220,6 +220,10 @@ bool is_owner(const std::string& run_dir, const std::string& token) {
 void verify_owner(const std::string& run_dir, const std::string& token) {
   const Found found = read_owner(owner_path(run_dir));
   if (found.owner && found.owner->who.token == token) return;
+  // A run's folder is never empty, nor is it removed: this machine does not see it any more.
+  if (!found.exists && list_folder(run_dir).empty())
+    throw node_error(kExitDisk, "the run folder '", run_dir, "' is gone from host ", host_name(),
+                     "; mount its disk there again and start again: nothing saved so far is lost");
   std::string by = "nobody (its owner file is gone)";
   if (found.owner)
     by = name_of(found.owner->who);

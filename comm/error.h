@@ -20,11 +20,16 @@ enum ExitCode : int {
 
 class Error : public std::runtime_error {
  public:
-  Error(ExitCode code, const std::string& message) : std::runtime_error(message), code_(code) {}
+  Error(ExitCode code, const std::string& message, bool of_node = false)
+      : std::runtime_error(message), code_(code), of_node_(of_node) {}
   ExitCode code() const { return code_; }
+  // The fault is this machine's own: its devices, its memory, its way to a disk. The same work may
+  // well be done on another one.
+  bool of_node() const { return of_node_; }
 
  private:
   ExitCode code_;
+  bool of_node_;
 };
 
 // throw user_error("cannot read '", path, "': ", reason, "; check the path in model.path")
@@ -42,6 +47,11 @@ Error user_error(const Parts&... parts) {
 template <class... Parts>
 Error disk_error(const Parts&... parts) {
   return make_error(kExitDisk, parts...);
+}
+
+template <class... Parts>
+Error node_error(ExitCode code, const Parts&... parts) {
+  return Error(code, make_error(code, parts...).what(), true);
 }
 
 // SVFLEET_CHECK(rows == ids.size(), rows, " rows for ", ids.size(), " ids"): a broken invariant of

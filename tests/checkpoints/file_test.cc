@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <functional>
 #include <thread>
 
 #include "checkpoints/process.h"
@@ -55,6 +56,53 @@ TEST(File, ErrorsNameTheFileAndTheCure) {
                  [&] { write_file_atomic(scratch / "x", "a"); });
     chmod(scratch.path().c_str(), 0755);
   }
+}
+
+// The error of `call` at its first system call but for those that are let through.
+Error error_of(CrashDisk& disk, int failure, int let_through, const std::function<void()>& call) {
+  disk.failure = failure;
+  disk.fail_at = disk.calls + 1 + let_through;
+  try {
+    call();
+  } catch (const Error& error) {
+    return error;
+  }
+  ADD_FAILURE() << "no error";
+  return Error(kExitInternal, "");
+}
+
+TEST(File, BelowAFolderOfTheRunTheDiskOfThisNodeIsToBlame) {
+  const Scratch scratch;
+  make_folder(scratch / "run");
+  CrashDisk disk(scratch.path());
+  const auto write = [&] { write_file_atomic(scratch / "run/x", "a"); };
+  for (const int failure : {EROFS, EACCES, EPERM, ENOENT, ENOTDIR}) {
+    const Error before = error_of(disk, failure, 0, write);
+    EXPECT_EQ(before.code(), kExitUser) << before.what();
+    const WriteGuard guard(scratch / "run", [] {});
+    const Error after = error_of(disk, failure, 0, write);
+    EXPECT_EQ(after.code(), kExitDisk) << after.what();
+    EXPECT_TRUE(after.of_node());
+    EXPECT_THAT(after.what(), testing::HasSubstr("on host " + host_name()));
+    const Error line = error_of(disk, failure, 0, [&] { append_line(scratch / "run/log", "a"); });
+    EXPECT_EQ(line.code(), kExitDisk) << line.what();
+    const Error elsewhere =  // the control: not the run's
+        error_of(disk, failure, 0, [&] { write_file_atomic(scratch / "other", "a"); });
+    EXPECT_EQ(elsewhere.code(), kExitUser);
+  }
+  const WriteGuard guard(scratch / "run", [] {});
+  EXPECT_TRUE(error_of(disk, EIO, 1, write).of_node());
+  const Error full = error_of(disk, ENOSPC, 1, write);  // for all nodes alike
+  EXPECT_EQ(full.code(), kExitDisk);
+  EXPECT_FALSE(full.of_node());
+}
+
+TEST(File, AFolderThatIsOutOfSightIsNotMadeAnew) {
+  const Scratch scratch;
+  const std::string run = scratch / "disk/run";
+  const WriteGuard guard(run, [] { throw Error(kExitDisk, "out of sight"); });
+  expect_error(kExitDisk, {"out of sight"}, [&] { make_folder(run + "/chunks"); });
+  EXPECT_FALSE(file_exists(scratch / "disk"));
 }
 
 TEST(File, RelativePaths) {

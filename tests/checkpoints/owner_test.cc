@@ -181,8 +181,11 @@ TEST(Owner, OldWriterFindsOutAndTouchesNothing) {
                [&] { old->verify(); });
   old.reset();  // must not release what is no longer its own
   next.verify();
+  write_file_atomic(scratch / "run.json", "{}");
   remove_file(scratch / "owner.json");
   expect_error(kExitRequeue, {"nobody"}, [&] { next.verify(); });
+  remove_file(scratch / "run.json");  // as where the disk is no longer mounted
+  expect_error(kExitDisk, {"gone from host " + host_name()}, [&] { next.verify(); });
 }
 
 TEST(Owner, TornFileIsTakenOver) {
