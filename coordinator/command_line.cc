@@ -6,6 +6,7 @@
 
 #include "comm/error.h"
 #include "coordinator/config_reader.h"
+#include "coordinator/job_options.h"
 
 #ifndef SVFLEET_VERSION
 #error "SVFLEET_VERSION comes from coordinator/config.cmake"
@@ -69,22 +70,6 @@ constexpr char kGenerateFooter[] =
 Examples:
   svfleet generate run.yaml "What is the capital of France?"
   svfleet generate run.yaml --expert runs/a/experts/best.safetensors --temperature 0.7 "Tell a joke")";
-
-constexpr char kSubmitFooter[] =
-    R"(Checks what can be known before the queue, writes RUN/job.sh and hands it to sbatch. The job stops
-at a chunk boundary when it is preempted or its time ends, has itself started again, and goes on.
-
-Examples:
-  svfleet submit run.yaml --nodes 8 --cpus-per-task 32 --partition preemptible --time 8:00:00
-  svfleet submit run.yaml --nodes 2 --dry-run
-  svfleet submit run.yaml --nodes 2 --time 4:00:00 --chain 6      where requeueing is forbidden)";
-
-constexpr char kAfterRunFooter[] =
-    R"(For job scripts. Reads RUN/exit.json, prints one line, and ends with the code that the job should
-end with; 75 means that the job is to be started again.
-
-Example:
-  svfleet after-run runs/a --job "$SLURM_JOB_ID" --restarts "${SLURM_RESTART_COUNT:-0}")";
 
 constexpr char kStatusFooter[] =
     R"(Reads the run folder only: it works while the run goes on and after its end, from any machine that
@@ -158,51 +143,6 @@ void add_reporting(CLI::App* command, CommandLine* line) {
   command->add_flag("--quiet", line->quiet, "No progress on stderr");
 }
 
-// Limits far above any machine: a slip of the finger must not reach Slurm.
-CLI::Validator from_one_to(int64_t most) {
-  return CLI::Range(int64_t{1}, most).description("");
-}
-
-void add_patience(CLI::App* command, CommandLine* line) {
-  command
-      ->add_option("--patience", line->job.patience,
-                   "Restarts in a row without progress after which the job gives up (3)")
-      ->type_name("N")
-      ->check(from_one_to(1000));
-}
-
-void add_job(CLI::App* command, CommandLine* line) {
-  JobRequest& job = line->job;
-  const auto count = [&](const char* name, int64_t& value, int64_t most, const char* about) {
-    command->add_option(name, value, about)->type_name("N")->check(from_one_to(most));
-  };
-  const auto text = [&](const char* name, std::string& value, const char* type, const char* about) {
-    command->add_option(name, value, about)->type_name(type);
-  };
-  count("--nodes", job.nodes, 100000, "Nodes (1)");
-  count("--ranks-per-node", job.ranks_per_node, 1024, "Processes on each node (1)");
-  count("--cpus-per-task", job.cpus_per_task, 4096, "Cores of each process (1)");
-  text("--partition", job.partition, "NAME", "Where; Slurm's default partition otherwise");
-  text("--time", job.time, "LIMIT", "Minutes, H:MM:SS or D-HH:MM:SS, for each start of the job");
-  text("--account", job.account, "NAME", "Whose account is charged");
-  text("--qos", job.qos, "NAME", "Quality of service");
-  text("--gres", job.gres, "LIST", "Devices of each node, such as gpu:4");
-  text("--mem", job.memory, "SIZE", "Memory of each node: MiB, or with K, M, G, T");
-  text("--constraint", job.constraint, "EXPR", "Only nodes with these features, such as '[a|b]'");
-  text("--exclude", job.exclude, "NODES", "Not on these nodes, such as n[3-5]");
-  text("--job-name", job.name, "NAME", "svfleet-<name of run_dir> otherwise");
-  count("--chain", job.chain, 1000,
-        "Jobs in a row, each after the end of the one before, for sites that forbid requeueing");
-  command->add_flag("!--no-requeue", job.requeue,
-                    "End with code 75 instead of asking to be "
-                    "started again");
-  add_patience(command, line);
-  command->add_flag("--allow-local", job.allow_local,
-                    "Accept a run folder that only one machine sees; for a single node");
-  command->add_flag("--dry-run", line->dry_run, "Print the job script and submit nothing");
-  command->add_flag("--json", line->json, "Report as one JSON object on stdout");
-}
-
 void add_experts(CLI::App* command, CommandLine* line) {
   command->add_option("--expert", line->experts, "Expert file; may be repeated")
       ->type_name("FILE")
@@ -264,32 +204,17 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
       ->check(CLI::Range(0.0, 100.0).description(""));
   add_reporting(generate, &line);
 
-  CLI::App* submit = add(Command::kSubmit, "submit",
-                         "Have Slurm train on several nodes, through preemptions", kSubmitFooter);
+  CLI::App* submit =
+      add(Command::kSubmit, "submit", "Have Slurm train on several nodes, through preemptions", "");
   add_config(submit, &line, false);
   add_fork(submit, &line);
-  add_job(submit, &line);
+  add_submit_options(submit, &line);
   submit->add_flag("--allow-different-hardware", line.allow_different_hardware,
                    "Go on also on nodes with another processor: see train");
 
-  CLI::App* after =
-      add(Command::kAfterRun, "after-run",
-          "For job scripts: how the run ended, and whether to start it again", kAfterRunFooter);
-  after->add_option("RUN", line.path, "Run folder")->required()->type_name("");
-  after->add_option("--job", line.after_job, "The job's number")->required()->type_name("JOB");
-  after->add_option("--restarts", line.after_restarts, "How often Slurm has restarted it")
-      ->required()
-      ->type_name("N")
-      ->check(CLI::Range(int64_t{0}, int64_t{1000000}).description(""));
-  after->add_option("--store", line.store, "The factor store: finished matrices are progress too")
-      ->type_name("DIR");
-  add_patience(after, &line);
-  after->add_option("--code", line.after_code, "What srun ended with: a hint where nobody reports")
-      ->type_name("N")
-      ->check(CLI::Range(int64_t{0}, int64_t{255}).description(""));
-  after->add_flag("--not-again", line.not_again,
-                  "Note that the job is not started again, whatever the run needs");
-  after->add_flag("--json", line.json, "Report as one JSON object on stdout");
+  CLI::App* after = add(Command::kAfterRun, "after-run",
+                        "For job scripts: how the run ended, and whether to start it again", "");
+  add_after_run_options(after, &line);
 
   CLI::App* status = add(Command::kStatus, "status",
                          "Show what a run is doing, and where its time went", kStatusFooter);

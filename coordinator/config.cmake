@@ -8,6 +8,7 @@ add_library(svfleet_config STATIC
   config_reader.cc
   config_tasks.cc
   identity.cc
+  job_options.cc
   ledger.cc
   progress.cc
   pulse.cc
