@@ -37,6 +37,12 @@ struct Reply {
   int32_t chunk;
 };
 
+// What a rank tells when it comes to the start of a round.
+struct AtStart {
+  int64_t said;     // messages to rank 0 so far that wanted no answer
+  int64_t willing;  // 0: no chunk of this round may be started
+};
+
 template <class Message>
 std::string_view bytes_of(const Message& message) {
   return {reinterpret_cast<const char*>(&message), sizeof message};
@@ -70,7 +76,10 @@ class LoneQueue : public ChunkQueue {
  public:
   LoneQueue(Group& group, double timeout_s) : group_(group), timeout_s_(timeout_s) {}
 
-  void start_round(const std::vector<int>& order) override { ledger_.start(order); }
+  void start_round(const std::vector<int>& order, bool willing) override {
+    ledger_.start(order);
+    if (!willing) cancel_round();
+  }
   std::optional<int> next() override { return ledger_.hand_out(0, ledger_.round()); }
   void finished(int chunk) override { ledger_.finish(0, ledger_.round(), chunk); }
   void alive(std::string_view op) override { end_if_stuck(group_, timeout_s_, ledger_, op); }
@@ -128,10 +137,14 @@ class ServingQueue : public SharedQueue {
     service_.join();
   }
 
-  void start_round(const std::vector<int>& order) override {
-    wait_to_hear(group_.gather("", "start a round of chunks"));
+  void start_round(const std::vector<int>& order, bool willing) override {
+    const std::vector<std::string> said = group_.gather("", "start a round of chunks");
+    wait_to_hear(said);
     for (auto& sign : last_sign_) sign = now_s();  // they have all just been here
+    for (int rank = 1; rank < group_.size(); ++rank)
+      willing = willing && message_in<AtStart>(said[rank]).willing;
     ledger_.start(order);
+    if (!willing) cancel_round();  // while nobody can ask yet
     group_.barrier("round of chunks started");
   }
 
@@ -170,7 +183,7 @@ class ServingQueue : public SharedQueue {
     const Deadline deadline(timeout_s_);
     Patience patience;
     for (int rank = 1; rank < group_.size(); ++rank) {
-      const int64_t count = message_in<int64_t>(said[rank]);
+      const int64_t count = message_in<AtStart>(said[rank]).said;
       while (heard_[rank] < count) {
         rethrow_service_error();
         if (deadline.passed())
@@ -260,9 +273,9 @@ class AskingQueue : public SharedQueue {
   using SharedQueue::SharedQueue;
   ~AskingQueue() override { leave_together(); }
 
-  void start_round(const std::vector<int>&) override {
-    const int64_t said = said_;
-    group_.gather(bytes_of(said), "start a round of chunks");
+  void start_round(const std::vector<int>&, bool willing) override {
+    const AtStart mine{said_, willing};
+    group_.gather(bytes_of(mine), "start a round of chunks");
     group_.barrier("round of chunks started");
     cancelled_ = false;
     ++round_;

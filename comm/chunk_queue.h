@@ -27,8 +27,9 @@ class ChunkQueue {
  public:
   virtual ~ChunkQueue() = default;
   // Collective. Starts a round. `order` (read on rank 0 only) lists the chunks to hand out, first
-  // one first; all previous chunks must have been finished.
-  virtual void start_round(const std::vector<int>& order) = 0;
+  // one first; all previous chunks must have been finished. Where any rank is not `willing`, the
+  // round is cancelled before its first chunk.
+  virtual void start_round(const std::vector<int>& order, bool willing = true) = 0;
   // Any thread of any rank: the next chunk, or nothing when the round has been handed out.
   // Throws kExitRequeue after the timeout, naming rank 0.
   virtual std::optional<int> next() = 0;
@@ -57,8 +58,11 @@ std::unique_ptr<ChunkQueue> make_chunk_queue(Group& group, double timeout_s);
 // Runs `work(chunk)` in `workers` threads of this rank until the round is over. The first exception
 // cancels the round and is thrown again here. `idle` is called about every 0.2 s in the calling
 // thread (progress, signals); when it returns false the round is cancelled. That thread also gives
-// the signs of life of this rank. `op` is what messages call the work.
+// the signs of life of this rank. `may_start` is asked before each chunk, in the thread that would
+// work on it: once it has said no, the round is cancelled and nothing more is asked for. `op` is
+// what messages call the work.
 void work_through(ChunkQueue& queue, int workers, const std::function<void(int)>& work,
-                  const std::function<bool()>& idle, std::string_view op = "chunks");
+                  const std::function<bool()>& idle, std::string_view op = "chunks",
+                  const std::function<bool()>& may_start = nullptr);
 
 }  // namespace svfleet

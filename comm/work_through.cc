@@ -9,7 +9,8 @@
 namespace svfleet {
 
 void work_through(ChunkQueue& queue, int workers, const std::function<void(int)>& work,
-                  const std::function<bool()>& idle, std::string_view op) {
+                  const std::function<bool()>& idle, std::string_view op,
+                  const std::function<bool()>& may_start) {
   SVFLEET_CHECK(workers >= 1, workers, " workers");
   std::mutex mutex;
   std::condition_variable changed;
@@ -38,6 +39,11 @@ void work_through(ChunkQueue& queue, int workers, const std::function<void(int)>
     threads.emplace_back([&] {
       try {
         while (!failed()) {
+          // Here and not in `idle`, which looks a little later: by then a chunk would be out.
+          if (may_start && !may_start()) {
+            queue.cancel_round();
+            break;
+          }
           const auto chunk = queue.next();
           if (!chunk) break;
           work(*chunk);

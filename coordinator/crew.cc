@@ -84,7 +84,7 @@ std::unique_ptr<Group> over_gpus(std::unique_ptr<Group> host, const Device& devi
 
 }  // namespace
 
-Crew::Crew(const Config& config) : timeout_s_(config.timeout_s) {
+Crew::Crew(const Config& config, AllocationEnd::Clock clock) : timeout_s_(config.timeout_s) {
   set_compute_threads(int(config.threads));
   group_ = make_world({.timeout_s = config.timeout_s});
   agree("program", program_hash());
@@ -105,7 +105,7 @@ Crew::Crew(const Config& config) : timeout_s_(config.timeout_s) {
   int64_t slots[1] = {workers_};
   group_->all_reduce_sum(slots, "count workers");
   slots_ = slots[0];
-  allocation_ = std::make_unique<AllocationEnd>(seconds_left(*group_));
+  allocation_ = std::make_unique<AllocationEnd>(seconds_left(*group_), std::move(clock));
   queue_ = make_chunk_queue(*group_, config.timeout_s);
 }
 
@@ -131,16 +131,16 @@ bool Crew::share(const std::vector<int>& pieces, const std::string& what,
                  const std::function<void(const ShareReport&)>& report) {
   std::mutex mutex;
   double& longest_s = longest_s_[what];
-  const auto stop_if_time_is_short = [&] {
+  const auto may_start = [&] {
+    std::lock_guard lock(mutex);
     if (allocation_->time_is_short(longest_s, longest_save_s_)) request_stop();
+    return !stop_requested();
   };
   const auto idle = [&] {
     if (leads() && report) report({queue_->finished_count(), queue_->holdings()});
     return !stop_requested();
   };
-  queue_->start_round(pieces);
-  stop_if_time_is_short();
-  if (stop_requested()) queue_->cancel_round();
+  queue_->start_round(pieces, may_start());
   work_through(
       *queue_, workers_,
       [&](int piece) {
@@ -149,9 +149,8 @@ bool Crew::share(const std::vector<int>& pieces, const std::string& what,
         work(piece);
         std::lock_guard lock(mutex);
         longest_s = std::max(longest_s, AllocationEnd::steady_clock_s() - start);
-        stop_if_time_is_short();
       },
-      idle, what);
+      idle, what, may_start);
   queue_->wait_until_over(what, idle);
   // A signal may have reached some ranks only: agree on it.
   int32_t stop[1] = {stop_requested() ? 1 : 0};

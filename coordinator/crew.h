@@ -29,7 +29,8 @@ class Crew {
  public:
   // Collective. Makes the world, sets threads per chunk, opens the device, starts the queue, and
   // checks that every rank runs the same program with the same configuration.
-  explicit Crew(const Config& config);
+  // `clock`: the one by which the allocation ends.
+  explicit Crew(const Config& config, AllocationEnd::Clock clock = AllocationEnd::steady_clock_s);
 
   Group& group() { return *group_; }
   bool leads() const { return group_->rank() == 0; }
@@ -46,8 +47,8 @@ class Crew {
 
   // Collective. `work` is called once for each of `pieces` (read on rank 0), somewhere, in threads;
   // first ones first. `report` is called on rank 0 a few times a second. Returns false when a stop
-  // was asked for on any rank before all was done; no piece is started when the allocation would
-  // end before it is finished.
+  // was asked for on any rank before all was done. Once any rank has found that the allocation
+  // would end before one more piece is finished, no piece is started anywhere.
   bool share(const std::vector<int>& pieces, const std::string& what,
              const std::function<void(int)>& work,
              const std::function<void(const ShareReport&)>& report);

@@ -156,6 +156,47 @@ TEST_P(ChunkQueues, CancelStopsAllRanksAndTheNextRoundIsWhole) {
   EXPECT_EQ(all, world().rank() == 0 ? numbers(20, 7) : numbers(0));
 }
 
+// The last rank works on one chunk and then may not start another: it does not, whatever the others
+// do until they know.
+TEST_P(ChunkQueues, NoChunkIsAskedForOnceOneMayNotStart) {
+  auto queue = make_chunk_queue(world(), 60);
+  const bool stopper = world().rank() == world().size() - 1;
+  queue->start_round(numbers(100000));
+  std::atomic<int> started{0};
+  work_through(
+      *queue, GetParam(),
+      [&](int) {
+        ++started;
+        std::this_thread::sleep_for(milliseconds(300));
+      },
+      nullptr, "chunks", [&] { return !stopper || started == 0; });
+  if (stopper) {
+    EXPECT_LE(started, GetParam());  // side by side; never a second one after the first
+  }
+  queue->wait_until_over("chunks", nullptr);
+  EXPECT_EQ(queue->next(), std::nullopt);
+
+  started = 0;
+  queue->start_round(numbers(100), /*willing=*/!stopper);
+  work_through(
+      *queue, GetParam(), [&](int) { ++started; }, nullptr);
+  queue->wait_until_over("chunks", nullptr);
+  EXPECT_EQ(started, 0) << "of a round that one rank is not willing to work in";
+
+  queue->start_round(numbers(20));
+  std::mutex mutex;
+  std::vector<int> mine, counts;
+  work_through(
+      *queue, GetParam(),
+      [&](int chunk) {
+        std::lock_guard<std::mutex> lock(mutex);
+        mine.push_back(chunk);
+      },
+      nullptr);
+  const auto all = collect(mine, &counts);
+  EXPECT_EQ(all, world().rank() == 0 ? numbers(20) : numbers(0));
+}
+
 TEST_P(ChunkQueues, AnExceptionComesOutAndCancelsTheRound) {
   auto queue = make_chunk_queue(world(), 60);
   queue->start_round(numbers(10000));
