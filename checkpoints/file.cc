@@ -7,9 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
-#include <charconv>
 #include <ctime>
 #include <filesystem>
 #include <memory>
@@ -17,6 +15,7 @@
 #include <system_error>
 
 #include "checkpoints/file_error.h"
+#include "checkpoints/file_steps.h"
 #include "checkpoints/file_system.h"
 #include "checkpoints/process.h"
 #include "comm/error.h"
@@ -60,7 +59,6 @@ int write_all(int fd, std::string_view bytes) {
   return 0;
 }
 
-// A rename or a new name is safe only once its folder is synced.
 void sync_folder(const std::string& folder, size_t bytes) {
   File file(folder, O_RDONLY | O_DIRECTORY);
   if (file.fd() < 0) write_failed(folder, "open", errno, bytes);
@@ -71,40 +69,44 @@ void sync_folder(const std::string& folder, size_t bytes) {
 
 const char kTemporary[] = ".tmp-";
 
-std::string temporary_name(const std::string& path) {
-  static std::atomic<int64_t> count{0};
-  const int64_t pid = getpid();
-  return path + kTemporary + host_name().substr(0, 64) + "-" + std::to_string(pid) + "-" +
-         std::to_string(process_start(pid)) + "-" + std::to_string(count++);
-}
-
 }  // namespace
 
-void write_file_atomic(const std::string& path, std::string_view bytes) {
-  const std::string temporary = temporary_name(path);
+void sync_parent(const std::string& path, size_t bytes) {
+  sync_folder(parent(path), bytes);
+}
+
+std::string write_temporary(const std::string& path, std::string_view bytes) {
+  const std::string temporary = path + kTemporary + process_mark();
   auto fail = [&](const char* call, int error) {
     file_system().unlink(temporary);
     write_failed(path, call, error, bytes.size());
   };
-  {
-    File file(temporary, O_WRONLY | O_CREAT | O_EXCL);
-    if (file.fd() < 0) write_failed(path, "open", errno, bytes.size());
-    if (int error = write_all(file.fd(), bytes)) fail("write", error);
-    if (file_system().sync(file.fd()) != 0) fail("fsync", errno);
-    if (file.close() != 0) fail("close", errno);
-  }
+  File file(temporary, O_WRONLY | O_CREAT | O_EXCL);
+  if (file.fd() < 0) write_failed(path, "open", errno, bytes.size());
+  if (int error = write_all(file.fd(), bytes)) fail("write", error);
+  if (file_system().sync(file.fd()) != 0) fail("fsync", errno);
+  if (file.close() != 0) fail("close", errno);
   try {
     check_guard(path);
   } catch (...) {
     file_system().unlink(temporary);
     throw;
   }
+  return temporary;
+}
+
+void rename_temporary(const std::string& temporary, const std::string& path, size_t bytes) {
   if (file_system().rename(temporary, path) != 0) {
     const int error = errno;
     if (error == ENOENT) check_guard(path);  // a new owner has removed the temporary file
-    fail("rename", error);
+    file_system().unlink(temporary);
+    write_failed(path, "rename", error, bytes);
   }
-  sync_folder(parent(path), bytes.size());
+  sync_parent(path, bytes);
+}
+
+void write_file_atomic(const std::string& path, std::string_view bytes) {
+  rename_temporary(write_temporary(path, bytes), path, bytes.size());
 }
 
 void write_new_file(const std::string& path, std::string_view bytes, bool* existed) {
@@ -143,10 +145,11 @@ std::string read_file(const std::string& path) {
   struct stat info;
   if (fstat(file.fd(), &info) != 0) read_failed(path, errno);
   if (S_ISDIR(info.st_mode)) read_failed(path, EISDIR);
-  std::string bytes(static_cast<size_t>(info.st_size), '\0');
+  // One byte more than expected, to see the end without a copy to a larger string.
+  std::string bytes(static_cast<size_t>(info.st_size) + 1, '\0');
   size_t done = 0;
   while (true) {
-    // One byte more than expected, to see the end also of files that grew or have no size (/proc).
+    // Files that grew or have no size (/proc).
     if (done == bytes.size()) bytes.resize(done + 1 + done / 8);
     const ssize_t got = file_system().read(file.fd(), bytes.data() + done, bytes.size() - done);
     if (got < 0 && errno == EINTR) continue;
@@ -264,20 +267,11 @@ uint64_t free_bytes(const std::string& folder) {
 
 namespace {
 
-// Whether the writer of this temporary file is certainly gone. host-pid-start-n, from the end:
-// host names hold hyphens.
+// Whether the writer of this temporary file is certainly gone.
 bool is_stale(const std::string& folder, const std::string& name, size_t mark) {
-  std::string rest = name.substr(mark + sizeof kTemporary - 1);
-  int64_t numbers[3];  // n, start, pid
-  for (int64_t& number : numbers) {
-    const size_t hyphen = rest.rfind('-');
-    if (hyphen == rest.npos) return false;
-    const char* end = rest.data() + rest.size();
-    const auto parsed = std::from_chars(rest.data() + hyphen + 1, end, number);
-    if (parsed.ec != std::errc() || parsed.ptr != end) return false;
-    rest.resize(hyphen);
-  }
-  if (rest == host_name().substr(0, 64)) return !process_runs(numbers[2], numbers[1]);
+  bool is_mark = false;
+  const auto dead = mark_is_dead(name.substr(mark + sizeof kTemporary - 1), &is_mark);
+  if (dead || !is_mark) return dead.value_or(false);
   struct stat info;
   return stat((folder + "/" + name).c_str(), &info) == 0 &&
          time(nullptr) - info.st_mtime > 24 * 3600;

@@ -19,6 +19,7 @@ class FileSystem {
   virtual int sync(int fd);
   virtual int close(int fd);
   virtual int rename(const std::string& from, const std::string& to);
+  virtual int link(const std::string& from, const std::string& to);
   virtual int unlink(const std::string& path);
   virtual int mkdir(const std::string& path, int mode);
 };

@@ -30,6 +30,7 @@ class CrashDisk : public FileSystem {
   int failure = EIO;      //
   int write_failure = 0;  // every write fails with this
   size_t largest_write = SIZE_MAX;
+  bool no_hard_links = false;
   bool syncs_lie = false;  // for control tests: what a writer without fsync would leave
 
   bool crashed() const { return crash_at >= 0 && calls > crash_at; }
@@ -89,6 +90,13 @@ class CrashDisk : public FileSystem {
     if (FileSystem::rename(from, to) != 0) return -1;
     names_[to] = names_.at(from);
     names_.erase(from);
+    return 0;
+  }
+  int link(const std::string& from, const std::string& to) override {
+    if (fails()) return -1;
+    if (no_hard_links) return errno = EPERM, -1;
+    if (FileSystem::link(from, to) != 0) return -1;
+    names_[to] = names_.at(from);
     return 0;
   }
   int unlink(const std::string& path) override {

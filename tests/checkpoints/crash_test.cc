@@ -4,6 +4,7 @@
 
 #include "checkpoints/file.h"
 #include "checkpoints/journal.h"
+#include "checkpoints/publish.h"
 #include "checkpoints/run_checkpoint.h"
 #include "tests/checkpoints/crash_disk.h"
 #include "tests/checkpoints/scratch.h"
@@ -110,6 +111,37 @@ TEST(Crash, WhenAStepIsSavedAgain) {
     return returned ? is_whole(*newest.state, {1.5f}) : is_whole(*newest.state, {1, 1.5f});
   };
   EXPECT_EQ(crash_everywhere(save_1, save, good).lost, 0);
+}
+
+// What is published is there whole or not at all, and a damaged file that it replaces stays until
+// then.
+int64_t lost_publishing(bool no_hard_links, const std::string& before, bool syncs_lie = false) {
+  const std::string whole(2000, 'w');
+  auto prepare = [&](const std::string& root) {
+    if (!before.empty()) write_file_atomic(root + "/x.h5", before);
+  };
+  auto save = [&](const std::string& root, bool& returned) {
+    static_cast<CrashDisk&>(file_system()).no_hard_links = no_hard_links;
+    const bool published =
+        publish_file(root + "/x.h5", whole, [&] { return read_file(root + "/x.h5") == before; });
+    EXPECT_TRUE(published);
+    returned = true;
+  };
+  auto good = [&](const std::string& root, bool returned) {
+    const std::string path = root + "/x.h5";
+    const std::string now = file_exists(path) ? read_file(path) : "";
+    return now == whole || (!returned && now == before);
+  };
+  const Crashes count = crash_everywhere(prepare, save, good, syncs_lie);
+  EXPECT_GE(count.points, 6);
+  return count.lost;
+}
+
+TEST(Crash, WhenAFileIsPublished) {
+  for (bool no_hard_links : {false, true})
+    for (const char* before : {"", "damaged"})
+      EXPECT_EQ(lost_publishing(no_hard_links, before), 0) << no_hard_links << before;
+  EXPECT_GT(lost_publishing(false, "", /*syncs_lie=*/true), 0);  // control
 }
 
 TEST(Crash, InTheFirstSaveOfARun) {
