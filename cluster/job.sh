@@ -10,6 +10,8 @@ patience=@PATIENCE@
 most_blind=@MOST_BLIND@
 again=@AGAIN@  # how it goes on when it ends early: requeue, chain, or by hand
 restarts=${SLURM_RESTART_COUNT:-0}
+srun_options=()  # for a prelude: more options of srun, such as --container-image=IMAGE
+within=()        # and what the ranks run in, such as apptainer exec --nv IMAGE
 
 # srun's own exit code mixes those of all ranks, so it is shown and never decides. bash runs a trap
 # only between commands: srun is in the background and is waited for again after each signal. At a
@@ -27,6 +29,11 @@ forward() {
 trap 'forward SIGUSR1' USR1
 trap 'forward SIGTERM' TERM
 
+# With sbatch --export=NONE srun would keep the prelude's environment from the ranks.
+export SLURM_EXPORT_ENV=ALL
+# @PRELUDE@
+set +eu +o pipefail  # whatever the prelude has set
+
 echo "svfleet job: $SLURM_JOB_ID, restart $restarts, on $SLURM_JOB_NODELIST"
 # A node that crashed keeps a socket named after the step, and no step of that name starts there again
 # ("task 0 launch failed"). So restarts take turns with the number of their step.
@@ -37,7 +44,8 @@ if [ -n "$warned" ]; then
   echo "svfleet job: $warned came before the ranks were started: they are not"
   code=75
 else
-  srun --mpi=pmix --kill-on-bad-exit=1 --cpus-per-task="$cpus" "$program" "${arguments[@]}" &
+  srun @MPI@ --kill-on-bad-exit=1 --cpus-per-task="$cpus" "${srun_options[@]}" \
+    "${within[@]}" "$program" "${arguments[@]}" &
   step=$!
   [ -z "$warned" ] || kill -USR1 "$step"  # it came in between
   wait "$step"; code=$?

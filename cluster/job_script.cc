@@ -1,11 +1,10 @@
 #include "cluster/job_script.h"
 
 #include <charconv>
-#include <map>
-#include <regex>
 
-#include "cluster/job_template.h"  // made from cluster/job.sh
+#include "cluster/job_template.h"
 #include "cluster/restart.h"
+#include "cluster/sbatch_option.h"
 
 namespace svfleet {
 namespace {
@@ -72,20 +71,8 @@ std::string sbatch_lines(const JobScript& job) {
   option("signal", "B:USR1@" + std::to_string(job.warning_s));
   out += ask.requeue && ask.chain == 1 ? "#SBATCH --requeue" : "#SBATCH --no-requeue";
   if (ask.chain > 1) out += "\n#SBATCH --dependency=singleton";
+  for (const SbatchOption& more : ask.site.options) out += "\n" + sbatch_line(more);
   return out;
-}
-
-// `text` with each @NAME@ replaced by its value; a comment that is nothing but a name, with its #.
-std::string filled(const std::string& text, const std::map<std::string, std::string>& values) {
-  static const std::regex name("# @([A-Z_]+)@|@([A-Z_]+)@");
-  std::string out;
-  auto rest = text.cbegin();
-  for (std::sregex_iterator found(text.begin(), text.end(), name), end; found != end; ++found) {
-    out.append(rest, (*found)[0].first);
-    out += values.at((*found)[1].matched ? found->str(1) : found->str(2));
-    rest = (*found)[0].second;
-  }
-  return out.append(rest, text.cend());
 }
 
 }  // namespace
@@ -95,17 +82,26 @@ std::string job_script(const JobScript& job) {
   std::string arguments;
   for (const std::string& word : job.command)
     arguments += (arguments.empty() ? "" : " ") + quoted(word);
-  return filled(kJobTemplate, {{"SBATCH", sbatch_lines(job)},
-                               {"PROGRAM", quoted(job.program)},
-                               {"ARGUMENTS", arguments},
-                               {"RUN_DIR", quoted(job.run_dir)},
-                               {"STORE", quoted(job.store)},
-                               {"CPUS", std::to_string(ask.cpus_per_task)},
-                               {"PATIENCE", std::to_string(ask.patience)},
-                               {"MOST_BLIND", std::to_string(kMostBlindRestarts)},
-                               {"AGAIN", ask.chain > 1 ? "chain"
-                                         : ask.requeue ? "requeue"
-                                                       : "by-hand"}});
+  const JobSite& site = ask.site;
+  const bool own = !site.name.empty();
+  const std::string mpi = site.mpi.empty() ? "pmix" : site.mpi;
+  return fill_template(
+      own ? site.text : default_template(), own ? site.name : "cluster/job.sh",
+      {{"SBATCH", {.value = sbatch_lines(job), .lines = true}},
+       {"PROGRAM", {quoted(job.program)}},
+       {"ARGUMENTS", {arguments}},
+       {"RUN_DIR", {quoted(job.run_dir)}},
+       {"STORE", {quoted(job.store)}},
+       {"CPUS", {std::to_string(ask.cpus_per_task)}},
+       {"PATIENCE", {std::to_string(ask.patience)}},
+       {"MOST_BLIND", {std::to_string(kMostBlindRestarts)}},
+       {"AGAIN",
+        {ask.chain > 1 ? "chain"
+         : ask.requeue ? "requeue"
+                       : "by-hand"}},
+       // A site's template may have its own launcher and modules; what was asked for is needed.
+       {"MPI", {mpi == "default" ? "" : "--mpi=" + mpi, !site.mpi.empty()}},
+       {"PRELUDE", {site.prelude, !site.prelude.empty(), true}}});
 }
 
 std::optional<int64_t> time_limit_s(const std::string& text) {

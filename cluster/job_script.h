@@ -9,6 +9,20 @@
 
 namespace svfleet {
 
+// One more option of sbatch: see cluster/sbatch_option.h.
+struct SbatchOption {
+  std::string name;   // in full, without dashes
+  std::string value;  // empty: a flag
+};
+
+// What differs from site to site; empty = as job.sh has it.
+struct JobSite {
+  std::string mpi{};           // srun --mpi=...; "default": what Slurm's configuration says
+  std::string prelude{};       // lines of bash, run before the ranks
+  std::string text{}, name{};  // of a template in the place of job.sh, and its file
+  std::vector<SbatchOption> options{};
+};
+
 // What the user asks for; empty = Slurm's default.
 struct JobRequest {
   int64_t nodes = 1;
@@ -21,6 +35,7 @@ struct JobRequest {
   bool requeue = true;   // false: the job ends with 75 instead of asking to be started again
   int64_t patience = 3;  // restarts without progress before the job gives up
   bool allow_local = false;
+  JobSite site{};
 };
 
 struct JobScript {
@@ -33,7 +48,8 @@ struct JobScript {
   std::string store;                 // the factor store, absolute
 };
 
-// The whole script. Pure. How it works is told in docs/slurm.md.
+// The whole script. Pure. How it works is told in docs/slurm.md. Error(kExitUser) for a template
+// that cannot be filled (cluster/job_template.h).
 std::string job_script(const JobScript& job);
 
 // 'it'\''s' : one word for a shell, whatever it holds.

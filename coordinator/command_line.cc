@@ -268,9 +268,10 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
     }
     throw user_error(shown(first_line(e.what())), see());
   }
-  const bool wants_config = line.command == Command::kConfig ? !line.reference
+  const bool prints = line.reference || line.site.print_template;
+  const bool wants_config = line.command == Command::kConfig ? !prints
                             : line.command == Command::kTrain || line.command == Command::kSubmit
-                                ? line.fork.empty()
+                                ? line.fork.empty() && !prints
                                 : false;
   if (wants_config && line.config_file.empty()) throw user_error("CONFIG is required", see());
   if (line.temperature && !std::isfinite(*line.temperature))

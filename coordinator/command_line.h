@@ -24,6 +24,13 @@ enum class Command {
   kHash
 };
 
+// submit: what differs from site to site, as typed.
+struct SiteWords {
+  std::string mpi, prelude, job_template;  // a type of srun's; files
+  std::vector<std::string> sbatch;         // options of sbatch
+  bool print_template = false;
+};
+
 struct CommandLine {
   // Not empty: --help or --version was asked for; print it to stdout and exit with 0.
   std::string text;
@@ -51,6 +58,7 @@ struct CommandLine {
   bool reference = false;  // config: docs/config.md instead of a configuration
 
   JobRequest job;                // submit; after-run has its patience
+  SiteWords site;                // submit
   bool dry_run = false;          // submit: print the script, submit nothing
   std::string after_job, store;  // after-run
   int64_t after_restarts = 0, after_code = 0;

@@ -14,7 +14,9 @@ at a chunk boundary when it is preempted or its time ends, has itself started ag
 Examples:
   svfleet submit run.yaml --nodes 8 --cpus-per-task 32 --partition preemptible --time 8:00:00
   svfleet submit run.yaml --nodes 2 --dry-run
-  svfleet submit run.yaml --nodes 2 --time 4:00:00 --chain 6      where requeueing is forbidden)";
+  svfleet submit run.yaml --nodes 2 --time 4:00:00 --chain 6      where requeueing is forbidden
+  svfleet submit run.yaml --mpi pmi2 --prelude modules.sh --sbatch=--mail-type=END
+  svfleet submit --print-template > site.sh      to be changed and given by --template site.sh)";
 
 constexpr char kAfterRunFooter[] =
     R"(For job scripts. Reads RUN/exit.json, prints one line, and ends with the code that the job should
@@ -34,6 +36,31 @@ void add_patience(CLI::App* command, CommandLine* line) {
                    "Restarts in a row without progress after which the job gives up (3)")
       ->type_name("N")
       ->check(from_one_to(1000));
+}
+
+void add_site(CLI::App* command, SiteWords& site) {
+  command
+      ->add_option("--mpi", site.mpi,
+                   "How srun starts MPI: pmix, pmi2, cray_shasta, none, or 'default' for what "
+                   "Slurm is configured to (pmix)")
+      ->type_name("TYPE");
+  command
+      ->add_option("--sbatch", site.sbatch,
+                   "One more option of sbatch, such as --sbatch=--reservation=spring; may be "
+                   "repeated")
+      ->type_name("OPTION")
+      ->allow_extra_args(false);
+  command
+      ->add_option("--prelude", site.prelude,
+                   "Lines of bash for before the ranks, such as 'module load'")
+      ->type_name("FILE");
+  command
+      ->add_option("--template", site.job_template,
+                   "A job script with @PLACES@ instead of the one of --print-template")
+      ->type_name("FILE")
+      ->envname("SVFLEET_TEMPLATE");
+  command->add_flag("--print-template", site.print_template,
+                    "Print the template of the job script and submit nothing");
 }
 
 }  // namespace
@@ -67,6 +94,7 @@ void add_submit_options(CLI::App* command, CommandLine* line) {
   add_patience(command, line);
   command->add_flag("--allow-local", job.allow_local,
                     "Accept a run folder that only one machine sees; for a single node");
+  add_site(command, line->site);
   command->add_flag("--dry-run", line->dry_run, "Print the job script and submit nothing");
   command->add_flag("--json", line->json, "Report as one JSON object on stdout");
 }

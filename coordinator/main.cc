@@ -8,6 +8,7 @@
 #include <string>
 
 #include "checkpoints/content_hash.h"
+#include "cluster/job_template.h"
 #include "cluster/signals.h"
 #include "comm/error.h"
 #include "comm/group.h"
@@ -34,6 +35,10 @@ int run(const CommandLine& line) {
   }
   if (line.command == Command::kConfig && line.reference) {
     if (launch_rank() == 0) std::fputs(config_reference().c_str(), stdout);
+    return kExitFinished;
+  }
+  if (line.command == Command::kSubmit && line.site.print_template) {
+    std::fputs(default_template().c_str(), stdout);
     return kExitFinished;
   }
   if (line.command == Command::kAfterRun) return after_run_command(line);

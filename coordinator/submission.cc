@@ -3,8 +3,12 @@
 #include <cctype>
 #include <cstdlib>
 #include <cstring>
+#include <sstream>
 
+#include "checkpoints/file.h"
+#include "cluster/job_template.h"
 #include "cluster/program.h"
+#include "cluster/sbatch_option.h"
 #include "comm/error.h"
 #include "coordinator/config_reader.h"
 
@@ -31,6 +35,11 @@ std::vector<std::string> kept_from_sbatch(const JobRequest& ask) {
       // on one run, another cluster than the one that was asked, no answer before the job's end.
       "SBATCH_ERROR", "SBATCH_ARRAY_INX", "SBATCH_CLUSTERS", "SBATCH_WAIT", "SLURM_RESTART_COUNT"};
   for (const auto& adopted : kAdopted) names.push_back(adopted.variable);
+  for (const SbatchOption& option : ask.site.options) {
+    std::string name = "SBATCH_" + option.name;
+    for (char& c : name) c = c == '-' ? '_' : char(std::toupper(static_cast<unsigned char>(c)));
+    names.push_back(name);
+  }
   if (!ask.memory.empty()) {  // these exclude each other
     names.push_back("SBATCH_MEM_PER_CPU");
     names.push_back("SBATCH_MEM_PER_GPU");
@@ -82,9 +91,58 @@ void check_words(const JobRequest& ask) {
                      " every node must see the same folders");
 }
 
+// Error(kExitUser) for what no srun takes; where srun tells its types, for all others.
+void check_mpi(const std::string& type) {
+  for (const char c : type)
+    if (!std::isalnum(static_cast<unsigned char>(c)) && c != '_')
+      throw user_error("--mpi '", shown(type),
+                       "' is no type of srun's; srun --mpi=list shows them");
+  if (type.empty() || type == "default") return;
+  const Answer answer = run_program({"srun", "--mpi=list"}, 30);
+  if (!answer.started || answer.exit_code != 0) return;
+  std::string types;
+  std::istringstream words(answer.out + " " + answer.err);
+  for (std::string word; words >> word;) {
+    if (word == type) return;
+    types += " " + word;
+  }
+  throw user_error("--mpi '", type, "' is not known here; srun says:", types);
+}
+
 }  // namespace
 
-void adopt_environment(JobRequest& ask) {
+void check_bash(const std::string& text, const std::string& name) {
+  const Answer answer = run_program({"bash", "-n", "-c", text}, 30);
+  if (!answer.started || !answer.complete || answer.exit_code == 0) return;
+  const std::string said = answer.err.substr(0, answer.err.find('\n'));
+  const std::string begin = "bash: -c: ";
+  throw user_error(name, ": bash cannot read it: ",
+                   said.rfind(begin, 0) == 0 ? said.substr(begin.size()) : said);
+}
+
+void adopt_site(const SiteWords& words, JobRequest& ask) {
+  check_mpi(words.mpi);
+  ask.site.mpi = words.mpi;
+  if (!words.prelude.empty()) {
+    ask.site.prelude = read_file(words.prelude);
+    check_prelude(ask.site.prelude, words.prelude);
+    check_bash(ask.site.prelude, words.prelude);
+  }
+  if (!words.job_template.empty()) {
+    ask.site.name = words.job_template;
+    ask.site.text = read_file(words.job_template);
+  }
+  for (const std::string& text : words.sbatch) {
+    const SbatchOption option = sbatch_option(text, "--sbatch");
+    bool contradicts = false;
+    if (!adopt(option, ask, &contradicts)) ask.site.options.push_back(option);
+    if (contradicts)
+      throw user_error("--sbatch '", text, "' says otherwise than submit's own --", option.name,
+                       "; give one of them");
+  }
+}
+
+void adopt_defaults(JobRequest& ask) {
   check_words(ask);
   for (const auto& [name, member] : kAdopted) {
     const char* value = std::getenv(name);
@@ -97,6 +155,9 @@ void adopt_environment(JobRequest& ask) {
       throw user_error(error.what(), " (it comes from ", name, ")");
     }
   }
+  if (ask.site.name.empty()) return;
+  adopt_template_options(ask.site.text, ask.site.name, ask);
+  check_words(ask);
 }
 
 std::string hand_in(const std::string& script, const JobRequest& ask) {

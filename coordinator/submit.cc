@@ -140,7 +140,8 @@ int submit_command(const CommandLine& line, const Config& config) {
   JobScript job;
   job.request = line.job;
   JobRequest& ask = job.request;
-  adopt_environment(ask);
+  adopt_site(line.site, ask);
+  adopt_defaults(ask);
   // A child starts from its parent.
   const std::string start = line.fork.empty() ? config.train.init_from : "";
   check_files(config, start);
@@ -185,6 +186,7 @@ int submit_command(const CommandLine& line, const Config& config) {
   }
   if (line.allow_different_hardware) job.command.push_back("--allow-different-hardware");
   const std::string script = job_script(job);
+  if (!ask.site.name.empty()) check_bash(script, ask.site.name);
   if (line.dry_run) {
     if (line.json)
       std::printf("%s\n", json{{"script", script}, {"warning_s", job.warning_s}}.dump().c_str());

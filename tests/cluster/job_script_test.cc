@@ -98,7 +98,9 @@ Ran run_job(const std::string& after_run, int restarts, const std::string& probe
     scratch.write("bin/" + name, "#!/bin/bash\n" + body + "\n");
     chmod((scratch.path / "bin" / name).c_str(), 0755);
   };
-  program("srun", "case \"$*\" in *' true') " + probe + " ;; *) echo ranks started ;; esac");
+  program("srun", "case \"$*\" in *' true') " + probe +
+                      " ;; *) printf 'ranks started '; "
+                      "printf '<%s>' \"$@\"; echo ;; esac");
   program("scontrol",
           "if [ $1 = requeue ]; then echo requeue asked; else echo \"JobState=RUNNING "
           "Restarts=$SLURM_RESTART_COUNT BatchFlag=1\"; fi");
@@ -156,6 +158,36 @@ TEST(JobScriptText, AWarningBeforeTheRanksAreStartedIsNotLost) {
     EXPECT_TRUE(ran.asked);
   }
   EXPECT_THAT(run_job("exit 75", 1).out, HasSubstr("ranks started"));  // the control
+}
+
+TEST(JobScriptText, ASitesLauncherPreludeAndContainer) {
+  JobScript job = example();
+  job.command = {"train", "a b"};
+  const auto started = [&] {  // what srun gets for the ranks
+    const std::string out = run_job("exit 0", 0, ":", job).out;
+    const size_t begin = out.find("ranks started");
+    return out.substr(begin, out.find('\n', begin) - begin);
+  };
+  EXPECT_THAT(started(),
+              ContainsRegex("^ranks started <--mpi=pmix>.*<--cpus-per-task=4><[^<]*/program>"
+                            "<train><a b>$"));
+  job.request.site.mpi = "pmi2";
+  EXPECT_THAT(started(), HasSubstr("<--mpi=pmi2>"));
+  job.request.site.mpi = "default";
+  EXPECT_THAT(started(), Not(HasSubstr("--mpi")));
+  // A prelude that stops at the first fault must not make the script do so later.
+  job.request.site.prelude =
+      "set -euo pipefail\nsrun_options=(--container-image=a.sqsh)\nwithin=(stand-in exec --nv 'b "
+      "c.sif')\n"
+      "echo \"prelude of $run_dir\"\n";
+  EXPECT_THAT(started(), ContainsRegex("<--container-image=a.sqsh><stand-in><exec><--nv><b c.sif>"
+                                       "<[^<]*/program><train><a b>$"));
+  const Ran ran = run_job("false", 3, "false", job);
+  EXPECT_THAT(ran.out, HasSubstr("prelude of /data/runs/a\n"));
+  EXPECT_TRUE(ran.asked) << ran.out;
+  job.request.site.options = {{"reservation", "spring"}};
+  const std::string script = job_script(job);
+  EXPECT_LT(script.find("#SBATCH --reservation=spring\n"), script.find("\nprogram="));
 }
 
 TEST(JobScriptText, ChainsAndJobsThatAreNotRequeued) {

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "coordinator"))
@@ -16,6 +17,29 @@ SKIPPED = 77  # ctest shows it as skipped
 
 def box(*arguments, timeout=120):
     return subprocess.run([BOX, *arguments], capture_output=True, text=True, timeout=timeout)
+
+
+def state(job):
+    """State, restarts and exit code as Slurm knows them."""
+    shown = box("run", "scontrol", "-o", "show", "job", job).stdout
+    fields = dict(word.split("=", 1) for word in shown.split() if "=" in word)
+    return fields.get("JobState"), int(fields.get("Restarts", 0)), fields.get("ExitCode")
+
+
+def ended(job):
+    return state(job)[0] in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
+
+
+def wait_until(condition, seconds, what):
+    end = time.time() + seconds
+    while not condition():
+        if time.time() > end:
+            sys.exit(f"FAILED: {what} did not happen within {seconds} s")
+        time.sleep(0.1)
+
+
+def output(run_dir):
+    return "".join(f.read_text() for f in sorted(Path(run_dir).glob("slurm-*.out")))
 
 
 def skip(reason):
@@ -35,6 +59,22 @@ def own_copies(folder, **words):
     text = config.read_text().replace(str(runs.SOURCE / model), str(folder / "model"))
     config.write_text(text.replace(str(runs.SOURCE / tasks), str(folder / "tasks")))
     return str(config)
+
+
+@contextlib.contextmanager
+def shared_folder():
+    """A new folder that all nodes see, not below /tmp; the outputs of the jobs in it when a test fails."""
+    folder = Path(tempfile.mkdtemp(prefix="svfleet-submit-", dir="/var/tmp"))
+    folder.chmod(0o777)
+    try:
+        yield folder
+    except SystemExit as end:
+        if end.code != SKIPPED:
+            for run in folder.glob("*/slurm-*.out"):
+                print(f"--- {run}\n{run.read_text()}")
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -3,16 +3,13 @@
 preempts is started again and ends with the undisturbed hash; one that cannot get on gives up."""
 import json
 import os
-import shutil
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 import slurm  # finds runs
 import runs
 from runs import check
-from slurm import box
+from slurm import box, ended, output, state, wait_until
 
 STEPS = int(os.environ.get("SVFLEET_STEPS", "60"))
 
@@ -25,35 +22,12 @@ def status(run_dir):
     return json.loads(box("run", runs.SVFLEET, "status", run_dir, "--json").stdout)
 
 
-def state(job):
-    """State, restarts and exit code as Slurm knows them."""
-    shown = box("run", "scontrol", "-o", "show", "job", job).stdout
-    fields = dict(word.split("=", 1) for word in shown.split() if "=" in word)
-    return fields.get("JobState"), int(fields.get("Restarts", 0)), fields.get("ExitCode")
-
-
-def wait_until(condition, seconds, what):
-    end = time.time() + seconds
-    while not condition():
-        if time.time() > end:
-            sys.exit(f"FAILED: {what} did not happen within {seconds} s")
-        time.sleep(0.1)
-
-
 def submit_altered(config, run_dir, words, old, new):
     """The job of a script in which one thing is not as submit wrote it."""
     run_dir.mkdir(mode=0o777)
     script = run_dir / "altered.sh"
     script.write_text(submit(config, run_dir, *words, "--dry-run").stdout.replace(old, new))
     return box("run", "sbatch", "--parsable", str(script)).stdout.strip()
-
-
-def output(run_dir):
-    return "".join(f.read_text() for f in sorted(Path(run_dir).glob("slurm-*.out")))
-
-
-def ended(job):
-    return state(job)[0] in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 
 
 def run_tests(folder):
@@ -158,17 +132,8 @@ def run_tests(folder):
 
 
 def main():
-    folder = Path(tempfile.mkdtemp(prefix="svfleet-submit-", dir="/var/tmp"))
-    folder.chmod(0o777)
-    try:
-        with slurm.nodes(2):
-            run_tests(folder)
-    except SystemExit:
-        for run in folder.glob("*/slurm-*.out"):
-            print(f"--- {run}\n{run.read_text()}")
-        raise
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with slurm.shared_folder() as folder, slurm.nodes(2):
+        run_tests(folder)
 
 
 main()
