@@ -9,6 +9,7 @@
 
 #include "comm/error.h"
 #include "rl/random.h"
+#include "worker/next_token.h"
 #include "worker/stop_strings.h"
 
 namespace svfleet {
@@ -23,23 +24,6 @@ struct Row {
   Row(const Tokenizer& tokenizer, const std::vector<std::string>& stop_strings)
       : decoder(tokenizer), stop(stop_strings) {}
 };
-
-// Distributions of one decoding step, in host memory: [rows, vocabulary] and [rows].
-struct Distribution {
-  at::Tensor log_probs, probs, entropy;
-};
-
-Distribution distribution(const at::Tensor& hidden, const at::Tensor& head, double temperature) {
-  at::Tensor logits = at::linear(hidden, head);
-  logits = logits.to(logits.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
-  if (temperature > 0 && temperature != 1) logits = logits / temperature;
-  Distribution out;
-  out.log_probs = at::log_softmax(logits, -1).to(at::kFloat);
-  out.probs = out.log_probs.exp();
-  // 0 * -inf would be NaN.
-  out.entropy = -(out.probs * out.log_probs.clamp_min(-1e4)).sum(-1);
-  return {out.log_probs.cpu(), out.probs.cpu(), out.entropy.cpu()};
-}
 
 // Keys and values of `layers` for the rows of the decoding loop, prompts right-aligned.
 DecodeCache fill_cache(const Architecture& arch, const std::vector<Prompt>& prompts,
@@ -156,22 +140,23 @@ std::vector<Rollout> generate(const Model& model, const Tokenizer& tokenizer,
     std::vector<size_t> still_live;
     std::vector<int64_t> kept, positions;
     std::vector<int> tokens;
+    std::vector<double> uniforms;
+    for (const size_t r : live) {
+      const Rollout& rollout = rows[r].rollout;
+      uniforms.push_back(sample_uniform(options.seed, options.step, prompts[rollout.prompt].key,
+                                        rollout.sample, int64_t(rollout.tokens.size())));
+    }
+    const NextTokens drawn = next_tokens(next, from, uniforms, options);
     for (size_t i = 0; i < live.size(); ++i) {
       Row& row = rows[live[i]];
       Rollout& rollout = row.rollout;
       const Prompt& prompt = prompts[rollout.prompt];
       const int place = int(rollout.tokens.size());
-      const float* log_probs = next.log_probs.data_ptr<float>() + from[i] * arch.vocabulary;
-      const float* probs = next.probs.data_ptr<float>() + from[i] * arch.vocabulary;
-      const int token = options.temperature <= 0
-                            ? most_likely(log_probs, arch.vocabulary)
-                            : choose_token(probs, arch.vocabulary, options,
-                                           sample_uniform(options.seed, options.step, prompt.key,
-                                                          rollout.sample, place));
+      const int token = drawn.tokens[i];
       rollout.tokens.push_back(token);
-      rollout.log_probs.push_back(log_probs[token]);
-      rollout.finite = rollout.finite && std::isfinite(log_probs[token]);
-      rollout.entropy += double(next.entropy.data_ptr<float>()[from[i]]);
+      rollout.log_probs.push_back(drawn.log_probs[i]);
+      rollout.finite = rollout.finite && std::isfinite(drawn.log_probs[i]);
+      rollout.entropy += drawn.entropies[i];
 
       const auto& stops = arch.stop_tokens;
       rollout.ended = std::find(stops.begin(), stops.end(), token) != stops.end();

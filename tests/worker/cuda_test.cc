@@ -13,6 +13,7 @@
 #include "worker/device.h"
 #include "worker/generate.h"
 #include "worker/gradient.h"
+#include "worker/next_token.h"
 
 namespace svfleet {
 namespace {
@@ -129,6 +130,31 @@ TEST_F(Cuda, GreedyAndSampledReplies) {
       all += int64_t(here[i].tokens.size());
     }
     EXPECT_GT(double(equal), 0.9 * double(all)) << "temperature " << temperature;
+  }
+}
+
+TEST_F(Cuda, DrawsTheTokensThatTheRunningSumDraws) {
+  at::Tensor probs = at::zeros({64, 5000});
+  std::mt19937 random(4);
+  std::vector<double> uniforms;
+  std::vector<int64_t> rows;
+  for (int64_t i = 0; i < 64; ++i) {
+    for (int k = 0; k < 4096; ++k)  // sums are exact in whatever order
+      probs.data_ptr<float>()[5000 * i + random() % 5000] += 1.0f / 4096;
+    uniforms.push_back(double(random() % 4096) / 4096);
+    rows.push_back(63 - i);
+  }
+  const at::Tensor entropy = at::arange(64, at::kFloat);
+  const Distribution here{probs.log(), probs, entropy},
+      there{probs.log().to(gpu_), probs.to(gpu_), entropy.to(gpu_)};
+  for (const double temperature : {0.0, 1.0}) {
+    const SamplingOptions options{.temperature = temperature};
+    const NextTokens want = next_tokens(here, rows, uniforms, options),
+                     got = next_tokens(there, rows, uniforms, options);
+    EXPECT_EQ(got.tokens, want.tokens) << temperature;
+    EXPECT_EQ(got.entropies, want.entropies) << temperature;
+    EXPECT_EQ(next_tokens(there, {5}, {0.5}, options).tokens,
+              next_tokens(here, {5}, {0.5}, options).tokens);
   }
 }
 

@@ -16,8 +16,14 @@ namespace svfleet {
 inline const char* const kTinyModels[] = {"tiny_llama3", "tiny_qwen2", "tiny_mistral",
                                           "tiny_llama_plain"};
 
+// scripts/bundle takes tests to machines that have no checkout.
+inline std::string source_folder() {
+  const char* given = std::getenv("SVFLEET_SOURCE");
+  return given ? given : SVFLEET_SOURCE_DIR;
+}
+
 inline std::string tiny_folder(const std::string& name) {
-  return std::string(SVFLEET_SOURCE_DIR "/tests/data/models/") + name;
+  return source_folder() + "/tests/data/models/" + name;
 }
 
 inline nlohmann::json read_fixture(const std::string& path) {
