@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <ctime>
 #include <filesystem>
 #include <memory>
 #include <mutex>
@@ -67,16 +66,18 @@ void sync_folder(const std::string& folder, size_t bytes) {
     write_failed(folder, "fsync", errno, bytes);
 }
 
-const char kTemporary[] = ".tmp-";
-
 }  // namespace
 
 void sync_parent(const std::string& path, size_t bytes) {
   sync_folder(parent(path), bytes);
 }
 
+std::string temporary_name(const std::string& path) {
+  return path + kTemporary + process_mark();
+}
+
 std::string write_temporary(const std::string& path, std::string_view bytes) {
-  const std::string temporary = path + kTemporary + process_mark();
+  const std::string temporary = temporary_name(path);
   auto fail = [&](const char* call, int error) {
     file_system().unlink(temporary);
     write_failed(path, call, error, bytes.size());
@@ -118,11 +119,17 @@ void write_new_file(const std::string& path, std::string_view bytes, bool* exist
       return;
     }
     if (file.fd() < 0) write_failed(path, "open", errno, bytes.size());
-    int error = write_all(file.fd(), bytes);
+    struct stat made;
+    int error = fstat(file.fd(), &made) != 0 ? errno : write_all(file.fd(), bytes);
     if (error == 0 && file_system().sync(file.fd()) != 0) error = errno;
     if (file.close() != 0 && error == 0) error = errno;
     if (error != 0) {
-      file_system().unlink(path);
+      // A torn file may have been replaced by somebody else's.
+      remove_after_look(path, temporary_name(path), [&](const std::string& moved) {
+        struct stat info;
+        return stat(moved.c_str(), &info) == 0 && info.st_ino == made.st_ino &&
+               info.st_dev == made.st_dev;
+      });
       write_failed(path, "write", error, bytes.size());
     }
   }
@@ -199,11 +206,6 @@ void make_folder(const std::string& path) {
   write_failed(path, "mkdir", error, 4096);
 }
 
-void remove_file(const std::string& path) {
-  check_guard(path);
-  if (file_system().unlink(path) != 0 && errno != ENOENT) write_failed(path, "unlink", errno, 0);
-}
-
 std::vector<std::string> list_folder(const std::string& path) {
   std::unique_ptr<DIR, int (*)(DIR*)> folder(opendir(path.c_str()), closedir);
   if (!folder) {
@@ -263,32 +265,6 @@ uint64_t free_bytes(const std::string& folder) {
   struct statvfs info;
   if (statvfs(folder.c_str(), &info) != 0) read_failed(folder, errno);
   return static_cast<uint64_t>(info.f_bavail) * info.f_frsize;
-}
-
-namespace {
-
-// Whether the writer of this temporary file is certainly gone.
-bool is_stale(const std::string& folder, const std::string& name, size_t mark) {
-  bool is_mark = false;
-  const auto dead = mark_is_dead(name.substr(mark + sizeof kTemporary - 1), &is_mark);
-  if (dead || !is_mark) return dead.value_or(false);
-  struct stat info;
-  return stat((folder + "/" + name).c_str(), &info) == 0 &&
-         time(nullptr) - info.st_mtime > 24 * 3600;
-}
-
-}  // namespace
-
-void remove_stale_temporaries(const std::string& folder) {
-  for (const std::string& name : list_folder(folder)) {
-    const size_t mark = name.rfind(kTemporary);
-    if (mark != name.npos && is_stale(folder, name, mark)) remove_file(folder + "/" + name);
-  }
-}
-
-void remove_temporaries(const std::string& folder) {
-  for (const std::string& name : list_folder(folder))
-    if (name.find(kTemporary) != name.npos) remove_file(folder + "/" + name);
 }
 
 }  // namespace svfleet

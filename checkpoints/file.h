@@ -1,7 +1,7 @@
 // The one checked way to a disk: whole files in, whole files out, nothing half-written under a
-// final name. Every error is an Error(kExitDisk) or, for what a user can mend, Error(kExitUser); what
-// was writable to this process before and is no more (WriteGuard) is a disk that fails. of_node()
-// where it may be the fault of this machine alone.
+// final name. Every error is an Error(kExitDisk) or, for what a user can mend, Error(kExitUser);
+// what was writable to this process before and is no more (WriteGuard) is a disk that fails.
+// of_node() where it may be the fault of this machine alone.
 #pragma once
 
 #include <cstdint>
@@ -31,8 +31,16 @@ bool file_exists(const std::string& path);  // a folder counts
 bool is_folder(const std::string& path);
 // Absolute, without links and without a slash at its end, as far as it exists.
 std::string resolved_path(const std::string& path);
-void make_folder(const std::string& path);                      // with parents, synced
-void remove_file(const std::string& path);                      // no error when it is not there
+void make_folder(const std::string& path);  // with parents, synced
+// No error when it is not there. Under a WriteGuard a file is first moved to a temporary name, so
+// that one of a new owner, which the guard then finds, can be put back.
+void remove_file(const std::string& path);
+void remove_files(const std::vector<std::string>& paths);  // of one folder; the guard looks once
+// Removes `path` when `ours` says of it that it may go. It looks at `moved`, a name that nobody
+// else uses and to which the file is renamed first; a file that stays is put back, unless its name
+// has been given again. Asks no guard. False when nothing was removed.
+bool remove_after_look(const std::string& path, const std::string& moved,
+                       const std::function<bool(const std::string& moved)>& ours);
 std::vector<std::string> list_folder(const std::string& path);  // names, sorted; empty if missing
 // Appends one line (a newline is added) with a single write; used for logs. A torn last line of an
 // earlier crash is cut off first. Not synced: a crash of the machine may lose the last lines.

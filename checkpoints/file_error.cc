@@ -50,8 +50,10 @@ std::shared_ptr<const Guard> guard_of(const std::string& path) {
 
 }  // namespace
 
-void check_guard(const std::string& path) {
-  if (const auto now = guard_of(path)) now->check();
+bool check_guard(const std::string& path) {
+  const auto now = guard_of(path);
+  if (now) now->check();
+  return now != nullptr;
 }
 
 void write_failed(const std::string& path, const char* call, int error, size_t bytes) {

@@ -14,6 +14,7 @@ namespace svfleet {
 [[noreturn]] void read_failed(const std::string& path, int error);
 
 // Before a change of `path`: throws when a WriteGuard is for it and says that it must not happen.
-void check_guard(const std::string& path);
+// False when there is none for it.
+bool check_guard(const std::string& path);
 
 }  // namespace svfleet

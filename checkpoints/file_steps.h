@@ -6,6 +6,9 @@
 
 namespace svfleet {
 
+inline constexpr char kTemporary[] = ".tmp-";
+std::string temporary_name(const std::string& path);  // another one in each call
+
 // Writes and syncs `bytes` under a temporary name, which is returned; the guard of `path` has been
 // asked (WriteGuard). Nothing is left behind by an Error.
 std::string write_temporary(const std::string& path, std::string_view bytes);

@@ -103,12 +103,14 @@ std::vector<FinishedChunk> read_chunks(const std::string& run_dir, const std::st
 }
 
 void clear_chunks_before(const std::string& run_dir, int64_t step) {
+  std::vector<std::string> paths;
   for (const std::string& name : list_folder(folder_of(run_dir))) {
     int64_t named_step;
     int chunk;
     if (parse_name(name, &named_step, &chunk) && named_step < step)
-      remove_file(folder_of(run_dir) + "/" + name);
+      paths.push_back(folder_of(run_dir) + "/" + name);
   }
+  remove_files(paths);
 }
 
 }  // namespace svfleet

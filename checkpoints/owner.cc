@@ -123,6 +123,28 @@ std::string name_of(const OwnerIdentity& who) {
          (who.job.empty() || who.cluster.empty() ? "" : " on cluster " + who.cluster);
 }
 
+bool has_token(const Found& found, const std::string& token) {
+  return found.owner && found.owner->who.token == token;
+}
+
+// An owner that was taken for gone may have moved its successor's file away and put it back at once
+// (remove_own).
+Found read_present_owner(const std::string& path) {
+  Found found = read_settled_owner(path);
+  for (int i = 0; i < 20 && !found.exists; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    found = read_settled_owner(path);
+  }
+  return found;
+}
+
+// Between a look and a removal a file may become another's: who was slow would remove the file of
+// who was quick.
+void remove_own(const std::string& path, const std::string& token) {
+  remove_after_look(path, path + ".left-" + token,
+                    [&](const std::string& moved) { return has_token(read_owner(moved), token); });
+}
+
 [[noreturn]] void refuse(const std::string& run_dir, const OwnerFile& owner) {
   throw user_error("the run folder '", run_dir, "' is in use by ", name_of(owner.who), " since ",
                    owner.started, "; wait for it or stop it (if it is surely gone, remove '",
@@ -161,6 +183,8 @@ Owner Owner::take(const std::string& run_dir, OwnerIdentity me,
       if (!existed) return Owner(run_dir, me, false);
       continue;
     }
+    // Whoever made the claim before ours and was taken for dead has renamed ours into place.
+    if (has_token(found, me.token)) return Owner(run_dir, me, true);
     if (found.owner && !is_gone(*found.owner, me, job_ended)) refuse(run_dir, *found.owner);
 
     // The claim to succeed this very owner. Only one can make it; it becomes the owner file.
@@ -168,22 +192,26 @@ Owner Owner::take(const std::string& run_dir, OwnerIdentity me,
     const std::string claim = path + ".after-" + old_token;
     write_new_file(claim, encode(mine), &existed);
     if (existed) {
+      const auto stale = [&](const Found& other) {
+        return other.exists && (!other.owner || is_gone(*other.owner, me, job_ended));
+      };
       const Found other = read_settled_owner(claim);
-      if (other.exists && (!other.owner || is_gone(*other.owner, me, job_ended)))
-        remove_file(claim);
-      else
+      if (stale(other))
+        remove_after_look(claim, claim + ".left-" + me.token, [&](const std::string& moved) {
+          return stale(read_settled_owner(moved));
+        });
+      else if (!has_token(other, me.token))  // else another taker has put it back
         std::this_thread::sleep_for(std::chrono::milliseconds(50));
-      continue;
+      if (!has_token(other, me.token)) continue;
     }
     const Found still = read_owner(path);
     const bool same = still.exists && (still.owner ? still.owner->who.token : "torn") == old_token;
     if (!same) {
-      remove_file(claim);
+      remove_own(claim, me.token);
       continue;
     }
     rename_file(claim, path);
-    const Found now = read_owner(path);
-    if (now.owner && now.owner->who.token == me.token) return Owner(run_dir, me, true);
+    if (has_token(read_owner(path), me.token)) return Owner(run_dir, me, true);
   }
   throw user_error("the run folder '", run_dir, "' is being taken by another process; start ",
                    "again when it has ended");
@@ -192,8 +220,7 @@ Owner Owner::take(const std::string& run_dir, OwnerIdentity me,
 Owner::~Owner() {
   if (me_.token.empty()) return;
   try {
-    verify();
-    remove_file(owner_path(run_dir_));
+    if (is_owner(run_dir_, me_.token)) remove_own(owner_path(run_dir_), me_.token);
   } catch (const Error&) {
     // Taken over, or a disk that fails: the next owner's rules cope with what is left.
   }
@@ -202,6 +229,11 @@ Owner::~Owner() {
 void Owner::shut_out_others() const {
   for (const char* folder : {"", "/checkpoints", "/chunks", "/experts"})
     remove_temporaries(run_dir_ + folder);
+  // What takers that were killed have left; nobody succeeds an owner before us any more.
+  const std::string ours = "owner.json.after-" + me_.token;
+  for (const std::string& name : list_folder(run_dir_))
+    if (name.starts_with("owner.json.") && !name.starts_with(ours))
+      remove_file(run_dir_ + "/" + name);
   if (!succeeded_) return;
   for (const std::string& name : list_folder(run_dir_))
     if (name.ends_with(".jsonl") || name == "svfleet.log")
@@ -213,13 +245,12 @@ void Owner::verify() const {
 }
 
 bool is_owner(const std::string& run_dir, const std::string& token) {
-  const Found found = read_owner(owner_path(run_dir));
-  return found.owner && found.owner->who.token == token;
+  return has_token(read_owner(owner_path(run_dir)), token);
 }
 
 void verify_owner(const std::string& run_dir, const std::string& token) {
-  const Found found = read_owner(owner_path(run_dir));
-  if (found.owner && found.owner->who.token == token) return;
+  const Found found = read_present_owner(owner_path(run_dir));
+  if (has_token(found, token)) return;
   // A run's folder is never empty, nor is it removed: this machine does not see it any more.
   if (!found.exists && list_folder(run_dir).empty())
     throw node_error(kExitDisk, "the run folder '", run_dir, "' is gone from host ", host_name(),

@@ -2,8 +2,8 @@
 // process of the owner (WriteGuard in checkpoints/file.h).
 //
 // A process can stop between that look and the change, and go on long after a take-over:
-// shut_out_others() makes that harmless. What is left is a removal that was already under way, and
-// a writer removes only what its successor does not need either.
+// shut_out_others() makes that harmless, and what such a process removes it first moves away, looks
+// at again and puts back (file.h).
 #pragma once
 
 #include <cstdint>
@@ -40,9 +40,9 @@ class Owner {
                                       const std::string& cluster) = nullptr);
   Owner(Owner&&) noexcept;
   ~Owner();  // releases the folder if still ours
-  // Removes all temporary files, so that no other process can rename its own into place any more,
-  // and, after a take-over, replaces each log by a copy of itself, so that a line for a log opened
-  // before goes to no file. Call first of all, under a WriteGuard.
+  // Removes all temporary files and the claims of others, so that no other process can rename its
+  // own into place any more, and, after a take-over, replaces each log by a copy of itself, so that
+  // a line for a log opened before goes to no file. Call first of all, under a WriteGuard.
   void shut_out_others() const;
   void verify() const;  // verify_owner() with its own token
   const OwnerIdentity& identity() const { return me_; }
@@ -55,7 +55,7 @@ class Owner {
 };
 
 // For every process that knows the token. verify_owner throws Error(kExitRequeue), naming who owns
-// the folder now, unless is_owner().
+// the folder now, unless is_owner(); where nobody does it looks again for a second.
 bool is_owner(const std::string& run_dir, const std::string& token);
 void verify_owner(const std::string& run_dir, const std::string& token);
 

@@ -1,77 +1,23 @@
 // An owner that loses the run folder in the middle of a save, before each of its system calls in
-// turn: what it writes afterwards reaches no file.
-#include <fcntl.h>
+// turn: what it writes afterwards reaches no file, and what it removes is put back.
 #include <gtest/gtest.h>
 
 #include <fstream>
 #include <functional>
 #include <map>
 #include <memory>
+#include <thread>
 
 #include "checkpoints/expert.h"
 #include "checkpoints/file.h"
-#include "checkpoints/file_system.h"
 #include "checkpoints/journal.h"
 #include "checkpoints/owner.h"
 #include "checkpoints/run_checkpoint.h"
+#include "tests/checkpoints/interrupted_disk.h"
 #include "tests/checkpoints/scratch.h"
 
 namespace svfleet {
 namespace {
-
-// Calls `interrupt` before the system call number `at`.
-class InterruptedDisk : public FileSystem {
- public:
-  InterruptedDisk() { replace_file_system(this); }
-  ~InterruptedDisk() override { replace_file_system(nullptr); }
-  int64_t calls = 0, at = -1;
-  std::function<void()> interrupt;
-
-  int open(const std::string& path, int flags, int mode) override {
-    count();
-    return FileSystem::open(path, flags, mode);
-  }
-  ssize_t read(int fd, void* buffer, size_t bytes) override {
-    count();
-    return FileSystem::read(fd, buffer, bytes);
-  }
-  ssize_t write(int fd, const void* data, size_t bytes) override {
-    count();
-    return FileSystem::write(fd, data, bytes);
-  }
-  int truncate(int fd, off_t length) override {
-    count();
-    return FileSystem::truncate(fd, length);
-  }
-  int sync(int fd) override {
-    count();
-    return FileSystem::sync(fd);
-  }
-  int close(int fd) override {
-    count();
-    return FileSystem::close(fd);
-  }
-  int rename(const std::string& from, const std::string& to) override {
-    count();
-    return FileSystem::rename(from, to);
-  }
-  int unlink(const std::string& path) override {
-    count();
-    return FileSystem::unlink(path);
-  }
-  int mkdir(const std::string& path, int mode) override {
-    count();
-    return FileSystem::mkdir(path, mode);
-  }
-
- private:
-  void count() {
-    if (calls++ != at) return;
-    replace_file_system(nullptr);  // what happens now is another process's
-    interrupt();
-    replace_file_system(this);
-  }
-};
 
 std::map<std::string, std::string> files_of(const std::string& folder) {
   std::map<std::string, std::string> files;
@@ -146,12 +92,19 @@ Counts take_over_everywhere(const std::function<void(const std::string&)>& save,
     }
     ++counts.moments;
     counts.refused += refused;
-    for (const auto& [path, content] : files_of(run)) {
-      if (before.contains(path) && before[path] == content) continue;
-      ++counts.changed;
-      if (take == Take::kWhole && guarded) ADD_FAILURE() << path << " changed, call " << at;
-      break;
+    std::string changed;
+    auto after = files_of(run);
+    for (const auto& [path, content] : before) {
+      if (!after.contains(path))
+        changed += " " + path + " (gone)";
+      else if (after[path] != content)
+        changed += " " + path;
+      after.erase(path);
     }
+    for (const auto& [path, content] : after) changed += " " + path + " (new)";
+    counts.changed += !changed.empty();
+    if (take == Take::kWhole && guarded && !changed.empty())
+      ADD_FAILURE() << "before call " << at << ":" << changed;
   }
 }
 
@@ -192,6 +145,84 @@ TEST(TakeOver, BeforeEverySystemCallOfALineOfTheLog) {
   const Counts counts = take_over_everywhere(append_to_the_log);
   EXPECT_GE(counts.moments, 6);
   EXPECT_EQ(counts.changed, 0);
+}
+
+TEST(TakeOver, BeforeEverySystemCallOfARemoval) {
+  const Counts counts = take_over_everywhere([](const std::string& run) {
+    remove_files({checkpoint_path(run, 1), run + "/checkpoints/not there", run + "/log.jsonl"});
+  });
+  EXPECT_GE(counts.moments, 8);
+  EXPECT_EQ(counts.changed, 0);
+}
+
+// The old owner ends: it must not take its successor's owner file along.
+TEST(TakeOver, BeforeEverySystemCallOfARelease) {
+  int64_t moments = 0;
+  for (bool over = false; !over; ++moments) {
+    const Scratch scratch;
+    auto old = std::make_unique<Owner>(Owner::take(scratch.path(), {"node7", 4711, "17", 0, ""}));
+    std::unique_ptr<Owner> next;
+    {
+      InterruptedDisk disk;
+      disk.at = moments;
+      disk.interrupt = [&] {
+        next = std::make_unique<Owner>(Owner::take(scratch.path(), {"node8", 4712, "17", 1, ""}));
+      };
+      old.reset();
+    }
+    over = !next;
+    if (next) {
+      EXPECT_NO_THROW(next->verify()) << "call " << moments;
+    }
+    next.reset();
+    EXPECT_EQ(list_folder(scratch.path()), std::vector<std::string>{}) << "call " << moments;
+  }
+  EXPECT_GE(moments, 6);
+}
+
+// A file that was moved away and put back is not "nobody's" in between.
+TEST(TakeOver, AnOwnerFileMayBeAwayForAMoment) {
+  const Scratch scratch;
+  const Owner owner = Owner::take(scratch.path(), {"node7", 4711, "17", 0, ""});
+  std::filesystem::rename(scratch / "owner.json", scratch / "away");
+  std::thread back([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    std::filesystem::rename(scratch / "away", scratch / "owner.json");
+  });
+  EXPECT_NO_THROW(owner.verify());
+  back.join();
+}
+
+TEST(TakeOver, APutBackFileDoesNotReplaceANewerOne) {
+  const Scratch scratch;
+  write_file_atomic(scratch / "x", "old");
+  EXPECT_FALSE(remove_after_look(scratch / "x", scratch / "moved", [&](const std::string& moved) {
+    EXPECT_EQ(read_file(moved), "old");
+    EXPECT_FALSE(file_exists(scratch / "x"));
+    write_file_atomic(scratch / "x", "new");
+    return false;
+  }));
+  EXPECT_EQ(read_file(scratch / "x"), "new");
+  EXPECT_FALSE(file_exists(scratch / "moved"));
+  EXPECT_FALSE(remove_after_look(scratch / "y", scratch / "moved", [](const std::string&) {
+    ADD_FAILURE() << "there is no such file";
+    return true;
+  }));
+}
+
+// A disk without hard links.
+TEST(TakeOver, PutBackWithoutHardLinks) {
+  class NoLinks : public FileSystem {
+   public:
+    NoLinks() { replace_file_system(this); }
+    ~NoLinks() override { replace_file_system(nullptr); }
+    int link(const std::string&, const std::string&) override { return errno = EPERM, -1; }
+  } disk;
+  const Scratch scratch;
+  write_file_atomic(scratch / "x", "old");
+  EXPECT_FALSE(remove_after_look(scratch / "x", scratch / "moved",
+                                 [](const std::string&) { return false; }));
+  EXPECT_EQ(read_file(scratch / "x"), "old");
 }
 
 TEST(TakeOver, NothingIsRemovedAnyMore) {
