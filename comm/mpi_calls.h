@@ -5,6 +5,7 @@
 
 #include <mpi.h>
 
+#include <memory>
 #include <mutex>
 #include <string_view>
 
@@ -27,5 +28,15 @@ void mpi_call(const char* name, std::string_view op, Call&& call) {
 // False when the deadline came first; the request is then still active, and so are its buffers.
 bool mpi_wait(MPI_Request* request, const Deadline& deadline, double longest_sleep_s,
               std::string_view op);
+
+// Runs `transfer` on the buffer, which MPI uses until the transfer has returned true. Otherwise, an
+// exception included, it stays for ever: MPI may still write to it.
+template <class Buffer, class Transfer>
+bool lend_to_mpi(std::unique_ptr<Buffer>& buffer, Transfer&& transfer) {
+  Buffer* const lent = buffer.release();
+  if (!transfer(lent)) return false;
+  buffer.reset(lent);
+  return true;
+}
 
 }  // namespace svfleet

@@ -55,11 +55,14 @@ void end_unfinished_job(int status, void*) {
 }
 
 MPI_Comm duplicate(std::string_view op, double timeout_s) {
-  MPI_Comm copy = MPI_COMM_NULL;
-  MPI_Request request;
-  mpi_call("MPI_Comm_idup", op, [&] { return MPI_Comm_idup(MPI_COMM_WORLD, &copy, &request); });
-  if (!mpi_wait(&request, Deadline(timeout_s), kDataSleep, op))
-    throw Error(kExitRequeue, expiry(timeout_s, op, -1) + ": some rank did not arrive");
+  auto made = std::make_unique<MPI_Comm>(MPI_COMM_NULL);
+  const bool in_time = lend_to_mpi(made, [&](MPI_Comm* comm) {
+    MPI_Request request;
+    mpi_call("MPI_Comm_idup", op, [&] { return MPI_Comm_idup(MPI_COMM_WORLD, comm, &request); });
+    return mpi_wait(&request, Deadline(timeout_s), kDataSleep, op);
+  });
+  if (!in_time) throw Error(kExitRequeue, expiry(timeout_s, op, -1) + ": some rank did not arrive");
+  const MPI_Comm copy = *made;
   mpi_call("MPI_Comm_set_errhandler", op,
            [&] { return MPI_Comm_set_errhandler(copy, MPI_ERRORS_RETURN); });
   return copy;
@@ -202,20 +205,23 @@ class MpiGroup : public Group {
       broken_code_ = error.code();
       busy_ = false;
       throw;
+    } catch (const std::exception& error) {  // out of memory in the middle of a transfer
+      broken_ = error.what();
+      busy_ = false;
+      throw;
     }
     busy_ = false;
   }
 
-  // Starts a non-blocking MPI collective on a copy that outlives a timeout, since MPI may still
-  // write to it afterwards; done(copy) takes the result.
+  // A non-blocking MPI collective on a copy; done(copy) takes the result.
   template <class Buffer, class Start, class Done>
   void run(std::unique_ptr<Buffer> copy, std::string_view op, Start&& start, Done&& done) {
-    MPI_Request request;
-    mpi_call("MPI collective", op, [&] { return start(copy.get(), &request); });
-    if (!mpi_wait(&request, Deadline(timeout_s_), kDataSleep, op)) {
-      copy.release();
-      lost_in_transfer(op);
-    }
+    const bool in_time = lend_to_mpi(copy, [&](Buffer* buffer) {
+      MPI_Request request;
+      mpi_call("MPI collective", op, [&] { return start(buffer, &request); });
+      return mpi_wait(&request, Deadline(timeout_s_), kDataSleep, op);
+    });
+    if (!in_time) lost_in_transfer(op);
     done(copy.get());
   }
 

@@ -24,33 +24,38 @@ void MpiMailbox::send(int rank, int tag, std::string_view bytes) {
 }
 
 bool MpiMailbox::try_receive(int* rank, int* tag, std::string* bytes) {
-  MPI_Request request;
-  // On the heap, so that it can outlive a receive that never ends.
   auto incoming = std::make_unique<std::string>();
-  {
-    std::lock_guard<std::mutex> lock(mpi_mutex());
-    drop_sent();
-    int waiting = 0;
-    MPI_Message message;
-    MPI_Status status;
-    check_mpi(MPI_Improbe(*rank == -1 ? MPI_ANY_SOURCE : *rank, *tag == -1 ? MPI_ANY_TAG : *tag,
-                          comm_, &waiting, &message, &status),
-              "MPI_Improbe", "receive a message");
-    if (!waiting) return false;
-    int size = 0;
-    check_mpi(MPI_Get_count(&status, MPI_BYTE, &size), "MPI_Get_count", "receive a message");
-    incoming->resize(size);
-    check_mpi(MPI_Imrecv(incoming->data(), size, MPI_BYTE, &message, &request), "MPI_Imrecv",
-              "receive a message");
-    *rank = status.MPI_SOURCE;
-    *tag = status.MPI_TAG;
-  }
-  if (!mpi_wait(&request, Deadline(timeout_s_), 1e-4, "receive a message")) {
-    incoming.release();
+  bool nothing = false;
+  const bool in_time = lend_to_mpi(incoming, [&](std::string* buffer) {
+    MPI_Request request;
+    nothing = !start_receive(rank, tag, buffer, &request);
+    return nothing || mpi_wait(&request, Deadline(timeout_s_), 1e-4, "receive a message");
+  });
+  if (!in_time)
     throw make_error(kExitRequeue, "timeout after ", timeout_s_, " s in 'receive a message': rank ",
                      *rank, " began a message and did not finish it");
-  }
+  if (nothing) return false;
   *bytes = std::move(*incoming);
+  return true;
+}
+
+bool MpiMailbox::start_receive(int* rank, int* tag, std::string* buffer, MPI_Request* request) {
+  std::lock_guard<std::mutex> lock(mpi_mutex());
+  drop_sent();
+  int waiting = 0;
+  MPI_Message message;
+  MPI_Status status;
+  check_mpi(MPI_Improbe(*rank == -1 ? MPI_ANY_SOURCE : *rank, *tag == -1 ? MPI_ANY_TAG : *tag,
+                        comm_, &waiting, &message, &status),
+            "MPI_Improbe", "receive a message");
+  if (!waiting) return false;
+  int size = 0;
+  check_mpi(MPI_Get_count(&status, MPI_BYTE, &size), "MPI_Get_count", "receive a message");
+  buffer->resize(size);
+  check_mpi(MPI_Imrecv(buffer->data(), size, MPI_BYTE, &message, request), "MPI_Imrecv",
+            "receive a message");
+  *rank = status.MPI_SOURCE;
+  *tag = status.MPI_TAG;
   return true;
 }
 

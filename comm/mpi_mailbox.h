@@ -29,6 +29,8 @@ class MpiMailbox : public Mailbox {
     MPI_Request request;
     std::string bytes;
   };
+  // False when nothing is waiting. Sets rank and tag to those of the message.
+  bool start_receive(int* rank, int* tag, std::string* buffer, MPI_Request* request);
   void drop_sent();  // the mutex is held
 
   MPI_Comm comm_;
