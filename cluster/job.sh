@@ -2,6 +2,7 @@
 # @SBATCH@
 
 program=@PROGRAM@
+libraries=@LIBRARIES@  # folders of those that it had at the submission
 arguments=(@ARGUMENTS@)
 run_dir=@RUN_DIR@
 store=@STORE@
@@ -33,6 +34,9 @@ trap 'forward SIGTERM' TERM
 export SLURM_EXPORT_ENV=ALL
 # @PRELUDE@
 set +eu +o pipefail  # whatever the prelude has set
+# Not for Slurm's programs, which may need other libraries of the same names.
+search=$libraries${libraries:+${LD_LIBRARY_PATH:+:}}${LD_LIBRARY_PATH:-}
+run=(env "LD_LIBRARY_PATH=$search" "$program")
 
 echo "svfleet job: $SLURM_JOB_ID, restart $restarts, on $SLURM_JOB_NODELIST"
 # A node that crashed keeps a socket named after the step, and no step of that name starts there again
@@ -45,7 +49,7 @@ if [ -n "$warned" ]; then
   code=75
 else
   srun @MPI@ --kill-on-bad-exit=1 --cpus-per-task="$cpus" "${srun_options[@]}" \
-    "${within[@]}" "$program" "${arguments[@]}" &
+    "${within[@]}" "${run[@]}" "${arguments[@]}" &
   step=$!
   [ -z "$warned" ] || kill -USR1 "$step"  # it came in between
   wait "$step"; code=$?
@@ -53,7 +57,7 @@ else
   step=
 fi
 
-after=("$program" after-run "$run_dir" --job "$SLURM_JOB_ID" --restarts "$restarts")
+after=("${run[@]}" after-run "$run_dir" --job "$SLURM_JOB_ID" --restarts "$restarts")
 said=$("${after[@]}" --store "$store" --patience "$patience" --code "$code")
 decision=$?
 echo "$said"

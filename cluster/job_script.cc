@@ -82,6 +82,9 @@ std::string job_script(const JobScript& job) {
   std::string arguments;
   for (const std::string& word : job.command)
     arguments += (arguments.empty() ? "" : " ") + quoted(word);
+  std::string libraries;
+  for (const std::string& folder : job.libraries)
+    libraries += (libraries.empty() ? "" : ":") + folder;
   const JobSite& site = ask.site;
   const bool own = !site.name.empty();
   const std::string mpi = site.mpi.empty() ? "pmix" : site.mpi;
@@ -89,6 +92,7 @@ std::string job_script(const JobScript& job) {
       own ? site.text : default_template(), own ? site.name : "cluster/job.sh",
       {{"SBATCH", {.value = sbatch_lines(job), .lines = true}},
        {"PROGRAM", {quoted(job.program)}},
+       {"LIBRARIES", {quoted(libraries)}},
        {"ARGUMENTS", {arguments}},
        {"RUN_DIR", {quoted(job.run_dir)}},
        {"STORE", {quoted(job.store)}},

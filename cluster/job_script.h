@@ -40,12 +40,13 @@ struct JobRequest {
 
 struct JobScript {
   JobRequest request;
-  int64_t warning_s = 60;            // seconds before the time limit at which Slurm warns
-  std::string program;               // svfleet, an absolute path
-  std::vector<std::string> command;  // its words: "train", the configuration, --set ...
-  std::string folder;                // working directory, absolute
-  std::string run_dir;               // absolute
-  std::string store;                 // the factor store, absolute
+  int64_t warning_s = 60;              // seconds before the time limit at which Slurm warns
+  std::string program;                 // svfleet, an absolute path
+  std::vector<std::string> libraries;  // folders in which its libraries are found first
+  std::vector<std::string> command;    // its words: "train", the configuration, --set ...
+  std::string folder;                  // working directory, absolute
+  std::string run_dir;                 // absolute
+  std::string store;                   // the factor store, absolute
 };
 
 // The whole script. Pure. How it works is told in docs/slurm.md. Error(kExitUser) for a template

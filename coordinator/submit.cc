@@ -1,7 +1,5 @@
 // svfleet submit: everything that can be known before the queue is checked, then a job script is
 // written and handed to Slurm. svfleet after-run is what that script asks at its end.
-#include <unistd.h>
-
 #include <cctype>
 #include <cstdio>
 #include <cstring>
@@ -21,71 +19,21 @@
 #include "coordinator/commands.h"
 #include "coordinator/config_reader.h"
 #include "coordinator/fork.h"
+#include "coordinator/identity.h"
 #include "coordinator/ledger.h"
 #include "coordinator/progress.h"
 #include "coordinator/pulse.h"
 #include "coordinator/run_log.h"
+#include "coordinator/run_program.h"
 #include "coordinator/stop_request.h"
 #include "coordinator/submission.h"
+#include "coordinator/submit_checks.h"
 
 namespace svfleet {
 namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-void check_files(const Config& config, const std::string& start) {
-  const std::string model = config.model.path;
-  if (!is_folder(model))
-    throw user_error("model.path '", model, "' is not a folder; it holds the Hugging Face model");
-  if (!file_exists(model + "/config.json"))
-    throw user_error("model.path '", model, "' has no config.json; it is not a Hugging Face model");
-  for (const TaskSpec& task : config.tasks) {
-    if (task.train.empty())
-      throw user_error("task '", task.name, "' has no train data; training needs it");
-    for (const std::string& file : {task.train, task.validation, task.few_shot})
-      if (!file.empty() && (!file_exists(file) || is_folder(file)))
-        throw user_error("task '", task.name, "': file '", file, "' does not exist");
-  }
-  if (!start.empty() && (!file_exists(start) || is_folder(start)))
-    throw user_error("train.init_from '", start, "' does not exist; it is an expert file");
-}
-
-void check_characters(const std::string& what, const std::string& path) {
-  for (const char c : path)
-    if (c == '"' || c == '\\' || c == '%' || static_cast<unsigned char>(c) < ' ')
-      throw user_error(what, " '", path,
-                       "' holds a character that Slurm changes in paths; "
-                       "choose another folder");
-}
-
-void check_shared(const JobRequest& ask, const std::string& what, const std::string& path,
-                  const std::string& mounts) {
-  const std::string why = node_local(path, mounts);
-  if (why.empty() || ask.allow_local) return;
-  throw user_error(what, " '", path, "' is not seen by all nodes: ", why, "; use a shared disk",
-                   ask.nodes == 1 ? ", or --allow-local" : "");
-}
-
-// All that the job's processes open, wherever Slurm starts them.
-void check_all_shared(const JobScript& job, const Config& config, const std::string& start,
-                      const std::string& mounts) {
-  const auto check = [&](const std::string& what, const std::string& path) {
-    if (!path.empty()) check_shared(job.request, what, resolved_path(path), mounts);
-  };
-  check("run_dir", job.run_dir);
-  check("svd.store", job.store);
-  check("model.path", config.model.path);
-  check("the working directory", job.folder);
-  check("the program", job.program);
-  check("the configuration", config.file);
-  check("train.init_from", start);
-  for (const TaskSpec& task : config.tasks) {
-    check("task file", task.file);
-    for (const std::string& file : {task.train, task.validation, task.few_shot})
-      check("task '" + task.name + "': file", file);
-  }
-}
 
 // The numbers of the jobs, in order. What is in the queue is noted even when the rest is refused.
 std::vector<std::string> hand_in_all(const JobScript& job, const std::string& file) {
@@ -117,14 +65,6 @@ void check_free(const std::string& run_dir) {
                    " since ", owner->started, "; wait for it, or end it with svfleet stop");
 }
 
-std::string own_program() {
-  char path[4096];
-  const ssize_t length = readlink("/proc/self/exe", path, sizeof path);
-  if (length <= 0 || length == sizeof path)
-    throw make_error(kExitInternal, "cannot tell where this program is (/proc/self/exe)");
-  return std::string(path, size_t(length));
-}
-
 // A chain holds together by its name, which must then be no other run's.
 std::string default_name(const std::string& run_dir, bool chain) {
   std::string name = "svfleet-" + fs::path(run_dir).filename().string();
@@ -151,7 +91,9 @@ int submit_command(const CommandLine& line, const Config& config) {
   const std::string mounts = file_exists("/proc/self/mounts") ? read_file("/proc/self/mounts") : "";
   check_characters("run_dir", job.run_dir);
   check_characters("the working directory", job.folder);
-  job.program = own_program();
+  const RunProgram program = choose_program(job.run_dir, line.allow_different_hardware);
+  job.program = job.run_dir + "/bin/svfleet";
+  job.libraries = library_folders(program);
   check_all_shared(job, config, start, mounts);
   if (ask.name.empty()) ask.name = default_name(job.run_dir, ask.chain > 1);
 
@@ -197,6 +139,10 @@ int submit_command(const CommandLine& line, const Config& config) {
 
   check_free(job.run_dir);
   make_folder(job.run_dir);
+  keep_program(job.run_dir, program);
+  if (program.hash != program_hash())
+    print_line("svfleet: the run goes on with its own program, '" + job.program +
+               "': this one is another build");
   const std::string file = job.run_dir + "/job.sh";
   write_file_atomic(file, script);
   remove_file(job.run_dir + "/restarts.json");  // a person has looked: all tries anew

@@ -14,9 +14,10 @@
 #include "coordinator/fork.h"
 #include "coordinator/identity.h"
 #include "coordinator/preflight.h"
+#include "coordinator/run_program.h"
 #include "coordinator/stop_request.h"
 #include "coordinator/trainer.h"
-#include "worker/threads.h"
+#include "worker/libtorch.h"
 
 namespace svfleet {
 namespace {
@@ -115,6 +116,7 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
   // What an earlier attempt said is over: without a report, this one was killed. A finished run
   // keeps its own.
   if (crew.leads() && !file_exists(folder.expert_path("final"))) remove_exit_report(folder.path());
+  check_program(folder.path(), crew, line.allow_different_hardware);
   const std::string hardware = identity({torch_identity(), config.threads, crew.device().gpu});
   crew.agree("hardware and build", hardware);
   std::optional<RunState> found = folder.newest(crew);

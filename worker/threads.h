@@ -2,13 +2,9 @@
 // the number may alter bits.
 #pragma once
 
-#include <string>
-
 namespace svfleet {
 
 void set_compute_threads(int threads);  // of the process; call first of all
 void set_compute_threads_here();        // in each new thread of ours
-// Version, build options and size of the libtorch that runs: another one may give other bits.
-std::string torch_identity();
 
 }  // namespace svfleet

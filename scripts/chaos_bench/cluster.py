@@ -219,7 +219,7 @@ def ranks_of(config):
             words = Path(f"/proc/{entry}/cmdline").read_bytes().split(b"\0")
             if b"train" not in words or str(config).encode() not in words:
                 continue
-            if os.readlink(f"/proc/{entry}/exe") != str(SVFLEET):
+            if Path(os.readlink(f"/proc/{entry}/exe")).name != "svfleet":  # the copy of the run
                 continue
             pairs = (pair.split(b"=", 1) for pair in
                      Path(f"/proc/{entry}/environ").read_bytes().split(b"\0") if b"=" in pair)

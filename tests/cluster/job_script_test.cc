@@ -20,6 +20,7 @@ JobScript example() {
   job.request.partition = "low";
   job.request.name = "svfleet-a";
   job.program = "/opt/it's here/svfleet";
+  job.libraries = {"/opt/torch lib", "/opt/mpi/lib"};
   job.command = {"train", "/data/my run.yaml", "--set", "train.seed=$(date)"};
   job.folder = "/data";
   job.run_dir = "/data/runs/a";
@@ -68,11 +69,10 @@ TEST(JobScriptText, IsWhatSlurmAndBashUnderstand) {
 
 TEST(JobScriptText, AScriptThatWasCutOffDoesNotRestartItsSuccessor) {
   JobScript job = example();
-  job.program = "stand_in";  // asks for a restart
   const auto with_restarts = [&](const std::string& as_slurm_knows) {
     std::string script = job_script(job);
     script.insert(script.find("\nstep="),
-                  "\nsrun() { :; }\nsleep() { :; }\nstand_in() { return 75; }\nscontrol() {\n"
+                  "\nsrun() { :; }\nsleep() { :; }\nenv() { return 75; }\nscontrol() {\n"
                   "[ $1 = requeue ] && echo asked || echo 'JobState=RUNNING Restarts=" +
                       as_slurm_knows +
                       " BatchFlag=1'\n}\n"
@@ -169,7 +169,8 @@ TEST(JobScriptText, ASitesLauncherPreludeAndContainer) {
     return out.substr(begin, out.find('\n', begin) - begin);
   };
   EXPECT_THAT(started(),
-              ContainsRegex("^ranks started <--mpi=pmix>.*<--cpus-per-task=4><[^<]*/program>"
+              ContainsRegex("^ranks started <--mpi=pmix>.*<--cpus-per-task=4><env>"
+                            "<LD_LIBRARY_PATH=/opt/torch lib:/opt/mpi/lib[^>]*><[^<]*/program>"
                             "<train><a b>$"));
   job.request.site.mpi = "pmi2";
   EXPECT_THAT(started(), HasSubstr("<--mpi=pmi2>"));
@@ -181,13 +182,28 @@ TEST(JobScriptText, ASitesLauncherPreludeAndContainer) {
       "c.sif')\n"
       "echo \"prelude of $run_dir\"\n";
   EXPECT_THAT(started(), ContainsRegex("<--container-image=a.sqsh><stand-in><exec><--nv><b c.sif>"
-                                       "<[^<]*/program><train><a b>$"));
+                                       "<env><LD_[^<]*><[^<]*/program><train><a b>$"));
   const Ran ran = run_job("false", 3, "false", job);
   EXPECT_THAT(ran.out, HasSubstr("prelude of /data/runs/a\n"));
   EXPECT_TRUE(ran.asked) << ran.out;
   job.request.site.options = {{"reservation", "spring"}};
   const std::string script = job_script(job);
   EXPECT_LT(script.find("#SBATCH --reservation=spring\n"), script.find("\nprogram="));
+}
+
+TEST(JobScriptText, TheProgramFindsTheLibrariesOfTheSubmissionFirst) {
+  const auto path = [](const char* of_job) {
+    JobScript job = example();
+    job.request.site.prelude = std::string("export LD_LIBRARY_PATH=") + of_job + "\n";
+    return run_job("echo \"<$LD_LIBRARY_PATH>\"", 0, ":", job).out;
+  };
+  EXPECT_THAT(path(""), HasSubstr("</opt/torch lib:/opt/mpi/lib>\n"));
+  EXPECT_THAT(path("/modules/lib"), HasSubstr("</opt/torch lib:/opt/mpi/lib:/modules/lib>\n"));
+  JobScript job = example();  // an empty entry would be the working directory
+  job.libraries = {};
+  job.request.site.prelude = "export LD_LIBRARY_PATH=/modules/lib\n";
+  EXPECT_THAT(run_job("echo \"<$LD_LIBRARY_PATH>\"", 0, ":", job).out,
+              HasSubstr("</modules/lib>\n"));
 }
 
 TEST(JobScriptText, ChainsAndJobsThatAreNotRequeued) {

@@ -19,8 +19,7 @@ def out_of_sight(folder, environment, config, good):
     """Each thing that the job opens, below /tmp in turn."""
     with tempfile.TemporaryDirectory(prefix="svfleet-submit-", dir="/tmp") as made:
         local = Path(made)
-        for name in ("svfleet", "run.yaml"):
-            shutil.copy2(folder / name, local / name)
+        shutil.copy2(folder / "run.yaml", local / "run.yaml")
         shutil.copytree(folder / "tasks", local / "tasks")
         expert = local / "start.safetensors"
         expert.write_text("")
@@ -33,7 +32,6 @@ def out_of_sight(folder, environment, config, good):
         data = folder / "data.yaml"
         data.write_text(text.replace(f"{folder}/tasks/train.jsonl", f"{local}/tasks/train.jsonl"))
         cases = [
-            ("the program", config, [], {"program": str(local / "svfleet")}),
             ("the working directory", config, [], {"cwd": local}),
             ("the configuration", str(local / "run.yaml"), [], {}),
             ("task file", str(in_file), [], {}),
@@ -48,6 +46,19 @@ def out_of_sight(folder, environment, config, good):
             done = submit(environment, file, *good[:-1], "1", *words, "--allow-local",
                           "--dry-run", **how)
             check(done.returncode == 0, f"{what}: allowed on a single node {done.stderr}")
+
+        # The program is copied to the run folder; its libraries stay where they are.
+        moved = shutil.copy2(runs.SVFLEET, local / "svfleet")
+        done = submit(environment, config, *good, "--dry-run", program=moved)
+        check(done.returncode == 0 and f"program='{folder}/run/bin/svfleet'" in done.stdout,
+              "the program may lie anywhere " + done.stderr)
+        found = subprocess.run(["ldd", moved], capture_output=True, text=True, check=True).stdout
+        library = next(line.split()[2] for line in found.splitlines() if "libxxhash" in line)
+        (local / "lib").mkdir()
+        shutil.copy(library, local / "lib")
+        done = submit({**environment, "LD_LIBRARY_PATH": f"{local}/lib"}, config, *good)
+        check(done.returncode == 2 and f"the libraries' folder '{local}/lib'" in done.stderr,
+              "a library that other nodes do not see: " + done.stderr.strip())
 
 
 def callers_environment(folder, environment, config, good):

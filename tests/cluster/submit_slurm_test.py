@@ -3,7 +3,7 @@
 preempts is started again and ends with the undisturbed hash; one that cannot get on gives up."""
 import json
 import os
-import sys
+import shutil
 import time
 
 import slurm  # finds runs
@@ -24,7 +24,8 @@ def status(run_dir):
 
 def submit_altered(config, run_dir, words, old, new):
     """The job of a script in which one thing is not as submit wrote it."""
-    run_dir.mkdir(mode=0o777)
+    (run_dir / "bin").mkdir(parents=True)
+    shutil.copy2(runs.SVFLEET, run_dir / "bin" / "svfleet")
     script = run_dir / "altered.sh"
     script.write_text(submit(config, run_dir, *words, "--dry-run").stdout.replace(old, new))
     return box("run", "sbatch", "--parsable", str(script)).stdout.strip()
@@ -96,7 +97,7 @@ def run_tests(folder):
     # Ranks that die without a report, each time at the same place: one try more, then the end.
     stuck = folder / "stuck"
     job = submit_altered(config, stuck, [*words, "--patience", "1"],
-                         '"$program" "${arguments[@]}" &', "false &")
+                         '"${run[@]}" "${arguments[@]}" &', "false &")
     wait_until(lambda: state(job)[0] == "FAILED", 90, "the end of a run that cannot get on")
     check(state(job) == ("FAILED", 1, "76:0") and "no progress in 1 restarts" in output(stuck),
           f"a run that cannot get on: {state(job)}")
