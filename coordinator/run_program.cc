@@ -54,24 +54,26 @@ bool job_lives(const std::string& run_dir) {
   return !job.empty() && !job_ended(job);
 }
 
-// By its newest checkpoint: {hash of the program, words of torch_identity()}.
-std::optional<json> identity_so_far(const std::string& run_dir) {
-  const NewestCheckpoint newest = load_newest_checkpoint(run_dir);
-  if (!newest.state) return std::nullopt;
-  const json identity = json::parse(newest.state->identity, nullptr, false);
-  if (!identity.is_object()) return std::nullopt;
-  return identity;
+// Of torch_identity(): "2.11.0 HASH 451209129". What is between depends on the processor too.
+std::string version_and_size(const std::string& torch) {
+  return torch.substr(0, torch.find(' ')) + " (" + torch.substr(torch.rfind(' ') + 1) + " bytes)";
 }
 
 // A run that no submit has begun: its jobs would end at their start.
 void check_begun_by_hand(const std::string& run_dir, const RunProgram& mine) {
-  const auto identity = identity_so_far(run_dir);
-  if (!identity || identity->value("program", "") == mine.hash) return;
-  throw user_error("the run in '", run_dir,
-                   "' was begun with another program: ", identity->value("program", "unknown"),
-                   " then, ", mine.hash,
-                   " here; submit with that one, or accept other bits with "
-                   "--allow-different-hardware");
+  const NewestCheckpoint newest = load_newest_checkpoint(run_dir);
+  if (!newest.state) return;
+  const json identity = json::parse(newest.state->identity, nullptr, false);
+  if (!identity.is_object()) return;
+  const auto compare = [&](const char* what, const std::string& then, const std::string& here) {
+    if (then != here)
+      throw user_error("the run in '", run_dir, "' was begun with another ", what, ": ", then,
+                       " then, ", here, " here; submit with that one, or accept other bits with ",
+                       "--allow-different-hardware");
+  };
+  compare("program", identity.value("program", "unknown"), mine.hash);
+  compare("libtorch", version_and_size(identity.value("torch", "unknown")),
+          version_and_size(torch_identity()));
 }
 
 bool whole(const std::string& run_dir, const RunProgram& kept) {
