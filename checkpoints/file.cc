@@ -18,9 +18,15 @@
 #include "checkpoints/file_system.h"
 #include "checkpoints/process.h"
 #include "comm/error.h"
+#include "comm/stage.h"
 
 namespace svfleet {
 namespace {
+
+// The work of a stage: small files take as long as each other.
+double pieces(size_t bytes) {
+  return double(bytes) / double(size_t{16} << 20);
+}
 
 class File {
  public:
@@ -77,6 +83,7 @@ std::string temporary_name(const std::string& path) {
 }
 
 std::string write_temporary(const std::string& path, std::string_view bytes) {
+  const InStage writing(Stage::kDisk, pieces(bytes.size()));
   const std::string temporary = temporary_name(path);
   auto fail = [&](const char* call, int error) {
     file_system().unlink(temporary);
@@ -97,6 +104,7 @@ std::string write_temporary(const std::string& path, std::string_view bytes) {
 }
 
 void rename_temporary(const std::string& temporary, const std::string& path, size_t bytes) {
+  const InStage renaming(Stage::kDisk);
   if (file_system().rename(temporary, path) != 0) {
     const int error = errno;
     if (error == ENOENT) check_guard(path);  // a new owner has removed the temporary file
@@ -111,6 +119,7 @@ void write_file_atomic(const std::string& path, std::string_view bytes) {
 }
 
 void write_new_file(const std::string& path, std::string_view bytes, bool* existed) {
+  const InStage writing(Stage::kDisk, pieces(bytes.size()));
   *existed = false;
   {
     File file(path, O_WRONLY | O_CREAT | O_EXCL);
@@ -137,6 +146,7 @@ void write_new_file(const std::string& path, std::string_view bytes, bool* exist
 }
 
 bool rename_file(const std::string& from, const std::string& to) {
+  const InStage renaming(Stage::kDisk);
   check_guard(to);
   if (file_system().rename(from, to) != 0) {
     if (errno == ENOENT) return false;
@@ -147,6 +157,7 @@ bool rename_file(const std::string& from, const std::string& to) {
 }
 
 std::string read_file(const std::string& path) {
+  const InStage reading(Stage::kDisk);
   File file(path, O_RDONLY);
   if (file.fd() < 0) read_failed(path, errno);
   struct stat info;
@@ -156,6 +167,7 @@ std::string read_file(const std::string& path) {
   std::string bytes(static_cast<size_t>(info.st_size) + 1, '\0');
   size_t done = 0;
   while (true) {
+    enter(Stage::kDisk, pieces(bytes.size() - done));
     // Files that grew or have no size (/proc).
     if (done == bytes.size()) bytes.resize(done + 1 + done / 8);
     const ssize_t got = file_system().read(file.fd(), bytes.data() + done, bytes.size() - done);
@@ -169,6 +181,7 @@ std::string read_file(const std::string& path) {
 }
 
 bool file_exists(const std::string& path) {
+  const InStage looking(Stage::kDisk);
   struct stat info;
   if (stat(path.c_str(), &info) == 0) return true;
   if (errno != ENOENT && errno != ENOTDIR) read_failed(path, errno);
@@ -176,6 +189,7 @@ bool file_exists(const std::string& path) {
 }
 
 bool is_folder(const std::string& path) {
+  const InStage looking(Stage::kDisk);
   struct stat info;
   if (stat(path.c_str(), &info) == 0) return S_ISDIR(info.st_mode);
   if (errno != ENOENT && errno != ENOTDIR) read_failed(path, errno);
@@ -192,6 +206,7 @@ std::string resolved_path(const std::string& path) {
 }
 
 void make_folder(const std::string& path) {
+  const InStage making(Stage::kDisk);
   if (path.empty() || is_folder(path)) return;
   check_guard(path);  // first: a folder that is lost from sight with all above it is not made anew
   make_folder(path == parent(path) ? "" : parent(path));
@@ -207,6 +222,7 @@ void make_folder(const std::string& path) {
 }
 
 std::vector<std::string> list_folder(const std::string& path) {
+  const InStage listing(Stage::kDisk);
   std::unique_ptr<DIR, int (*)(DIR*)> folder(opendir(path.c_str()), closedir);
   if (!folder) {
     if (errno == ENOENT) return {};
@@ -226,6 +242,7 @@ std::vector<std::string> list_folder(const std::string& path) {
 }
 
 void append_line(const std::string& path, std::string_view line) {
+  const InStage appending_to_it(Stage::kDisk);
   SVFLEET_CHECK(line.find('\n') == line.npos, "a line with a newline inside for ", path);
   // The cut below must not see another thread's line half-written.
   static std::mutex appending;

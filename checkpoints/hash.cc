@@ -2,9 +2,11 @@
 
 #include <xxhash.h>
 
+#include <algorithm>
 #include <bit>
 
 #include "comm/error.h"
+#include "comm/stage.h"
 
 namespace svfleet {
 
@@ -38,7 +40,18 @@ Hasher::Hasher() : state_(std::make_unique<State>()) {
 Hasher::~Hasher() = default;
 
 Hasher& Hasher::raw(const void* data, size_t bytes) {
-  if (bytes > 0) XXH3_128bits_update(state_->xxh.get(), data, bytes);
+  // In pieces, because what is hashed may be a mapped file that is still to be read.
+  constexpr size_t kPiece = size_t{16} << 20;
+  const char* next = static_cast<const char*>(data);
+  for (size_t n; bytes > 0; next += n, bytes -= n) {
+    n = std::min(bytes, kPiece);
+    if (n < kPiece) {
+      XXH3_128bits_update(state_->xxh.get(), next, n);
+      continue;
+    }
+    const InStage hashing(Stage::kHash);
+    XXH3_128bits_update(state_->xxh.get(), next, n);
+  }
   return *this;
 }
 

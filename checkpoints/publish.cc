@@ -10,6 +10,7 @@
 #include "checkpoints/file_steps.h"
 #include "checkpoints/file_system.h"
 #include "comm/error.h"
+#include "comm/stage.h"
 
 namespace svfleet {
 namespace {
@@ -52,6 +53,7 @@ bool give_name(const std::string& temporary, const std::string& path, size_t byt
 
 bool publish_file(const std::string& path, std::string_view bytes,
                   const std::function<bool()>& damaged) {
+  const InStage publishing(Stage::kDisk);
   const std::string temporary = write_temporary(path, bytes);
   struct Remove {
     const std::string& name;

@@ -9,6 +9,7 @@
 #include "checkpoints/file_system.h"
 #include "checkpoints/process.h"
 #include "comm/error.h"
+#include "comm/stage.h"
 
 namespace svfleet {
 namespace {
@@ -57,13 +58,18 @@ void remove_file(const std::string& path) {
 
 void remove_files(const std::vector<std::string>& paths) {
   if (paths.empty()) return;
+  const InStage removing(Stage::kDisk);
   if (!check_guard(paths.front())) {
-    for (const std::string& path : paths) unlink_file(path);
+    for (const std::string& path : paths) {
+      enter(Stage::kDisk);
+      unlink_file(path);
+    }
     return;
   }
   std::vector<std::pair<std::string, std::string>> moved;  // to, from
   try {
     for (const std::string& path : paths) {
+      enter(Stage::kDisk);
       const std::string to = temporary_name(path);
       if (move_away(path, to)) moved.emplace_back(to, path);
     }
@@ -72,7 +78,10 @@ void remove_files(const std::vector<std::string>& paths) {
     for (const auto& [to, path] : moved) put_back(to, path);
     throw;
   }
-  for (const auto& [to, path] : moved) unlink_file(to);
+  for (const auto& [to, path] : moved) {
+    enter(Stage::kDisk);
+    unlink_file(to);
+  }
 }
 
 namespace {

@@ -11,7 +11,7 @@ namespace {
 
 constexpr int kArriveTag = 1;   // to rank 0: Head, then what
 constexpr int kVerdictTag = 2;  // from rank 0: Head, then the reason to stop
-constexpr int kNamesShown = 16;
+constexpr size_t kNamesShown = 16;
 
 enum Verdict : int32_t { kGo, kStay, kStop };
 
@@ -42,12 +42,6 @@ std::string of_step(int64_t step) {
 
 }  // namespace
 
-std::string expiry(double timeout_s, std::string_view op, int64_t step) {
-  std::ostringstream out;
-  out << "timeout after " << timeout_s << " s in '" << op << "'" << of_step(step);
-  return out.str();
-}
-
 std::string Arrival::name(int rank) const {
   std::string name = std::to_string(rank);
   if (rank < static_cast<int>(hosts_.size())) name += " (host " + hosts_[rank] + ")";
@@ -69,10 +63,11 @@ void Arrival::meet_as_rank_0(std::string_view what, std::string_view op, int64_t
   here[0] = true;
   int missing = size_ - 1;
   const Deadline deadline(timeout_s);
-  // Whoever came before rank 0 counts its own time. When the wait gets long it is told to stay, so
-  // that all give up together, with the names of the ranks that are really missing.
-  const Deadline patience_of_others(std::min(1.0, timeout_s / 4));
-  bool told_to_stay = false;
+  // Whoever came before rank 0 counts its own time. When the wait gets long it is told to stay,
+  // again and again, so that all give up together, with the names of the ranks that are really
+  // missing.
+  const double stay_s = std::min(1.0, timeout_s / 4);
+  Deadline next_look(stay_s);
   Patience patience;
   while (missing > 0) {
     int from = -1, tag = kArriveTag;
@@ -88,30 +83,45 @@ void Arrival::meet_as_rank_0(std::string_view what, std::string_view op, int64_t
       }
       here[from] = true;
       --missing;
-      if (told_to_stay) control_.send(from, kVerdictTag, pack({sequence_, step, kStay, 0}, ""));
       continue;
     }
-    if (deadline.passed()) break;
-    if (!told_to_stay && patience_of_others.passed()) {
-      told_to_stay = true;
-      for (int rank = 1; rank < size_; ++rank)
-        if (here[rank]) control_.send(rank, kVerdictTag, pack({sequence_, step, kStay, 0}, ""));
+    if (next_look.passed()) {
+      next_look = Deadline(stay_s);
+      tell_to_stay(here, step);
+      const std::vector<int> gone = deadline.passed() ? lost(here, timeout_s) : std::vector<int>{};
+      if (!gone.empty())
+        stop_all(kExitRequeue, expiry(timeout_s, op, step) + names_of(gone) + " did not arrive");
     }
     patience.pause();
   }
-  if (missing > 0) {
-    std::string why = expiry(timeout_s, op, step) + (missing == 1 ? ": rank " : ": ranks ");
-    int named = 0;
-    for (int rank = 0; rank < size_; ++rank) {
-      if (here[rank] || named == kNamesShown) continue;
-      if (named++ > 0) why += ", ";
-      why += name(rank);
-    }
-    if (missing > named) why += " and " + std::to_string(missing - named) + " more";
-    stop_all(kExitRequeue, why + " did not arrive");
-  }
   for (int rank = 1; rank < size_; ++rank)
     control_.send(rank, kVerdictTag, pack({sequence_, step, kGo, 0}, ""));
+}
+
+bool Arrival::moves(int rank, double timeout_s) const {
+  return watch_ && watch_->still_s(rank) <= timeout_s;
+}
+
+std::vector<int> Arrival::lost(const std::vector<bool>& here, double timeout_s) const {
+  std::vector<int> ranks;
+  for (int rank = 0; rank < size_; ++rank)
+    if (!here[rank] && !moves(rank, timeout_s)) ranks.push_back(rank);
+  return ranks;
+}
+
+void Arrival::tell_to_stay(const std::vector<bool>& here, int64_t step) {
+  for (int rank = 1; rank < size_; ++rank)
+    if (here[rank]) control_.send(rank, kVerdictTag, pack({sequence_, step, kStay, 0}, ""));
+}
+
+// ": ranks 3 (host n2), 5 (host n3)"
+std::string Arrival::names_of(const std::vector<int>& ranks) const {
+  std::string names = ranks.size() == 1 ? ": rank " : ": ranks ";
+  for (size_t i = 0; i < ranks.size() && i < kNamesShown; ++i)
+    names += (i ? ", " : "") + name(ranks[i]);
+  if (ranks.size() > kNamesShown)
+    names += " and " + std::to_string(ranks.size() - kNamesShown) + " more";
+  return names;
 }
 
 void Arrival::meet_as_other(std::string_view what, std::string_view op, int64_t step,
@@ -132,7 +142,7 @@ void Arrival::meet_as_other(std::string_view what, std::string_view op, int64_t 
       rank_0_is_here = true;
       deadline = Deadline(timeout_s + 2);  // rank 0 gives up first
     }
-    if (deadline.passed())
+    if (deadline.passed() && (rank_0_is_here || !moves(0, timeout_s)))
       throw Error(kExitRequeue, expiry(deadline.seconds(), op, step) + ": rank " + name(0) +
                                     (rank_0_is_here ? " stopped answering" : " did not arrive"));
     patience.pause();

@@ -10,18 +10,16 @@
 #include <string>
 #include <thread>
 
-#include "comm/arrival.h"
 #include "comm/chunk_ledger.h"
 #include "comm/error.h"
+#include "comm/stage.h"
 #include "comm/wait.h"
+#include "comm/watch.h"
 
 namespace svfleet {
 namespace {
 
-enum Kind : int32_t { kAsk, kFinished, kCancel, kAlive, kIsOver };
-
-// A chunk may take this many times the timeout while its rank gives signs of life.
-constexpr double kPatience = 10;
+enum Kind : int32_t { kAsk, kFinished, kCancel, kIsOver };
 
 struct Request {
   int64_t round;
@@ -56,25 +54,12 @@ Message message_in(const std::string& bytes) {
   return message;
 }
 
-// Nobody but rank 0 itself can notice that one of its threads hangs in a chunk: the others are told
-// that it lives. The thread cannot be waited for, so the job ends here.
-void end_if_stuck(Group& group, double timeout_s, const ChunkLedger& ledger, std::string_view op) {
-  // Later than look_for_lost_ranks gives up another rank, whose reason then stands in
-  // RUN/exit.json.
-  const double limit_s = (kPatience + 1) * timeout_s;
-  for (const Holding& held : ledger.holdings()) {
-    if (held.rank != 0 || held.seconds < limit_s) continue;
-    std::fprintf(stderr,
-                 "svfleet: %s: rank %s has not finished chunk %d; look at its disks and devices, "
-                 "or choose smaller chunks or a longer timeout_s\n",
-                 expiry(limit_s, op, group.step()).c_str(), group.name(0).c_str(), held.chunk);
-    group.abort(kExitRequeue);
-  }
-}
-
 class LoneQueue : public ChunkQueue {
  public:
-  LoneQueue(Group& group, double timeout_s) : group_(group), timeout_s_(timeout_s) {}
+  explicit LoneQueue(Group& group) : group_(group) {
+    watch().look_after([this] { return holdings(); });
+  }
+  ~LoneQueue() override { watch().look_after(nullptr); }
 
   void start_round(const std::vector<int>& order, bool willing) override {
     ledger_.start(order);
@@ -82,7 +67,7 @@ class LoneQueue : public ChunkQueue {
   }
   std::optional<int> next() override { return ledger_.hand_out(0, ledger_.round()); }
   void finished(int chunk) override { ledger_.finish(0, ledger_.round(), chunk); }
-  void alive(std::string_view op) override { end_if_stuck(group_, timeout_s_, ledger_, op); }
+  Watch& watch() override { return group_.watch(); }
   void wait_until_over(std::string_view, const std::function<bool()>&) override {}
   void cancel_round() override { ledger_.cancel(ledger_.round()); }
   std::vector<Holding> holdings() const override { return ledger_.holdings(); }
@@ -90,7 +75,6 @@ class LoneQueue : public ChunkQueue {
 
  private:
   Group& group_;
-  const double timeout_s_;
   ChunkLedger ledger_;
 };
 
@@ -103,6 +87,8 @@ class SharedQueue : public ChunkQueue {
         timeout_s_(timeout_s),
         request_tag_(2 * number),
         reply_tag_(2 * number + 1) {}
+
+  Watch& watch() override { return group_.watch(); }
 
  protected:
   void leave_together() {
@@ -126,13 +112,15 @@ class SharedQueue : public ChunkQueue {
 class ServingQueue : public SharedQueue {
  public:
   ServingQueue(Group& group, double timeout_s, int number)
-      : SharedQueue(group, timeout_s, number), heard_(group.size()), last_sign_(group.size()) {
+      : SharedQueue(group, timeout_s, number), heard_(group.size()) {
     for (auto& count : heard_) count = 0;
+    watch().look_after([this] { return holdings(); });
     service_ = std::thread([this] { serve(); });
   }
 
   ~ServingQueue() override {
     leave_together();
+    watch().look_after(nullptr);
     stop_ = true;
     service_.join();
   }
@@ -140,7 +128,6 @@ class ServingQueue : public SharedQueue {
   void start_round(const std::vector<int>& order, bool willing) override {
     const std::vector<std::string> said = group_.gather("", "start a round of chunks");
     wait_to_hear(said);
-    for (auto& sign : last_sign_) sign = now_s();  // they have all just been here
     for (int rank = 1; rank < group_.size(); ++rank)
       willing = willing && message_in<AtStart>(said[rank]).willing;
     ledger_.start(order);
@@ -153,20 +140,16 @@ class ServingQueue : public SharedQueue {
     return ledger_.hand_out(0, ledger_.round());
   }
   void finished(int chunk) override { ledger_.finish(0, ledger_.round(), chunk); }
-  // Rank 0 looks after the others while it has work itself.
-  void alive(std::string_view op) override {
-    end_if_stuck(group_, timeout_s_, ledger_, op);
-    look_for_lost_ranks(op);
-  }
 
   void wait_until_over(std::string_view op, const std::function<bool()>& idle) override {
+    const InStage waiting(Stage::kWaiting);
     Patience patience;
-    double looked_s = 0;
+    Deadline next_look(0);
     while (!ledger_.over()) {
       rethrow_service_error();
-      if (now_s() - looked_s > 0.2) {
-        looked_s = now_s();
-        look_for_lost_ranks(op);
+      if (next_look.passed()) {
+        next_look = Deadline(0.2);
+        watch().check(op);
         if (idle && !idle()) cancel_round();
       }
       patience.pause();
@@ -196,26 +179,6 @@ class ServingQueue : public SharedQueue {
     }
   }
 
-  static double now_s() {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
-        .count();
-  }
-
-  void look_for_lost_ranks(std::string_view op) {
-    for (const Holding& held : ledger_.holdings()) {
-      if (held.rank == 0) continue;  // end_if_stuck
-      const double silent_s = now_s() - last_sign_[held.rank];
-      if (silent_s > timeout_s_)
-        throw make_error(kExitRequeue, expiry(timeout_s_, op, group_.step()), ": rank ",
-                         group_.name(held.rank), " holds chunk ", held.chunk,
-                         " and gives no sign of life");
-      if (held.seconds > kPatience * timeout_s_)
-        throw make_error(kExitRequeue, expiry(kPatience * timeout_s_, op, group_.step()), ": rank ",
-                         group_.name(held.rank), " lives, but has not finished chunk ", held.chunk,
-                         "; choose smaller chunks or a longer timeout_s");
-    }
-  }
-
   void serve() {
     try {
       while (!stop_) {
@@ -234,8 +197,6 @@ class ServingQueue : public SharedQueue {
   }
 
   void answer(int rank, const Request& request) {
-    last_sign_[rank] = now_s();
-    if (request.kind == kAlive) return;
     if (request.kind == kIsOver) {
       const Reply reply{request.round, request.ticket, ledger_.over(), 0};
       group_.mailbox().send(rank, reply_tag_, bytes_of(reply));
@@ -260,8 +221,7 @@ class ServingQueue : public SharedQueue {
   }
 
   ChunkLedger ledger_;
-  std::vector<std::atomic<int64_t>> heard_;     // kFinished and kCancel, by rank
-  std::vector<std::atomic<double>> last_sign_;  // when a rank was last heard of
+  std::vector<std::atomic<int64_t>> heard_;  // kFinished and kCancel, by rank
   std::atomic<bool> stop_{false};
   std::mutex error_mutex_;
   std::exception_ptr error_;  // what ended the service
@@ -293,13 +253,9 @@ class AskingQueue : public SharedQueue {
     return reply.chunk;
   }
 
-  void alive(std::string_view) override {
-    const Request request{round_, 0, kAlive, 0};
-    group_.mailbox().send(0, request_tag_, bytes_of(request));
-  }
-
   void wait_until_over(std::string_view, const std::function<bool()>& idle) override {
     // Rank 0 answers all ranks in turn: the more there are, the less often each asks.
+    const InStage waiting(Stage::kWaiting);
     Patience patience(0.02 * (1 + group_.size() / 64.0));
     std::lock_guard<std::mutex> lock(asking_);
     while (!ask(kIsOver).any) {
@@ -374,7 +330,7 @@ int next_number() {
 }  // namespace
 
 std::unique_ptr<ChunkQueue> make_chunk_queue(Group& group, double timeout_s) {
-  if (group.size() == 1) return std::make_unique<LoneQueue>(group, timeout_s);
+  if (group.size() == 1) return std::make_unique<LoneQueue>(group);
   const int number = next_number();
   std::unique_ptr<ChunkQueue> queue;
   if (group.rank() == 0)

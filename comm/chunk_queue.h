@@ -35,14 +35,12 @@ class ChunkQueue {
   virtual std::optional<int> next() = 0;
   // Any thread: tells the queue that this rank has finished `chunk`.
   virtual void finished(int chunk) = 0;
-  // Now and then while this rank works: tells rank 0 that it lives; on rank 0, looks for ranks that
-  // do not (an Error as below), and ends the job with kExitRequeue, after one line, when a chunk of
-  // its own takes beyond all patience. Any thread.
-  virtual void alive(std::string_view op) = 0;
+  // The group's, of which rank 0 is told who holds what.
+  virtual Watch& watch() = 0;
   // Every rank, when it gets no more chunks: returns when all ranks have finished what they hold.
-  // A slow rank is waited for as long as it gives signs of life (up to ten times the timeout for
-  // one chunk); one that has been silent for the timeout is named in an Error(kExitRequeue), and so
-  // is a rank 0 that does not answer. `idle` as in work_through.
+  // A rank is waited for as long as it gives signs of life and its chunk moves (comm/lives.h); else
+  // it is named in an Error(kExitRequeue), and so is a rank 0 that does not answer. `idle` as in
+  // work_through.
   virtual void wait_until_over(std::string_view op, const std::function<bool()>& idle) = 0;
   // No more chunks of this round are handed out anywhere (a stop was asked for). Any thread, any
   // rank.
@@ -57,10 +55,11 @@ std::unique_ptr<ChunkQueue> make_chunk_queue(Group& group, double timeout_s);
 
 // Runs `work(chunk)` in `workers` threads of this rank until the round is over. The first exception
 // cancels the round and is thrown again here. `idle` is called about every 0.2 s in the calling
-// thread (progress, signals); when it returns false the round is cancelled. That thread also gives
-// the signs of life of this rank. `may_start` is asked before each chunk, in the thread that would
-// work on it: once it has said no, the round is cancelled and nothing more is asked for. `op` is
-// what messages call the work.
+// thread (progress, signals); when it returns false the round is cancelled. On rank 0 it
+// also throws Error(kExitRequeue) when another rank that holds a chunk is lost. `may_start` is
+// asked before each chunk, in the thread that would work on it: once it has said no, the round is
+// cancelled and nothing more is asked for. `op` is what messages call the work, whose stages are
+// counted (comm/stage.h).
 void work_through(ChunkQueue& queue, int workers, const std::function<void(int)>& work,
                   const std::function<bool()>& idle, std::string_view op = "chunks",
                   const std::function<bool()>& may_start = nullptr);

@@ -1,9 +1,10 @@
 // Start here: a group of ranks and its collectives, whichever transport carries them.
 //
 // Every member is collective: all ranks call it in the same order with the same `op` name, from
-// one thread (the main thread). Every wait ends after the group's timeout with an Error
-// (kExitRequeue) that names the operation and the ranks that did not arrive. Buffers are host
-// memory. Values are identical on all ranks afterwards.
+// one thread (the main thread). A rank is waited for as long as its work moves (comm/watch.h); once
+// one has not moved for the group's timeout, the wait ends with an Error (kExitRequeue) that names
+// the operation and the ranks that did not arrive. Buffers are host memory. Values are identical on
+// all ranks afterwards.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +15,8 @@
 #include <vector>
 
 namespace svfleet {
+
+class Watch;
 
 // Point-to-point bytes for the chunk queue, on a communicator of its own. Any thread may call it.
 class Mailbox {
@@ -41,15 +44,19 @@ class Group {
   virtual void all_reduce_max(std::span<int32_t> values, std::string_view op) = 0;
   virtual void all_reduce_sum(std::span<int64_t> values, std::string_view op) = 0;
   virtual Mailbox& mailbox() = 0;
+  // The signs of life of the ranks, from the group's making to its end; not collective.
+  virtual Watch& watch() = 0;
   // The step that timeout messages name; not collective.
   virtual void set_step(int64_t step) = 0;
   virtual int64_t step() const = 0;  // -1 before the first
-  // Ends all ranks of the job with this exit code; does not return.
+  // Ends all ranks of the job with this exit code; does not return. Nothing is flushed.
   [[noreturn]] virtual void abort(int code) = 0;
 };
 
 struct GroupOptions {
   double timeout_s = 600;
+  // No work is given up before its counter has stood still so long: comm/lives.h.
+  double least_still_s = 60;
 };
 
 // Rank and size as the launcher (mpirun, srun) put them in the environment: 0 and 1 without one.
@@ -64,6 +71,6 @@ int launch_local_rank();
 std::unique_ptr<Group> make_world(const GroupOptions& options);
 
 // A group of one, without MPI.
-std::unique_ptr<Group> make_single();
+std::unique_ptr<Group> make_single(const GroupOptions& options = {});
 
 }  // namespace svfleet

@@ -16,6 +16,7 @@
 #include "comm/mpi_calls.h"
 #include "comm/mpi_mailbox.h"
 #include "comm/wait.h"
+#include "comm/watch.h"
 
 #ifdef __SANITIZE_ADDRESS__
 // MPI unloads its plug-ins, and what they leak has then no name by which to leave it out of a leak
@@ -35,9 +36,14 @@ constexpr double kDataSleep = 1e-4;   // everyone is here: look often
 constexpr double kStartTimeout = 60;  // a start is slow on a crowded machine, whatever the timeout
 constexpr double kEndTimeout = 30;
 
+// A library that can only block.
+std::string blocked_in(const char* call) {
+  return std::string("svfleet: timeout in ") + call + "; another rank or its node has failed";
+}
+
 [[noreturn]] void end_job(int code) {
-  std::fflush(nullptr);
-  Watchdog watchdog("MPI_Abort", 10);
+  Watchdog watchdog(blocked_in("MPI_Abort"), 10, code);
+  std::fflush(stdout);  // within the watchdog's time: it may be a file on a disk that hangs
   // Another thread may hold the mutex, but not for long; an abort does not depend on it.
   for (int i = 0; i < 100; ++i) {
     if (mpi_mutex().try_lock()) break;
@@ -77,8 +83,12 @@ class MpiGroup : public Group {
     control_ = std::make_unique<MpiMailbox>(duplicate("make the control communicator", start_s),
                                             timeout_s_);
     mail_ = std::make_unique<MpiMailbox>(duplicate("make the mailbox", start_s), timeout_s_);
+    signs_ =
+        std::make_unique<MpiMailbox>(duplicate("make the mailbox of signs", start_s), timeout_s_);
     arrival_ = std::make_unique<Arrival>(*control_, rank_, size_);
     learn_hosts(start_s);
+    watch_ = std::make_unique<Watch>(*this, signs_.get(), options);
+    arrival_->set_watch(watch_.get());
   }
 
   ~MpiGroup() override {
@@ -88,10 +98,13 @@ class MpiGroup : public Group {
       mail_->flush(Deadline(kEndTimeout));
       control_->flush(Deadline(kEndTimeout));
     } catch (const std::exception& error) {
+      Watchdog watchdog(std::string("svfleet: ") + error.what(), kEndTimeout, kExitRequeue);
       std::fprintf(stderr, "svfleet: %s\n", error.what());
       return;
     }
-    Watchdog watchdog("MPI_Finalize", kEndTimeout);
+    arrival_->set_watch(nullptr);
+    watch_.reset();
+    Watchdog watchdog(blocked_in("MPI_Finalize"), kEndTimeout, kExitRequeue);
     std::lock_guard<std::mutex> lock(mpi_mutex());
     MPI_Finalize();
   }
@@ -101,6 +114,7 @@ class MpiGroup : public Group {
   std::string host() const override { return host_; }
   std::string name(int rank) const override { return arrival_->name(rank); }
   Mailbox& mailbox() override { return *mail_; }
+  Watch& watch() override { return *watch_; }
   void set_step(int64_t step) override { step_ = step; }
   int64_t step() const override { return step_; }
   [[noreturn]] void abort(int code) override { end_job(code); }
@@ -157,7 +171,7 @@ class MpiGroup : public Group {
     SVFLEET_CHECK(!initialized, "a second world group in one process on ", host_);
     int provided = 0;
     {
-      Watchdog watchdog("MPI_Init_thread", start_s);
+      Watchdog watchdog(blocked_in("MPI_Init_thread"), start_s, kExitRequeue);
       check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided),
                 "MPI_Init_thread", "start");
     }
@@ -195,6 +209,7 @@ class MpiGroup : public Group {
   void collective(std::string_view op, const std::string& kind, Body&& body) {
     if (!broken_.empty()) throw Error(broken_code_, broken_);
     SVFLEET_CHECK(!busy_.exchange(true), "'", op, "' while another thread is in a collective");
+    const InStage waiting(Stage::kWaiting);
     try {
       std::string what("'");
       what.append(op).append("' (").append(kind).append(")");
@@ -294,11 +309,13 @@ class MpiGroup : public Group {
   MPI_Comm data_ = MPI_COMM_NULL;  // freed by MPI_Finalize, like the others
   std::unique_ptr<MpiMailbox> control_;
   std::unique_ptr<MpiMailbox> mail_;
+  std::unique_ptr<MpiMailbox> signs_;
   std::unique_ptr<Arrival> arrival_;
   std::atomic<int64_t> step_{-1};
   std::atomic<bool> busy_{false};
   std::string broken_;  // why no collective can run any more
   ExitCode broken_code_ = kExitInternal;
+  std::unique_ptr<Watch> watch_;  // the last: it looks at the others
 };
 
 }  // namespace

@@ -39,7 +39,7 @@ class NcclOverGroup : public NcclGroup {
   }
 
   ~NcclOverGroup() override {
-    Watchdog watchdog("the end of NCCL", 2 * kAbortTimeout);
+    Watchdog watchdog("svfleet: timeout in the end of NCCL", 2 * kAbortTimeout, kExitRequeue);
     if (std::uncaught_exceptions() > exceptions_at_start_) broken_ = true;
     if (comm_ != nullptr && !broken_) {
       ncclResult_t state = ncclCommFinalize(comm_);
@@ -71,6 +71,7 @@ class NcclOverGroup : public NcclGroup {
     return host_->gather(bytes, op);
   }
   Mailbox& mailbox() override { return host_->mailbox(); }
+  Watch& watch() override { return host_->watch(); }
   void set_step(int64_t step) override { host_->set_step(step); }
   int64_t step() const override { return host_->step(); }
   [[noreturn]] void abort(int code) override {
@@ -187,21 +188,22 @@ class NcclOverGroup : public NcclGroup {
 
   [[noreturn]] void fail(const char* what, ncclResult_t result, std::string_view op) {
     const std::string detail = ncclGetLastError(comm_);
-    give_up();
+    break_off();
     throw make_error(kExitRequeue, what, " failed in '", op, "' on rank ", rank(), " (host ",
                      host(), "): ", ncclGetErrorString(result), detail.empty() ? "" : ": ", detail);
   }
 
   [[noreturn]] void expire(std::string_view op) {
-    give_up();
+    break_off();
     throw make_error(kExitRequeue, "timeout after ", timeout_s_, " s in '", op,
                      "': all ranks arrived, but NCCL did not end on rank ", rank(), " (host ",
                      host(), "); a GPU or the network has failed");
   }
 
-  void give_up() {
+  void break_off() {
     broken_ = true;
-    Watchdog watchdog("ncclCommAbort", kAbortTimeout);
+    Watchdog watchdog("svfleet: timeout in ncclCommAbort; another rank or its node has failed",
+                      kAbortTimeout, kExitRequeue);
     if (comm_ != nullptr) ncclCommAbort(comm_);
     comm_ = nullptr;
   }

@@ -1,12 +1,13 @@
 // A group of one: what every collective is when there is nobody else.
 #include <unistd.h>
 
-#include <cstdio>
+#include <atomic>
 #include <deque>
 #include <mutex>
 
 #include "comm/error.h"
 #include "comm/group.h"
+#include "comm/watch.h"
 
 namespace svfleet {
 namespace {
@@ -41,13 +42,15 @@ class SelfMailbox : public Mailbox {
   std::deque<Message> waiting_;
 };
 
+std::string host_name() {
+  char name[256] = "";
+  gethostname(name, sizeof name - 1);
+  return name;
+}
+
 class SingleGroup : public Group {
  public:
-  SingleGroup() {
-    char name[256] = "";
-    gethostname(name, sizeof name - 1);
-    host_ = name;
-  }
+  explicit SingleGroup(const GroupOptions& options) : watch_(*this, nullptr, options) {}
   int rank() const override { return 0; }
   int size() const override { return 1; }
   std::string host() const override { return host_; }
@@ -65,23 +68,22 @@ class SingleGroup : public Group {
   void all_reduce_max(std::span<int32_t>, std::string_view) override {}
   void all_reduce_sum(std::span<int64_t>, std::string_view) override {}
   Mailbox& mailbox() override { return mailbox_; }
+  Watch& watch() override { return watch_; }
   void set_step(int64_t step) override { step_ = step; }
   int64_t step() const override { return step_; }
-  [[noreturn]] void abort(int code) override {
-    std::fflush(nullptr);
-    _exit(code);
-  }
+  [[noreturn]] void abort(int code) override { _exit(code); }
 
  private:
-  std::string host_;
-  int64_t step_ = -1;
+  const std::string host_ = host_name();
+  std::atomic<int64_t> step_{-1};
   SelfMailbox mailbox_;
+  Watch watch_;  // the last: it looks at the others
 };
 
 }  // namespace
 
-std::unique_ptr<Group> make_single() {
-  return std::make_unique<SingleGroup>();
+std::unique_ptr<Group> make_single(const GroupOptions& options) {
+  return std::make_unique<SingleGroup>(options);
 }
 
 }  // namespace svfleet

@@ -4,8 +4,10 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <cstdint>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <thread>
 
 namespace svfleet {
@@ -35,11 +37,14 @@ class Patience {
   int yields_ = 0;
 };
 
-// Ends the process with kExitRequeue, after one line on stderr, when it still lives after
-// `seconds`. For the few library calls that can only block.
+// "timeout after 600 s in 'reduce gradient' of step 12": how every expiry begins.
+std::string expiry(double timeout_s, std::string_view op, int64_t step);
+
+// Gives the process up (comm/give_up.h), with `line` and `code`, when it still lives after
+// `seconds`. For what can only block: a few calls of libraries, a last word on a disk.
 class Watchdog {
  public:
-  Watchdog(std::string what, double seconds);
+  Watchdog(std::string line, double seconds, int code);
   ~Watchdog();
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
@@ -50,5 +55,9 @@ class Watchdog {
   bool over_ = false;
   std::thread thread_;
 };
+
+// This process is to end: at the latest after `seconds`, in the way of a Watchdog that nobody calls
+// off.
+void end_within(double seconds, const std::string& line, int code);
 
 }  // namespace svfleet

@@ -5,6 +5,8 @@
 
 #include "comm/chunk_queue.h"
 #include "comm/error.h"
+#include "comm/stage.h"
+#include "comm/watch.h"
 
 namespace svfleet {
 
@@ -46,7 +48,10 @@ void work_through(ChunkQueue& queue, int workers, const std::function<void(int)>
           }
           const auto chunk = queue.next();
           if (!chunk) break;
-          work(*chunk);
+          {
+            const Watch::Hold hold(queue.watch(), *chunk);
+            work(*chunk);
+          }
           queue.finished(*chunk);
         }
       } catch (...) {
@@ -58,14 +63,14 @@ void work_through(ChunkQueue& queue, int workers, const std::function<void(int)>
     });
   }
 
+  const InStage waiting(Stage::kWaiting);
   bool cancelled = false;
-  int looks = 0;
   std::unique_lock<std::mutex> lock(mutex);
   while (!changed.wait_for(lock, std::chrono::milliseconds(200), [&] { return running == 0; })) {
     const bool stopping = cancelled || first;
     lock.unlock();
     try {
-      if (++looks % 5 == 0) queue.alive(op);
+      queue.watch().check(op);
       if (idle && !stopping && !idle()) {
         cancelled = true;
         queue.cancel_round();

@@ -87,7 +87,7 @@ std::unique_ptr<Group> make_world(const GroupOptions& options) {
     throw user_error("started as one of ", launch_size(),
                      " ranks, but this program was built without MPI; build with -DSVFLEET_MPI=ON");
 #endif
-  return make_single();
+  return make_single(options);
 }
 
 }  // namespace svfleet

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "comm/error.h"
+#include "comm/stage.h"
 #include "rl/objective.h"
 
 namespace svfleet {
@@ -83,6 +84,7 @@ FinishedChunk compute_chunk(const Base& base, const Policy& policy, const ChunkR
     std::vector<SampleOutcome> outcomes;
     json right = json::array(), tokens = json::array(), ended = json::array();
     for (int s = 0; s < rules.samples; ++s) {
+      enter(Stage::kScore);
       const Rollout& rollout = rollouts[g * rules.samples + s];
       SampleOutcome outcome;
       outcome.score =

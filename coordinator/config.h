@@ -117,7 +117,7 @@ struct Config {
   int64_t workers = 0;
   // Threads inside one chunk; may alter bits, so it is part of a run's identity.
   int64_t threads = 1;
-  // Seconds that any wait for other ranks may take.
+  // Seconds after which a rank that says nothing, or does not move, is waited for no longer.
   double timeout_s = 600;
 
   std::string file;  // where it came from, for messages

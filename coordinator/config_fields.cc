@@ -183,7 +183,7 @@ std::vector<Field<Config>> make_config_fields() {
        AT(workers), no, between(0, 10000)},
       {"threads", "Threads inside one chunk.", AT(threads), yes, between(1, 1024)},
       {"timeout_s",
-       "Seconds that any wait for other ranks may take.",
+       "Seconds after which a rank that says nothing, or does not move, is waited for no longer.",
        AT(timeout_s),
        no,
        {.low = 0, .high = 1e6, .above_low = true}},

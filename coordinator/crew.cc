@@ -16,6 +16,7 @@
 #include "cluster/allocation_end.h"
 #include "cluster/signals.h"
 #include "comm/error.h"
+#include "comm/stage.h"
 #include "coordinator/identity.h"
 #include "coordinator/progress.h"
 #include "worker/threads.h"
@@ -137,6 +138,7 @@ bool Crew::share(const std::vector<int>& pieces, const std::string& what,
     return !stop_requested();
   };
   const auto idle = [&] {
+    const InStage telling(Stage::kTelling);
     if (leads() && report) report({queue_->finished_count(), queue_->holdings()});
     return !stop_requested();
   };
@@ -195,7 +197,9 @@ void Crew::side_by_side(int64_t count, const std::function<void(int64_t)>& work)
   std::atomic<int64_t> next = 0;
   std::mutex mutex;
   std::exception_ptr failure;
+  StageCounter* const counter = stage_counter();
   auto loop = [&] {
+    const Counted counted(counter);
     set_compute_threads_here();
     try {
       for (int64_t i; (i = next++) < count;) work(i);

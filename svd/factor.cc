@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "comm/error.h"
+#include "comm/stage.h"
 
 namespace svfleet {
 namespace {
@@ -63,12 +64,15 @@ void check_basis(const Target& target, const at::Tensor& a, const at::Tensor& q)
 
 Factor decompose(const Target& target, const at::Tensor& weight, at::ScalarType storage) {
   c10::NoGradGuard no_grad;
+  const double r = double(target.length()), flops = double(target.rows * target.cols) * r;
+  const InStage gram_matrix(Stage::kGram, flops);
   at::Tensor a = facing(target, weight.to(at::kDouble)).contiguous();
   at::Tensor gram = a.t().mm(a);
   if (!at::isfinite(gram.sum()).item<bool>())
     throw user_error("tensor '", target.name,
                      "' holds a NaN or infinity and cannot be decomposed; the model folder is "
                      "damaged or not trained in this type");
+  enter(Stage::kEigen, r * r * r);
   auto [values, vectors] = at::linalg_eigh(gram, "L");
   values = values.flip(0);
   vectors = vectors.flip(1).contiguous();
@@ -77,8 +81,10 @@ Factor decompose(const Target& target, const at::Tensor& weight, at::ScalarType 
   at::Tensor sign = vectors.gather(0, largest).sign();
   vectors = vectors * sign;
 
+  enter(Stage::kCheck, flops);
   check_basis(target, a, vectors);
 
+  enter(Stage::kCertify, flops);
   Factor factor;
   factor.target = target;
   at::Tensor stored = vectors.to(storage).contiguous();

@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "comm/error.h"
+#include "comm/stage.h"
 #include "rl/random.h"
 #include "worker/next_token.h"
 #include "worker/stop_strings.h"
@@ -87,6 +88,7 @@ std::vector<Rollout> generate(const Model& model, const Tokenizer& tokenizer,
                               const SamplingOptions& options, Apply apply,
                               const std::vector<at::Tensor>& d, const OnText& on_text) {
   c10::NoGradGuard no_grad;
+  const InStage generating(Stage::kToken);
   const Architecture& arch = model.architecture();
   int64_t longest = 0, most_new = 0;
   for (const Prompt& prompt : prompts) {
@@ -137,6 +139,7 @@ std::vector<Rollout> generate(const Model& model, const Tokenizer& tokenizer,
     }
 
   while (!live.empty()) {
+    enter(Stage::kToken);
     std::vector<size_t> still_live;
     std::vector<int64_t> kept, positions;
     std::vector<int> tokens;

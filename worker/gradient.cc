@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "comm/error.h"
+#include "comm/stage.h"
 #include "worker/generate.h"
 
 namespace svfleet {
@@ -98,6 +99,7 @@ GradientResult z_gradient(const Model& model, const std::vector<ReplyGroup>& gro
                           std::span<const float> z, const GradientOptions& options) {
   SVFLEET_CHECK(options.apply == Apply::kActivation || options.apply == Apply::kClosedForm,
                 int(options.apply));
+  const InStage inside(Stage::kLayer);
   GradientResult result;
   result.dz.assign(z.size(), 0);
   const Tree tree = pack(groups);
@@ -131,6 +133,7 @@ GradientResult z_gradient(const Model& model, const std::vector<ReplyGroup>& gro
     at::Tensor wide_weights = at::tensor(weights, log_probs.options()).unsqueeze(1);
     at::Tensor wide_kl = at::tensor(kl_weights, log_probs.options()).unsqueeze(1);
     for (int64_t start = 0; start < count; start += kBlock) {
+      enter(Stage::kHead);
       const int64_t size = std::min(kBlock, count - start);
       auto block = [&](const at::Tensor& t) { return t.narrow(0, start, size); };
       at::Tensor log_pi = log_softmax_of(block(hidden), model.head(), options.temperature);
@@ -154,6 +157,7 @@ GradientResult z_gradient(const Model& model, const std::vector<ReplyGroup>& gro
     }
   }
   hidden.backward(d_hidden);
+  enter(Stage::kCollect, double(tree.tokens.size()));  // on a GPU all of the backward pass may wait
   result.log_probs = by_reply(groups, log_probs);
   for (size_t t = 0; t < d.size(); ++t) {
     at::Tensor grad = d[t].grad();
@@ -170,6 +174,7 @@ std::vector<std::vector<std::vector<float>>> reply_log_probs(const Model& model,
                                                              Apply apply, std::span<const float> z,
                                                              double temperature) {
   c10::NoGradGuard no_grad;
+  const InStage inside(Stage::kLayer);
   const Tree tree = pack(groups);
   if (tree.rows.empty()) return std::vector<std::vector<std::vector<float>>>(groups.size());
   std::vector<at::Tensor> d;
@@ -178,6 +183,7 @@ std::vector<std::vector<std::vector<float>>> reply_log_probs(const Model& model,
   at::Tensor labels = index_tensor(tree.labels, model.device()).unsqueeze(1);
   std::vector<at::Tensor> parts;
   for (int64_t start = 0; start < hidden.size(0); start += kBlock) {
+    enter(Stage::kHead);
     const int64_t size = std::min(kBlock, hidden.size(0) - start);
     parts.push_back(log_softmax_of(hidden.narrow(0, start, size), model.head(), temperature)
                         .gather(1, labels.narrow(0, start, size))

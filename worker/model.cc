@@ -8,6 +8,7 @@
 
 #include "checkpoints/hash.h"
 #include "comm/error.h"
+#include "comm/stage.h"
 #include "svd/apply.h"
 #include "worker/weights.h"
 
@@ -99,7 +100,9 @@ Model::Model(const std::string& folder, at::ScalarType type, at::Device device)
 void Model::attach(std::vector<Factor> factors) {
   targets_.clear(), sigmas_.clear(), adapted_.clear(), wide_q_.clear(), q_.clear();
   const auto& kinds = linear_kinds();
+  const InStage loading(Stage::kLoad);
   for (Factor& factor : factors) {
+    enter(Stage::kLoad);
     const Target& target = factor.target;
     size_t kind = std::find(kinds.begin(), kinds.end(), target.kind) - kinds.begin();
     SVFLEET_CHECK(target.layer < arch_.layers && kind < kinds.size(), target.name);
@@ -116,6 +119,8 @@ void Model::attach(std::vector<Factor> factors) {
 
 int64_t Model::merge_one(size_t t, std::span<const float> z) {
   c10::NoGradGuard no_grad;
+  const InStage merging(Stage::kMerge, double(targets_[t].rows) * double(targets_[t].cols) *
+                                           double(targets_[t].length()));
   Linear& linear = *adapted_[t];
   at::Tensor next = at::empty_like(linear.weight);
   merge(targets_[t].form, linear.weight, wide_q_[t], expert_tensor(t, z), next);
@@ -133,8 +138,10 @@ void Model::unmerge() {
 }
 
 std::string Model::weights_hash() const {
+  const InStage hashing(Stage::kHash);
   Hasher hasher;
   auto add = [&](const at::Tensor& t) {
+    enter(Stage::kHash);
     if (t.defined()) hasher.raw(t.cpu().data_ptr(), t.nbytes());
   };
   add(embedding_), add(final_norm_), add(head_);
@@ -212,9 +219,11 @@ at::Tensor Model::run_layers(std::span<const int> tokens, std::span<const int64_
     SVFLEET_CHECK(tokens[i] >= 0 && tokens[i] < arch_.vocabulary, "token ", tokens[i]);
     ids.data_ptr<int64_t>()[i] = tokens[i];
   }
+  const auto counter = stage_counter();  // the backward pass may run in another thread
   auto rope = rotary(positions);
   at::Tensor h = embedding_.index_select(0, ids.to(device_));  // [T, hidden]
   for (int i = 0; i < arch_.layers; ++i) {
+    enter(Stage::kLayer, double(count));
     const Layer& layer = layers_[i];
     auto linear = [&](int j, const at::Tensor& x) {
       return apply_linear(layer.linears[j], x, apply, d);
@@ -226,6 +235,10 @@ at::Tensor Model::run_layers(std::span<const int> tokens, std::span<const int64_
     h = h + linear(3, attend(i, q, k, v));
     x = norm(h, layer.post_norm);
     h = h + linear(6, at::silu(linear(4, x)) * linear(5, x));
+    if (counter && h.requires_grad())
+      h.register_hook([counter, count](const at::Tensor&) {
+        counter->enter(stage_class(Stage::kBackward, double(count)));
+      });
   }
   return norm(h, final_norm_);
 }

@@ -2,10 +2,13 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <sstream>
 
 #include "comm/error.h"
+#include "comm/stage.h"
 
 namespace svfleet {
 namespace {
@@ -40,7 +43,13 @@ at::Tensor read_weight(const SafetensorsFolder& files, const std::string& name,
                      ", but config.json makes it ", shape_text(shape),
                      "; the model folder's files do not belong together");
   at::Tensor stored = at::empty(shape, scalar_type(view.type));
-  std::memcpy(stored.data_ptr(), view.data, view.bytes);
+  const InStage loading(Stage::kLoad);
+  constexpr size_t kPiece = size_t{16} << 20;  // so that a file that is being read is seen to move
+  auto* to = static_cast<std::byte*>(stored.data_ptr());
+  for (size_t at = 0; at < view.bytes; at += kPiece) {
+    enter(Stage::kLoad);
+    std::memcpy(to + at, view.data + at, std::min(kPiece, view.bytes - at));
+  }
   return stored.to(type);
 }
 

@@ -1,5 +1,7 @@
 // One rank of a job in which something goes wrong; faults_test.cc starts it under mpirun.
-// fault_rank MODE TIMEOUT_S. Ends as svfleet's main does: one line, then the error's code.
+// fault_rank MODE TIMEOUT_S [LEAST_STILL_S]. Ends as svfleet's main does: one line, then the
+// error's code.
+#include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -12,6 +14,7 @@
 #include "comm/chunk_queue.h"
 #include "comm/error.h"
 #include "comm/group.h"
+#include "comm/stage.h"
 
 using namespace svfleet;
 
@@ -21,8 +24,27 @@ void sleep_s(double seconds) {
   std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
 }
 
-void run(const std::string& mode, double timeout_s) {
-  auto world = make_world({.timeout_s = timeout_s});
+// Work that goes on: a stage every quarter of a second.
+void work_for(double seconds) {
+  for (double done = 0; done < seconds; done += 0.25) {
+    enter(Stage::kToken);
+    sleep_s(0.25);
+  }
+}
+
+// Standard error is a pipe that nobody reads, and it is full.
+void hang_stderr() {
+  int ends[2];
+  if (pipe(ends) != 0 || dup2(ends[1], STDERR_FILENO) < 0) std::exit(9);
+  const std::string much(4096, 'x');
+  fcntl(ends[1], F_SETFL, O_NONBLOCK);
+  while (write(ends[1], much.data(), much.size()) > 0) continue;
+  while (write(ends[1], "x", 1) > 0) continue;
+  fcntl(ends[1], F_SETFL, 0);
+}
+
+void run(const std::string& mode, double timeout_s, double least_still_s) {
+  auto world = make_world({.timeout_s = timeout_s, .least_still_s = least_still_s});
   const int rank = world->rank();
   world->set_step(12);
   std::vector<int64_t> gradient = {rank};
@@ -78,6 +100,42 @@ void run(const std::string& mode, double timeout_s) {
     if (rank == 1) sleep_s(0.5);  // rank 0 takes the first one
     work_through(*queue, 2, work, nullptr);
     queue->wait_until_over("chunks", nullptr);
+  } else if (mode == "stuck_stdio") {
+    // A chunk hangs, and so does all that could be said of it: a thread holds standard output, and
+    // standard error is not read.
+    hang_stderr();
+    std::thread([] {
+      flockfile(stdout);
+      sleep_s(120);
+    }).detach();
+    auto queue = make_chunk_queue(*world, timeout_s);
+    queue->start_round({1});
+    const auto work = [&](int) {
+      work_for(0.5);
+      sleep_s(120);
+    };
+    work_through(*queue, 1, work, nullptr);
+  } else if (mode == "moving_chunk" || mode == "standing_chunk") {
+    // The last rank takes very long for a chunk, and moves in it or stands still.
+    auto queue = make_chunk_queue(*world, timeout_s);
+    queue->start_round({1, 2, 3});
+    const auto work = [&](int) {
+      if (rank != world->size() - 1) return sleep_s(0.5);
+      work_for(mode == "moving_chunk" ? 14 * timeout_s : 1);
+      if (mode == "standing_chunk") sleep_s(120);
+    };
+    work_through(*queue, 1, work, nullptr);
+    queue->wait_until_over("chunks", nullptr);
+    world->barrier("end");
+    if (rank == 0) std::fprintf(stderr, "finished 3\n");
+  } else if (mode == "loading" || mode == "loading_root" || mode == "standing_load") {
+    // In front of a collective one rank works longer than the timeout, or stops working.
+    if (rank == (mode == "loading_root" ? 0 : 1)) {
+      work_for(mode == "standing_load" ? 1 : 3.5 * timeout_s);
+      if (mode == "standing_load") sleep_s(120);
+    }
+    world->all_reduce_sum(gradient, "reduce gradient");
+    if (rank == 0) std::fprintf(stderr, "sum %d\n", static_cast<int>(gradient[0]));
   } else if (mode == "slow_chunk" || mode == "stopped_chunk") {
     // Rank 1 takes far longer than the timeout for a chunk, or is stopped inside it.
     auto queue = make_chunk_queue(*world, timeout_s);
@@ -97,9 +155,9 @@ void run(const std::string& mode, double timeout_s) {
 
 }  // namespace
 
-int main(int, char** argv) {
+int main(int argc, char** argv) {
   try {
-    run(argv[1], std::atof(argv[2]));
+    run(argv[1], std::atof(argv[2]), argc > 3 ? std::atof(argv[3]) : 60);
     return kExitFinished;
   } catch (const Error& error) {
     std::fprintf(stderr, "%s\n", error.what());

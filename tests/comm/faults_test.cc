@@ -23,11 +23,12 @@ struct Job {
   double seconds = 0;
 };
 
-Job mpirun(int ranks, const std::string& mode, double timeout_s, const std::string& options = "") {
-  const std::string command = std::string(MPIEXEC) +
-                              " --allow-run-as-root --oversubscribe --bind-to none " + options +
-                              " -n " + std::to_string(ranks) + " " FAULT_RANK " " + mode + " " +
-                              std::to_string(timeout_s) + " 2>&1";
+Job mpirun(int ranks, const std::string& mode, double timeout_s, const std::string& options = "",
+           double least_still_s = 60) {
+  const std::string command =
+      std::string(MPIEXEC) + " --allow-run-as-root --oversubscribe --bind-to none " + options +
+      " -n " + std::to_string(ranks) + " " FAULT_RANK " " + mode + " " + std::to_string(timeout_s) +
+      " " + std::to_string(least_still_s) + " 2>&1";
   const auto start = std::chrono::steady_clock::now();
   Job job;
   FILE* pipe = popen(command.c_str(), "r");
@@ -156,16 +157,67 @@ TEST(Faults, ARankThatStopsInsideAChunkIsNamedWithIt) {
   EXPECT_LT(job.seconds, kPatience);
 }
 
-// Rank 0 looks after the others, and nobody after rank 0 but itself; so does a process alone.
+// Rank 0 looks after the others, and nobody after rank 0 but itself; so does a process alone. Of
+// work that never said a word nothing can be expected: ten timeouts.
 TEST(Faults, AThreadOfRankZeroThatHangsInAChunkEndsTheJob) {
   for (int ranks : {1, 2}) {
-    const Job job = mpirun(ranks, "stuck_chunk", 1);
-    EXPECT_THAT(job.output, HasSubstr("timeout after 11 s in 'chunks' of step 12: rank 0 (host " +
-                                      host() + ") has not finished chunk 1; "));
+    const Job job = mpirun(ranks, "stuck_chunk", 1, "", 1);
+    EXPECT_THAT(job.output, HasSubstr("timeout after 10 s in 'chunks' of step 12: rank 0 (host " +
+                                      host() + ") lives, but its chunk 1 stands still"));
     EXPECT_EQ(job.code, kExitRequeue) << job.output;
-    EXPECT_GT(job.seconds, 11);
-    EXPECT_LT(job.seconds, 11 + kPatience);
+    EXPECT_GT(job.seconds, 10);
+    EXPECT_LT(job.seconds, 10 + kPatience);
   }
+}
+
+TEST(Faults, AChunkThatMovesIsWaitedForWithoutLimit) {
+  for (int ranks : {1, 2}) {
+    const Job job = mpirun(ranks, "moving_chunk", 1);
+    EXPECT_THAT(job.output, HasSubstr("finished 3"));
+    EXPECT_THAT(job.output, Not(HasSubstr("timeout")));
+    EXPECT_EQ(job.code, kExitFinished);
+    EXPECT_GT(job.seconds, 14);
+  }
+}
+
+// Long before any multiple of the timeout.
+TEST(Faults, AChunkThatStandsStillIsGivenUp) {
+  for (int ranks : {1, 2}) {
+    const Job job = mpirun(ranks, "standing_chunk", 60, "", 4);
+    EXPECT_THAT(job.output, HasSubstr("in 'chunks' of step 12: rank " + std::to_string(ranks - 1) +
+                                      " (host " + host() + ") lives, but its chunk "));
+    EXPECT_THAT(job.output, HasSubstr("stands still in a token"));
+    EXPECT_EQ(job.code, kExitRequeue) << job.output;
+    EXPECT_LT(job.seconds, 5 + kPatience);
+  }
+}
+
+// Signs of life count in collectives too.
+TEST(Faults, ARankThatStillLoadsIsNotMissing) {
+  for (const char* mode : {"loading", "loading_root"}) {
+    const Job job = mpirun(3, mode, 2);
+    EXPECT_THAT(job.output, HasSubstr("sum 3\n")) << mode;
+    EXPECT_THAT(job.output, Not(HasSubstr("timeout")));
+    EXPECT_EQ(job.code, kExitFinished);
+    EXPECT_GT(job.seconds, 7);
+  }
+}
+
+TEST(Faults, ARankThatStopsLoadingIsMissing) {
+  const Job job = mpirun(3, "standing_load", 2);
+  EXPECT_EQ(count(job.output,
+                  "in 'reduce gradient' of step 12: rank 1 (host " + host() + ") did not arrive"),
+            2)
+      << job.output;
+  EXPECT_EQ(job.code, kExitRequeue);
+  EXPECT_LT(job.seconds, kPatience);
+}
+
+// What cannot be said does not hold up the end.
+TEST(Faults, AHungStandardErrorAndALockedStdioDoNotKeepAProcess) {
+  const Job job = mpirun(1, "stuck_stdio", 60, "", 2);
+  EXPECT_EQ(job.code, kExitRequeue) << job.output;
+  EXPECT_LT(job.seconds, 2 + 5 + kPatience);
 }
 
 }  // namespace

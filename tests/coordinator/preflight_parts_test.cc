@@ -66,6 +66,7 @@ class ThreadGroup : public Group {
     reduce(values, meeting_.total, [](int64_t a, int64_t b) { return a + b; });
     if (meeting_.spoil_sum) meeting_.spoil_sum(rank_, values);
   }
+  Watch& watch() override { throw std::logic_error("no watch"); }
   Mailbox& mailbox() override { throw std::logic_error("no mailbox"); }
   void set_step(int64_t) override {}
   int64_t step() const override { return -1; }

@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "comm/error.h"
+#include "comm/stage.h"
 #include "svd/apply.h"
 #include "svd/store.h"
 
@@ -107,6 +108,14 @@ TEST(Factor, OneGivesTheWeightBitForBit) {
     merge(f.target.form, w, f.q, at::zeros({40}, at::kFloat), merged);
     EXPECT_EQ(0, std::memcmp(merged.data_ptr(), w.data_ptr(), w.nbytes()));
   }
+}
+
+TEST(Factor, MovesFromStageToStage) {
+  StageCounter counter;
+  const Counted counted(&counter);
+  decompose(target_of(96, 40), seeded({96, 40}, 1), at::kFloat);
+  EXPECT_EQ(counter.value() >> 16, 5u);  // Gram matrix, eigensolver, check, certificate, end
+  EXPECT_TRUE(stages_seen()[size_t(Stage::kEigen)]);
 }
 
 TEST(Factor, SingularValuesAreLapacks) {

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "comm/error.h"
+#include "comm/stage.h"
 #include "tests/worker/model_fixtures.h"
 #include "worker/gradient.h"
 #include "worker/threads.h"
@@ -136,6 +137,21 @@ TEST(Generate, StopStringsEndAReplyAndAreCutOff) {
   EXPECT_TRUE(cut[0].ended);
   EXPECT_LT(cut[0].tokens.size(), free[0].tokens.size());
   EXPECT_EQ(cut[0].text, free[0].text.substr(0, free[0].text.find(prompts[0].stop[0])));
+}
+
+TEST(Generate, MovesWithEachLayerOfEachToken) {
+  Tiny tiny("tiny_llama3");
+  StageCounter counter;
+  const Counted counted(&counter);
+  size_t longest = 0;
+  for (const Rollout& rollout :
+       generate(tiny.model, tiny.tokenizer, some_prompts(tiny.tokenizer, 2), 2, {.temperature = 0},
+                Apply::kFrozen, {}))
+    longest = std::max(longest, rollout.tokens.size());
+  ASSERT_GT(longest, 3u);
+  const auto layers = size_t(tiny.model.architecture().layers);
+  // Begin and end; the prompts or the token before in all layers, then the next token.
+  EXPECT_EQ(counter.value() >> 16, 2 + longest * (layers + 1));
 }
 
 TEST(Generate, TooLongIsRefused) {

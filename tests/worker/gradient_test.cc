@@ -6,8 +6,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
 #include <random>
 
+#include "comm/stage.h"
 #include "svd/apply.h"
 #include "tests/worker/model_fixtures.h"
 
@@ -225,6 +227,31 @@ TEST(Forms, TrainingLeavesTheBaseAlone) {
   z_gradient(s.model, s.groups, s.z, {.apply = Apply::kClosedForm});
   s.model.unmerge();
   EXPECT_EQ(s.model.weights_hash(), before);
+}
+
+// Stages that `work` enters.
+uint64_t stages_of(const std::function<void()>& work) {
+  StageCounter counter;
+  const Counted counted(&counter);
+  work();
+  return counter.value() >> 16;
+}
+
+// Each layer moves the counter, forward and backward, and so do the scores of the vocabulary.
+TEST(ModelGradient, MovesLayerByLayerBothWays) {
+  for (const char* name : kTinyModels) {
+    Setting s(name, at::kFloat);
+    s.merge_all();
+    const auto layers = uint64_t(s.model.architecture().layers);
+    const uint64_t forward =
+        stages_of([&] { reply_log_probs(s.model, s.groups, Apply::kActivation, s.z, 1); });
+    EXPECT_EQ(forward, 1 + layers + 1 + 1);  // begin, layers, one block of scores, end
+    for (const Apply apply : {Apply::kActivation, Apply::kClosedForm}) {
+      const uint64_t both =
+          stages_of([&] { z_gradient(s.model, s.groups, s.z, {.apply = apply}); });
+      EXPECT_EQ(both, forward + layers + 1);  // and the backward pass, and what it gives
+    }
+  }
 }
 
 TEST(ModelGradient, SameChunkSameBits) {
