@@ -12,6 +12,7 @@
 #include "cluster/signals.h"
 #include "comm/error.h"
 #include "comm/group.h"
+#include "comm/wait.h"
 #include "coordinator/command_line.h"
 #include "coordinator/commands.h"
 #include "coordinator/fork.h"
@@ -69,12 +70,16 @@ int run(const CommandLine& line) {
   }
 }
 
+// From the last word of a command to the end of the process: standard error or a file may hang.
+constexpr double kEndLimit_s = 30;
+
 volatile std::sig_atomic_t code_at_end = kExitInternal;
 
 // Ranks often fail together, all with the same line: rank 0 speaks first, and its end takes the
 // others with it. A rank that fails alone speaks after a moment. Whoever the launcher ends by
 // SIGTERM meanwhile still has its own code: a job's is the highest of all ranks.
 int report(int code, const std::string& message) {
+  end_within(kEndLimit_s, "svfleet: " + message, code);
   const int rank = launch_rank();
   if (rank != 0) {
     code_at_end = code;
@@ -93,6 +98,7 @@ int main(int argc, char** argv) {
   int code = kExitInternal;
   try {
     code = run(parse_command_line(argc, argv));
+    end_within(kEndLimit_s, "svfleet: this process could not end by itself", code);
     if (code == kExitFinished) return code;
   } catch (const Error& error) {
     code = report(error.code(), error.what());

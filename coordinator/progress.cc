@@ -1,6 +1,7 @@
 #include "coordinator/progress.h"
 
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,6 +10,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
+
+#include "comm/stage.h"
 
 namespace svfleet {
 namespace {
@@ -22,7 +25,15 @@ std::mutex mutex;  // of all state here, and of stderr
 Progress* on_screen = nullptr;
 bool hidden = false;
 
+// A person may hold a terminal or a pager for as long as they like; a file that does not take a
+// line is on a disk that hangs.
+bool stderr_is_a_file() {
+  struct stat info;
+  return fstat(STDERR_FILENO, &info) == 0 && S_ISREG(info.st_mode);
+}
+
 void write_to_stderr(std::string_view text) {
+  const InStage writing(stderr_is_a_file() ? Stage::kTelling : Stage::kWaiting);
   while (!text.empty()) {
     const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
     if (written <= 0) return;  // progress that cannot be shown is no reason to stop

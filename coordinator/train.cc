@@ -10,6 +10,8 @@
 #include "cluster/signals.h"
 #include "cluster/slurm.h"
 #include "comm/error.h"
+#include "comm/stage.h"
+#include "comm/wait.h"
 #include "coordinator/commands.h"
 #include "coordinator/fork.h"
 #include "coordinator/identity.h"
@@ -25,6 +27,9 @@ namespace {
 using nlohmann::json;
 
 constexpr char kTimeShort[] = "time limit near";
+
+// For exit.json and the ledger, on a disk that may hang.
+constexpr double kReportLimit_s = 30;
 
 // What rank 0 tells about the run as it goes; empty on other ranks.
 struct Telling {
@@ -80,6 +85,8 @@ void report_end(const RunFolder& folder, Crew& crew, Telling& tell, int code, st
   if (reason.empty())
     reason = "stopped by " + (signal.empty() ? "a signal to another rank" : signal);
   const SlurmJob slurm = slurm_job();
+  const Watchdog limit("svfleet: " + reason + "; exit.json could not be written in time",
+                       kReportLimit_s, code == kExitFinished ? int(kExitRequeue) : code);
   write_exit_report(folder.path(), {reason, code, slurm.job, slurm.restarts, step});
   const bool timeout = code == kExitRequeue && reason.rfind("timeout after", 0) == 0;
   tell.ledger->end(code, reason, timeout ? crew.timeout_s() : 0);
@@ -89,6 +96,7 @@ void report_end(const RunFolder& folder, Crew& crew, Telling& tell, int code, st
 // nothing. What has been reported stands.
 void report_error(const RunFolder& folder, Crew& crew, Telling& tell, int code,
                   const std::string& why) {
+  end_within(kReportLimit_s, "svfleet: " + why, code);
   try {
     if (crew.leads()) return report_end(folder, crew, tell, code, why, -1);
     if (read_exit_report(folder.path())) return;
@@ -244,6 +252,7 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
 
 int train_command(const CommandLine& line, const Config& config) {
   Crew crew(config);
+  const InStage running(Stage::kStep);  // to the last file that is closed
   RunFolder folder(config, crew);
   // Not before: a log that an earlier owner has open is replaced when the folder is taken.
   if (crew.leads()) open_messages(folder.path(), 0);

@@ -12,6 +12,7 @@
 #include "cluster/signals.h"
 #include "comm/error.h"
 #include "comm/exact_sum.h"
+#include "comm/stage.h"
 #include "coordinator/chunk.h"
 #include "coordinator/evaluation.h"
 #include "coordinator/fork.h"
@@ -91,9 +92,11 @@ std::optional<std::vector<FinishedChunk>> Trainer::chunks(Progress& progress) {
   rules.measure_kl = every > 0 && state.step % every == 0;
   std::mutex mutex;
   const auto note_first = [&] {  // everyone is here, and there is something to do
-    std::lock_guard lock(mutex);
-    if (!ledger || computed || missing.empty()) return;
-    computed = true;
+    {
+      std::lock_guard lock(mutex);
+      if (!ledger || computed || missing.empty()) return;
+      computed = true;
+    }
     ledger->first_chunk(load_s);
   };
   if (pulse) pulse->doing("chunks");
@@ -280,6 +283,7 @@ int Trainer::run() {
     account(record);
     seconds.clear();
     if (log) {
+      const InStage telling(Stage::kTelling);
       log->step(state.step, record.to_json(state, policy, *base.model));
       for (const json& text : record.texts) log->rollout(state.step, text);
       note = record.line();

@@ -1,4 +1,4 @@
-"""The machines of a chaos run: a local Slurm, the small disk that holds the run, and the job."""
+"""The machines of a chaos run: a local Slurm, and the job."""
 import json
 import os
 import re
@@ -144,49 +144,6 @@ class Box:
             shutil.copytree(self.folder / "log", keep_logs)
         self("down")
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-class Disk:
-    """A small ext4 file system of its own, mounted before the box goes up, so that all nodes see
-    it: it can be filled and made read-only without harm to anything else."""
-
-    def __init__(self, folder, mebibytes=64):
-        self.at = folder / "disk"
-        self.at.mkdir()
-        self.ballast = self.at / "ballast"
-        image = folder / "disk.img"
-        with open(image, "wb") as file:
-            file.truncate(mebibytes << 20)
-        made = command("mkfs.ext4", "-q", "-m", "0", image)
-        mounted = made.returncode == 0 and command("mount", "-o", "loop", image, self.at)
-        self.own = bool(mounted) and mounted.returncode == 0
-        self.at.chmod(0o777)
-
-    def fill(self):
-        """To the last byte; again and again, because the run frees a little when it clears up."""
-        with open(self.ballast, "ab", buffering=0) as file:
-            size = 1 << 20
-            while size:
-                try:
-                    os.posix_fallocate(file.fileno(), file.tell(), size)
-                    file.seek(0, os.SEEK_END)
-                except OSError:
-                    size //= 2
-
-    def free(self):
-        self.ballast.unlink()
-
-    def read_only(self):
-        # Refused while some file is open for writing.
-        wait_for(lambda: command("mount", "-o", "remount,ro", self.at).returncode == 0, 20,
-                 "a read-only remount", pause=0.005)
-
-    def writable(self):
-        must("mount", "-o", "remount,rw", self.at)
-
-    def unmount(self):
-        if self.own:
-            wait_for(lambda: command("umount", self.at).returncode == 0, 20, "umount")
 
 
 class Rank:

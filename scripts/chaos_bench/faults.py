@@ -20,10 +20,11 @@ class Kind:
     minute before the fault is over."""
 
     def __init__(self, inject, about, said=(REQUEUED, RESUMED), restarts=True, share=3,
-                 needs_disk=False, must_say=True, slow=False):
+                 needs_disk=False, needs_fuse=False, must_say=True, slow=False):
         self.name, self.inject, self.about = inject.__name__, inject, about
         self.said, self.restarts, self.share = said, restarts, share
-        self.needs_disk, self.must_say, self.slow = needs_disk, must_say, slow
+        self.needs_disk, self.needs_fuse = needs_disk or needs_fuse, needs_fuse
+        self.must_say, self.slow = must_say, slow
 
 
 def kind(about, **more):
@@ -201,6 +202,24 @@ def readonly(scene):
     finally:
         scene.disk.writable()
     return ""
+
+
+@kind("the run's disk hangs: what reads or writes it waits", needs_fuse=True, share=1,
+      said=(r"^svfleet: timeout after .* s in '.+' of step \d+: rank \d+ \(host \w+\) .*stands still.*",))
+def hung(scene):
+    ranks = scene.frozen(lambda: True)
+    scene.now()
+    scene.disk.hang()
+    for rank in ranks:
+        rank.signal(signal.SIGCONT)
+    try:
+        # A minute, and five seconds for what cannot be said.
+        wait_for(lambda: not any(rank.alive() for rank in ranks), 65 + scene.timeout_s + 60,
+                 "the end of the ranks by themselves")
+        took = time.time() - scene.moment
+    finally:
+        scene.disk.answer()
+    return f"no rank left after {took:.0f} s"
 
 
 def killed_with_damage(scene, pick, damage):
