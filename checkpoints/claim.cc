@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "checkpoints/file.h"
+#include "checkpoints/file_steps.h"
 #include "checkpoints/process.h"
 #include "comm/error.h"
 
@@ -62,7 +63,9 @@ Claim::Claim(const std::string& path, double patience_s)
 
 Claim::~Claim() {
   try {
-    if (holder(file_) == mark_) remove_file(file_);
+    if (holder(file_) == mark_)
+      remove_after_look(file_, temporary_name(file_),
+                        [&](const std::string& moved) { return holder(moved) == mark_; });
   } catch (const Error&) {  // succeeded by others when we are gone
   }
 }

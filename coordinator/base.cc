@@ -1,83 +1,16 @@
 #include "coordinator/base.h"
 
-#include <spdlog/spdlog.h>
 #include <algorithm>
 #include <map>
-#include <optional>
-#include <sstream>
 
-#include "checkpoints/file.h"
-#include "checkpoints/hash.h"
 #include "comm/error.h"
-#include "coordinator/progress.h"
 #include "svd/store.h"
-#include "worker/weights.h"
 
 namespace svfleet {
-namespace {
 
 at::ScalarType type_of(const std::string& name) {
   return name == "float32" ? at::kFloat : at::kBFloat16;
 }
-
-// Before any work: `decompose` does not read the weights that it has factors of.
-void check_shape(const SafetensorsFolder& files, const Target& target) {
-  const std::vector<int64_t>& shape = files.at(target.name).shape;
-  if (shape != std::vector<int64_t>{target.rows, target.cols})
-    read_weight(files, target.name, {target.rows, target.cols}, at::kFloat);  // says what is wrong
-}
-
-// Collective. The manifest that rank 0 reads; where there is none, or the folder has changed since,
-// the model is hashed. Nothing when stopped.
-std::optional<FactorStore::Manifest> read_manifest(Crew& crew, const FactorStore& store,
-                                                   const SafetensorsFolder& files) {
-  FactorStore::Manifest manifest;
-  std::string bytes;
-  const std::string fingerprint = files.quick_fingerprint();
-  int32_t unknown[1] = {0};
-  if (crew.leads())
-    unknown[0] = !store.load_manifest(&manifest) || manifest.model_fingerprint != fingerprint;
-  crew.group().all_reduce_max(unknown, "look for model hashes");
-  if (unknown[0]) {
-    const std::vector<std::string>& names = files.names();
-    const auto hashes =
-        crew.collect({"hash the model", "hash the model", "tensors", int64_t(names.size())},
-                     [&](int64_t i, int64_t) { return files.tensor_hash(names[i]); });
-    if (!hashes) return std::nullopt;
-    manifest.tensor_hashes.clear();
-    Hasher model;  // as SafetensorsFolder::content_hash makes it
-    for (size_t i = 0; i < hashes->size(); ++i) {
-      manifest.tensor_hashes[names[i]] = (*hashes)[i];
-      model.text(names[i]).text((*hashes)[i]);
-    }
-    manifest.model_hash = model.hex();
-  }
-  if (crew.leads()) {
-    bytes = manifest.model_hash;
-    for (const auto& [name, hash] : manifest.tensor_hashes) bytes += "\n" + name + "\n" + hash;
-  }
-  crew.group().broadcast(bytes, 0, "broadcast model hashes");
-  std::istringstream lines(bytes);
-  std::string name, hash;
-  std::getline(lines, manifest.model_hash);
-  manifest.model_fingerprint = fingerprint;
-  manifest.tensor_hashes.clear();
-  while (std::getline(lines, name) && std::getline(lines, hash))
-    manifest.tensor_hashes[name] = hash;
-  return manifest;
-}
-
-// Sizes and times, which read_manifest looks at, do not show what a bad disk or memory has changed.
-void check_tensor(const Config& config, const FactorStore::Manifest& manifest,
-                  const std::string& name, const std::string& hash) {
-  const auto first = manifest.tensor_hashes.find(name);
-  if (first == manifest.tensor_hashes.end() || first->second == hash) return;
-  throw disk_error("tensor '", name, "' of '", config.model.path, "' has changed since '",
-                   store_folder(config), "' was made, and no file's time or size shows it: a bad ",
-                   "disk or memory; put the model's files back");
-}
-
-}  // namespace
 
 std::vector<Target> targets_of(const Config& config, const Architecture& architecture) {
   return choose_targets(config.svd.targets, config.svd.layers, architecture.layers,
@@ -109,109 +42,6 @@ Base open_base(const Config& config, Crew& crew) {
   crew.agree("model in memory", base.weights_hash);
   crew.agree("tokenizer", base.tokenizer->content_hash());
   return base;
-}
-
-bool decompose_missing(const Config& config, Crew& crew, const Architecture& architecture,
-                       const SafetensorsFolder& files, FactorStore::Manifest* made_from,
-                       std::vector<NamedCertificate>* certificates, bool* any_missing) {
-  const FactorStore store(store_folder(config));
-  const at::ScalarType storage = type_of(config.svd.storage);
-  const std::vector<Target> targets = targets_of(config, architecture);
-  for (const Target& target : targets) check_shape(files, target);
-  const auto read = read_manifest(crew, store, files);
-  if (!read) return false;
-  const FactorStore::Manifest& manifest = *made_from = *read;
-
-  // Rank 0 alone looks at the shared folder: other nodes may see an old listing.
-  std::vector<int> missing;
-  if (crew.leads()) {
-    std::vector<char> there(targets.size());
-    std::vector<std::string> why(targets.size());
-    crew.side_by_side(int64_t(targets.size()), [&](int64_t t) {
-      there[t] =
-          store.has(targets[t], manifest.tensor_hashes.at(targets[t].name), storage, &why[t]);
-    });
-    for (size_t t = 0; t < targets.size(); ++t) {
-      if (there[t]) continue;
-      if (!why[t].empty()) spdlog::warn("decomposing again: {}", why[t]);
-      missing.push_back(int(t));
-    }
-    auto work = [&](int t) {  // of the eigensolver, and a little for reading
-      double k = double(targets[t].length());
-      return k * k * double(targets[t].rows + targets[t].cols);
-    };
-    std::stable_sort(missing.begin(), missing.end(),
-                     [&](int a, int b) { return work(a) > work(b); });
-  }
-  if (any_missing) *any_missing = !missing.empty();
-  if (crew.leads() && !missing.empty()) {
-    make_folder(store.folder());
-    remove_stale_temporaries(store.folder());
-  }
-  Progress progress({.label = "decompose",
-                     .unit = "matrices",
-                     .total = int64_t(missing.size()),
-                     .shown = crew.leads() && !missing.empty()});
-  bool done = crew.share(
-      missing, "decompose",
-      [&](int t) {
-        const Target& target = targets[t];
-        check_tensor(config, manifest, target.name, files.tensor_hash(target.name));
-        Factor factor =
-            decompose(target,
-                      read_weight(files, target.name, {target.rows, target.cols}, at::kDouble)
-                          .to(crew.device().torch),
-                      storage);
-        factor.source_hash = manifest.tensor_hashes.at(target.name);
-        store.save(factor);
-      },
-      [&](const ShareReport& now) { progress.update(now.finished); });
-  progress.finish();
-  if (!done) return false;
-  if (crew.leads()) {
-    FactorStore::Manifest old;
-    if (!missing.empty() || !store.load_manifest(&old) ||
-        old.model_fingerprint != manifest.model_fingerprint)
-      store.save_manifest(manifest);
-    if (certificates)
-      for (size_t t = 0; t < targets.size(); ++t) {
-        Factor factor = store.load(targets[t], manifest.tensor_hashes.at(targets[t].name),
-                                   config.svd.tolerance);
-        certificates->push_back(
-            {targets[t].name, factor.certificate,
-             std::find(missing.begin(), missing.end(), int(t)) != missing.end()});
-      }
-  }
-  crew.group().barrier("end decompose");
-  return true;
-}
-
-bool open_factors(const Config& config, Crew& crew, Base& base) {
-  FactorStore::Manifest manifest;
-  if (!decompose_missing(config, crew, base.model->architecture(), base.model->files(), &manifest,
-                         nullptr))
-    return false;
-  load_factors(config, crew, manifest, base);
-  return true;
-}
-
-void load_factors(const Config& config, Crew& crew, const FactorStore::Manifest& manifest,
-                  Base& base) {
-  base.model_hash = manifest.model_hash;
-  for (const auto& [name, hash] : base.model->tensor_hashes())
-    check_tensor(config, manifest, name, hash);
-  const FactorStore store(store_folder(config));
-  const std::vector<Target> targets = targets_of(config, base.model->architecture());
-  std::vector<Factor> factors(targets.size());
-  std::vector<std::string> hashes(targets.size());
-  crew.side_by_side(int64_t(targets.size()), [&](int64_t t) {
-    factors[t] = store.load(targets[t], "", config.svd.tolerance);
-    hashes[t] = factor_hash(factors[t]);
-  });
-  for (size_t t = 0; t < targets.size(); ++t) base.factor_hashes[targets[t].name] = hashes[t];
-  base.store_hash = factors_hash(base.factor_hashes);
-  crew.agree("factor store", base.store_hash);
-  base.model->attach(std::move(factors));
 }
 
 std::vector<MatrixSlot> slots(const Model& model) {

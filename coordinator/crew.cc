@@ -129,7 +129,7 @@ void Crew::agree(const std::string& what, const std::string& value, ExitCode oth
 
 bool Crew::share(const std::vector<int>& pieces, const std::string& what,
                  const std::function<void(int)>& work,
-                 const std::function<void(const ShareReport&)>& report) {
+                 const std::function<void(const ShareReport&)>& report, int most_workers) {
   std::mutex mutex;
   double& longest_s = longest_s_[what];
   const auto may_start = [&] {
@@ -144,7 +144,7 @@ bool Crew::share(const std::vector<int>& pieces, const std::string& what,
   };
   queue_->start_round(pieces, may_start());
   work_through(
-      *queue_, workers_,
+      *queue_, most_workers > 0 ? std::min(most_workers, workers_) : workers_,
       [&](int piece) {
         set_compute_threads_here();
         const double start = AllocationEnd::steady_clock_s();
@@ -177,7 +177,8 @@ std::optional<std::vector<std::string>> Crew::collect(
         std::lock_guard lock(mutex);
         mine.push_back({piece, text});
       },
-      [&](const ShareReport& now) { progress.update(std::min(total, now.finished * batch)); });
+      [&](const ShareReport& now) { progress.update(std::min(total, now.finished * batch)); },
+      batches.most_workers);
   progress.finish();
   if (!done) return std::nullopt;
   const std::vector<std::string> parts = group_->gather(

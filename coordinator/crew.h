@@ -48,10 +48,11 @@ class Crew {
   // Collective. `work` is called once for each of `pieces` (read on rank 0), somewhere, in threads;
   // first ones first. `report` is called on rank 0 a few times a second. Returns false when a stop
   // was asked for on any rank before all was done. Once any rank has found that the allocation
-  // would end before one more piece is finished, no piece is started anywhere.
+  // would end before one more piece is finished, no piece is started anywhere. Each rank works on
+  // at most `most_workers` at a time (0: workers()).
   bool share(const std::vector<int>& pieces, const std::string& what,
              const std::function<void(int)>& work,
-             const std::function<void(const ShareReport&)>& report);
+             const std::function<void(const ShareReport&)>& report, int most_workers = 0);
 
   // Collective. share() of `total` things, `batch` at a time, with a progress line: work(first,
   // last) is called once for each batch, and rank 0 gets what it returned, in order. Nothing, on
@@ -59,6 +60,7 @@ class Crew {
   struct Batches {
     std::string what, label, unit;  // "evaluate", "evaluate base", "items"
     int64_t total = 0, batch = 1;
+    int most_workers = 0;  // on this rank; 0: workers()
   };
   std::optional<std::vector<std::string>> collect(
       const Batches& batches, const std::function<std::string(int64_t, int64_t)>& work);

@@ -4,8 +4,8 @@
 #include <nlohmann/json.hpp>
 
 #include "comm/error.h"
-#include "coordinator/base.h"
 #include "coordinator/commands.h"
+#include "coordinator/factors.h"
 #include "coordinator/preflight.h"
 
 namespace svfleet {
@@ -16,12 +16,11 @@ int decompose_command(const CommandLine& line, const Config& config) {
   const Architecture architecture = read_architecture(config.model.path);
   const SafetensorsFolder files(config.model.path);
   crew.agree("model folder", files.quick_fingerprint());
-  FactorStore::Manifest manifest;
-  std::vector<NamedCertificate> certificates;
-  if (!decompose_missing(config, crew, architecture, files, &manifest, &certificates))
-    return kExitRequeue;
+  auto decomposed = decompose_missing(config, crew, architecture, files, /*keep=*/false);
+  if (!decomposed) return kExitRequeue;
   if (!crew.leads()) return kExitFinished;
 
+  std::vector<NamedCertificate>& certificates = decomposed->certificates;
   std::stable_sort(certificates.begin(), certificates.end(), [](const auto& a, const auto& b) {
     return a.certificate.predicted_error > b.certificate.predicted_error;
   });
@@ -36,7 +35,7 @@ int decompose_command(const CommandLine& line, const Config& config) {
                       {"predicted_error", c.certificate.predicted_error},
                       {"made_now", c.made_now}});
     nlohmann::json result = {{"store", store_folder(config)},
-                             {"model_hash", manifest.model_hash},
+                             {"model_hash", decomposed->made_from.model_hash},
                              {"matrices", certificates.size()},
                              {"made_now", made},
                              {"certificates", rows}};

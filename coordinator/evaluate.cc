@@ -8,6 +8,7 @@
 #include "coordinator/commands.h"
 #include "coordinator/controls.h"
 #include "coordinator/evaluation.h"
+#include "coordinator/factors.h"
 
 namespace svfleet {
 namespace {

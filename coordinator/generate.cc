@@ -6,6 +6,7 @@
 #include "comm/error.h"
 #include "coordinator/base.h"
 #include "coordinator/commands.h"
+#include "coordinator/factors.h"
 #include "coordinator/policy.h"
 
 namespace svfleet {

@@ -13,6 +13,7 @@
 #include "comm/stage.h"
 #include "comm/wait.h"
 #include "coordinator/commands.h"
+#include "coordinator/factors.h"
 #include "coordinator/fork.h"
 #include "coordinator/identity.h"
 #include "coordinator/preflight.h"
@@ -138,17 +139,16 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
   tell.spent("loading");
   const double opened = wall_clock_s();
   tell.doing("decomposing");
-  bool any_missing = false;
-  FactorStore::Manifest manifest;
-  if (!decompose_missing(config, crew, base.model->architecture(), base.model->files(), &manifest,
-                         nullptr, &any_missing)) {
+  auto decomposed = decompose_missing(config, crew, base.model->architecture(), base.model->files(),
+                                      /*keep=*/true);
+  if (!decomposed) {
     report_end(folder, crew, tell, kExitRequeue, crew.time_was_short() ? kTimeShort : "", -1);
     return kExitRequeue;
   }
-  tell.spent(any_missing ? "decomposing" : "loading");
-  if (any_missing) load_from += wall_clock_s() - opened;
+  tell.spent(decomposed->any_missing ? "decomposing" : "loading");
+  if (decomposed->any_missing) load_from += wall_clock_s() - opened;
   tell.doing("loading the factors");
-  load_factors(config, crew, manifest, base);
+  load_factors(config, crew, std::move(*decomposed), base);
   const double load_s = wall_clock_s() - load_from;
   const TrainingPlan plan = make_plan(config, base);
   crew.agree("training data and settings", plan.bits);

@@ -26,12 +26,16 @@ struct Factor {
   std::vector<double> sigma;  // [r], descending
   Certificate certificate;
   std::string source_hash;  // of the tensor it was made from
+  std::string machine;      // hash of the identity that made it; empty in files of before
 };
 
 // Float64 Gram matrix and symmetric eigensolver on the calling thread, or on the GPU where `weight`
 // is on one; the factor is in host memory either way. Eigenvalues descending, the largest entry of
 // each eigenvector positive. `weight` [m, n] of any float type. `storage` is kFloat or kBFloat16.
 // Throws Error(kExitUser) naming the tensor when it holds a NaN or infinity.
-Factor decompose(const Target& target, const at::Tensor& weight, at::ScalarType storage);
+// A weight that nobody else holds is given up as soon as it can be.
+Factor decompose(const Target& target, at::Tensor weight, at::ScalarType storage);
+// Memory that it takes at most, its weight in float64 included.
+int64_t decompose_bytes(const Target& target);
 
 }  // namespace svfleet

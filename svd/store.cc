@@ -4,9 +4,11 @@
 
 #include <nlohmann/json.hpp>
 
+#include "checkpoints/claim.h"
 #include "checkpoints/file.h"
 #include "checkpoints/hash.h"
 #include "checkpoints/hdf5_image.h"
+#include "checkpoints/publish.h"
 #include "comm/error.h"
 
 namespace svfleet {
@@ -41,13 +43,42 @@ void check_belongs(const Hdf5Reader& file, const Target& target, const std::stri
                      form_name(target.form), " form");
 }
 
+// Everything but the target itself, which check_belongs has compared.
+Factor read_factor(const Hdf5Reader& file, const Target& target) {
+  Factor factor;
+  factor.target = target;
+  factor.source_hash = file.text("source_hash");
+  if (file.has("machine")) factor.machine = file.text("machine");
+  factor.certificate = {file.real("orthogonality"), file.real("off_diagonal"),
+                        file.real("predicted_error")};
+  const int64_t r = target.length();
+  factor.q = at::empty({r, r}, file.is_bfloat16("Q") ? at::kBFloat16 : at::kFloat);
+  file.read_into("Q", factor.q.data_ptr(), factor.q.nbytes());
+  factor.sigma = file.doubles("sigma");
+  SVFLEET_CHECK(int64_t(factor.sigma.size()) == r, factor.sigma.size(), " sigmas for r = ", r);
+  return factor;
+}
+
+// Whether the bytes of a file are not what was written; a disk that does not give them says nothing
+// about that and is an Error.
+bool is_damaged(const std::string& path) {
+  std::string bytes = read_file(path);
+  try {
+    Hdf5Reader(std::move(bytes), path);
+    return false;
+  } catch (const Error& error) {
+    if (error.code() != kExitDisk) throw;
+    return true;
+  }
+}
+
 }  // namespace
 
 std::string FactorStore::path(const Target& target) const {
   return folder_ + "/" + target.name + ".h5";
 }
 
-void FactorStore::save(const Factor& factor) const {
+bool FactorStore::publish(const Factor& factor) const {
   make_folder(folder_);
   const int64_t r = factor.target.length();
   Hdf5Writer file;
@@ -59,6 +90,7 @@ void FactorStore::save(const Factor& factor) const {
   file.integer("cols", factor.target.cols);
   file.text("source_hash", factor.source_hash);
   file.text("libraries", "torch " TORCH_VERSION_TEXT);
+  file.text("machine", factor.machine);
   at::Tensor q = factor.q.contiguous();
   if (q.scalar_type() == at::kBFloat16)
     file.bfloat16s("Q", {static_cast<const uint16_t*>(q.data_ptr()), size_t(r * r)}, {r, r});
@@ -68,7 +100,8 @@ void FactorStore::save(const Factor& factor) const {
   file.real("orthogonality", factor.certificate.orthogonality);
   file.real("off_diagonal", factor.certificate.off_diagonal);
   file.real("predicted_error", factor.certificate.predicted_error);
-  write_file_atomic(path(factor.target), file.finish());
+  const std::string where = path(factor.target);
+  return publish_file(where, file.finish(), [&] { return is_damaged(where); });
 }
 
 Factor FactorStore::load(const Target& target, const std::string& source_hash,
@@ -79,32 +112,29 @@ Factor FactorStore::load(const Target& target, const std::string& source_hash,
                      "'; run svfleet decompose");
   Hdf5Reader file(read_file(where), where);
   check_belongs(file, target, source_hash, where);
-  Factor factor;
-  factor.target = target;
-  factor.source_hash = file.text("source_hash");
-  factor.certificate = {file.real("orthogonality"), file.real("off_diagonal"),
-                        file.real("predicted_error")};
-  if (!(factor.certificate.predicted_error <= tolerance))
-    throw user_error("factor '", target.name, "' in '", where, "' has a predicted error of ",
-                     factor.certificate.predicted_error, ", above svd.tolerance ", tolerance,
-                     "; decompose again with svd.storage: float32, or raise the tolerance");
-  const int64_t r = target.length();
-  factor.q = at::empty({r, r}, file.is_bfloat16("Q") ? at::kBFloat16 : at::kFloat);
-  file.read_into("Q", factor.q.data_ptr(), factor.q.nbytes());
-  factor.sigma = file.doubles("sigma");
-  SVFLEET_CHECK(int64_t(factor.sigma.size()) == r, factor.sigma.size(), " sigmas for r = ", r);
+  Factor factor = read_factor(file, target);
+  check_certificate(factor, tolerance);
   return factor;
 }
 
-bool FactorStore::has(const Target& target, const std::string& source_hash, at::ScalarType storage,
-                      std::string* why) const {
+void FactorStore::check_certificate(const Factor& factor, double tolerance) const {
+  if (!(factor.certificate.predicted_error <= tolerance))
+    throw user_error("factor '", factor.target.name, "' in '", path(factor.target),
+                     "' has a predicted error of ", factor.certificate.predicted_error,
+                     ", above svd.tolerance ", tolerance,
+                     "; decompose again with svd.storage: float32, or raise the tolerance");
+}
+
+std::optional<Factor> FactorStore::find(const Target& target, const std::string& source_hash,
+                                        at::ScalarType storage, std::string* why) const {
   const std::string where = path(target);
-  if (!file_exists(where)) return false;
+  if (!file_exists(where)) return std::nullopt;
+  std::string bytes = read_file(where);
   try {
-    Hdf5Reader file(read_file(where), where);
+    const Hdf5Reader file(std::move(bytes), where);
     check_belongs(file, target, source_hash, where);
     const char* stored = file.is_bfloat16("Q") ? "bfloat16" : "float32";
-    if (std::string(stored) == storage_name(storage)) return true;
+    if (std::string(stored) == storage_name(storage)) return read_factor(file, target);
     throw user_error("factor '", target.name, "' in '", where, "' is stored as ", stored, ", not ",
                      storage_name(storage),
                      ": experts may need it as it is; set svd.store to another folder, or "
@@ -115,31 +145,75 @@ bool FactorStore::has(const Target& target, const std::string& source_hash, at::
     if (error.code() != kExitDisk) throw;
     *why = error.what();
   }
-  return false;
-}
-
-void FactorStore::save_manifest(const Manifest& manifest) const {
-  nlohmann::json json = {{"format", "svfleet-factor-store"},
-                         {"version", kFactorVersion},
-                         {"model_hash", manifest.model_hash},
-                         {"model_fingerprint", manifest.model_fingerprint},
-                         {"tensor_hashes", manifest.tensor_hashes}};
-  write_file_atomic(folder_ + "/store.json", json.dump(1) + "\n");
+  return std::nullopt;
 }
 
 bool FactorStore::load_manifest(Manifest* manifest) const {
-  const std::string where = folder_ + "/store.json";
-  if (!file_exists(where)) return false;
-  nlohmann::json json = nlohmann::json::parse(read_file(where), nullptr, false);
+  if (!file_exists(manifest_path())) return false;
+  nlohmann::json json = nlohmann::json::parse(read_file(manifest_path()), nullptr, false);
   if (!json.is_object() || json.value("format", "") != "svfleet-factor-store") return false;
+  using Texts = std::map<std::string, std::string>;
   try {
-    manifest->model_hash = json.at("model_hash").get<std::string>();
-    manifest->model_fingerprint = json.at("model_fingerprint").get<std::string>();
-    manifest->tensor_hashes = json.at("tensor_hashes").get<std::map<std::string, std::string>>();
+    *manifest = {.model_hash = json.at("model_hash").get<std::string>(),
+                 .model_fingerprint = json.at("model_fingerprint").get<std::string>(),
+                 .tensor_hashes = json.at("tensor_hashes").get<Texts>(),
+                 .storage = json.value("storage", ""),
+                 .machines = {},
+                 .made_on = json.value("made_on", Texts())};
+    const nlohmann::json machines = json.value("machines", nlohmann::json::object());
+    for (const auto& [hash, machine] : machines.items()) manifest->machines[hash] = machine.dump();
   } catch (const nlohmann::json::exception&) {
     return false;  // made again by decompose
   }
   return true;
+}
+
+void FactorStore::update_manifest(const std::function<void(Manifest&)>& change) const {
+  Manifest before, now;
+  const auto read = [&] {
+    now = before = {};
+    if (load_manifest(&before)) now = before;
+    change(now);
+    return now == before;
+  };
+  if (read()) return;  // nothing to write, as in a store that is complete
+  make_folder(folder_);
+  const Claim claim(manifest_path());
+  if (read()) return;
+  nlohmann::json machines = nlohmann::json::object();
+  for (const auto& [hash, identity] : now.machines)
+    machines[hash] = nlohmann::json::parse(identity);
+  nlohmann::json json = {{"format", "svfleet-factor-store"},
+                         {"version", kFactorVersion},
+                         {"model_hash", now.model_hash},
+                         {"model_fingerprint", now.model_fingerprint},
+                         {"tensor_hashes", now.tensor_hashes},
+                         {"storage", now.storage},
+                         {"machines", machines},
+                         {"made_on", now.made_on}};
+  claim.verify();
+  write_file_atomic(manifest_path(), json.dump(1) + "\n");
+}
+
+void FactorStore::settle(const Manifest& manifest) const {
+  update_manifest([&](Manifest& now) {
+    if (!now.storage.empty() && !manifest.storage.empty() && now.storage != manifest.storage)
+      throw user_error("the factors in '", folder_, "' are stored as ", now.storage, ", not ",
+                       manifest.storage,
+                       ": a store has one type; set svd.store to another folder, ",
+                       "or svd.storage: ", now.storage);
+    Manifest next = manifest;
+    if (next.storage.empty()) next.storage = now.storage;
+    next.machines.merge(now.machines);
+    next.made_on = now.made_on;
+    now = next;
+  });
+}
+
+void FactorStore::note_made(const std::map<std::string, std::string>& made_on) const {
+  update_manifest([&](Manifest& now) {
+    for (const auto& [name, machine] : made_on) now.made_on[name] = machine;
+  });
 }
 
 std::string factor_hash(const Factor& factor) {

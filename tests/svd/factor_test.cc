@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "checkpoints/file.h"
 #include "comm/error.h"
 #include "comm/stage.h"
 #include "svd/apply.h"
@@ -136,6 +137,30 @@ TEST(Factor, NotFiniteIsRefusedByName) {
   }
 }
 
+// "VmRSS:" or "VmHWM:" of this process, in bytes.
+int64_t resident(const std::string& key) {
+  std::ifstream lines("/proc/self/status");
+  for (std::string line; std::getline(lines, line);)
+    if (line.rfind(key, 0) == 0) return std::stoll(line.substr(key.size())) * 1024;
+  return 0;
+}
+
+// What decompose_bytes promises, by which several are done side by side.
+TEST(Factor, TakesNoMoreMemoryThanItSays) {
+  decompose(target_of(512, 256), seeded({512, 256}, 1), at::kFloat);  // the libraries' own buffers
+  for (Shape shape : {Shape{12288, 768}, Shape{768, 12288}, Shape{1280, 1280}}) {
+    at::Tensor w = seeded({shape.rows, shape.cols}, 1).to(at::kFloat);
+    const int64_t before = resident("VmRSS:");
+    std::ofstream("/proc/self/clear_refs") << "5\n";  // the highest from here on
+    if (resident("VmHWM:") > before + (1 << 20)) GTEST_SKIP() << "the peak cannot be measured here";
+    const Target t = target_of(shape.rows, shape.cols);
+    decompose(t, w.to(at::kDouble), at::kFloat);
+    const int64_t took = resident("VmHWM:") - before;
+    EXPECT_LE(took, decompose_bytes(t)) << shape.rows << " x " << shape.cols;
+    EXPECT_GT(took, decompose_bytes(t) / 3) << "control: it is measured";
+  }
+}
+
 class Store : public ::testing::Test {
  protected:
   void SetUp() override { std::filesystem::remove_all(folder_); }
@@ -147,18 +172,21 @@ TEST_F(Store, GivesBackWhatWasSaved) {
   for (at::ScalarType storage : {at::kFloat, at::kBFloat16}) {
     Factor f = decompose(target_of(96, 40), seeded({96, 40}, 8), storage);
     f.source_hash = "abc";
-    FactorStore store(folder_);
-    store.save(f);
+    FactorStore store(folder_ + (storage == at::kFloat ? "/float32" : "/bfloat16"));
+    EXPECT_TRUE(store.publish(f));
     Factor g = store.load(f.target, "abc", 1e-3);
     EXPECT_EQ(factor_hash(f), factor_hash(g));
     EXPECT_EQ(f.certificate.predicted_error, g.certificate.predicted_error);
     std::string why;
-    EXPECT_TRUE(store.has(f.target, "abc", storage, &why));
+    EXPECT_TRUE(store.find(f.target, "abc", storage, &why));
     // A whole file of something else is refused, never replaced.
-    EXPECT_THROW(store.has(f.target, "other", storage, &why), Error);
+    EXPECT_THROW(store.find(f.target, "other", storage, &why), Error);
     EXPECT_THROW(
-        store.has(f.target, "abc", storage == at::kFloat ? at::kBFloat16 : at::kFloat, &why),
+        store.find(f.target, "abc", storage == at::kFloat ? at::kBFloat16 : at::kFloat, &why),
         Error);
+    Factor other = decompose(f.target, seeded({96, 40}, 9), storage);
+    EXPECT_FALSE(store.publish(other));
+    EXPECT_EQ(factor_hash(f), factor_hash(store.load(f.target, "abc", 1e-3)));
     EXPECT_EQ(why, "");
     EXPECT_THROW(store.load(f.target, "other", 1e-3), Error);
     EXPECT_THROW(store.load(f.target, "abc", 1e-12), Error);  // certificate above tolerance
@@ -169,7 +197,7 @@ TEST_F(Store, GivesBackWhatWasSaved) {
 TEST_F(Store, OneFlippedBitIsNoticedEverywhere) {
   Factor f = decompose(target_of(12, 6), seeded({12, 6}, 8), at::kFloat);
   FactorStore store(folder_);
-  store.save(f);
+  store.publish(f);
   std::string path = store.path(f.target), why;
   std::string good;
   {
@@ -180,11 +208,63 @@ TEST_F(Store, OneFlippedBitIsNoticedEverywhere) {
     std::string bad = good;
     bad[at] ^= 4;
     std::ofstream(path, std::ios::binary) << bad;
-    EXPECT_FALSE(store.has(f.target, "", at::kFloat, &why)) << at;
+    EXPECT_FALSE(store.find(f.target, "", at::kFloat, &why)) << at;
     EXPECT_THROW(store.load(f.target, "", 1e-3), Error) << at;
   }
+  // A damaged file may be replaced, with the same bytes.
+  EXPECT_TRUE(store.publish(f));
+  EXPECT_EQ(read_file(path), good);
   std::ofstream(path, std::ios::binary) << good.substr(0, good.size() / 2);
   EXPECT_THROW(store.load(f.target, "", 1e-3), Error);
+}
+
+FactorStore::Manifest manifest_of(const std::string& storage, const std::string& machine) {
+  FactorStore::Manifest manifest;
+  manifest.model_hash = "model", manifest.model_fingerprint = "print " + machine;
+  manifest.tensor_hashes = {{"w", "tensor"}};
+  manifest.storage = storage;
+  manifest.machines = {{machine, "{\"cpu\":\"" + machine + "\"}"}};
+  return manifest;
+}
+
+TEST_F(Store, TheManifestIsOfAllRunsThatDecomposeIntoIt) {
+  FactorStore store(folder_);
+  FactorStore::Manifest now;
+  EXPECT_FALSE(store.load_manifest(&now));
+  store.settle(manifest_of("float32", "a"));
+  store.note_made({{"w", "a"}});
+  store.settle(manifest_of("float32", "b"));
+  store.note_made({{"x", "b"}});
+  FactorStore::Manifest quiet = manifest_of("", "b");  // of a run that decomposes nothing
+  quiet.model_fingerprint = "touched";
+  store.settle(quiet);
+  ASSERT_TRUE(store.load_manifest(&now));
+  EXPECT_EQ(now.storage, "float32");
+  EXPECT_EQ(now.model_fingerprint, "touched");
+  EXPECT_EQ(now.machines.size(), 2u);
+  EXPECT_EQ(now.made_on, (std::map<std::string, std::string>{{"w", "a"}, {"x", "b"}}));
+  try {
+    store.settle(manifest_of("bfloat16", "c"));
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), kExitUser);
+    EXPECT_NE(std::string(error.what()).find("set svd.store to another"), std::string::npos);
+  }
+}
+
+// A store.json of before names neither storage nor machines.
+TEST_F(Store, AnOlderManifestIsRead) {
+  FactorStore store(folder_);
+  make_folder(folder_);
+  write_file_atomic(folder_ + "/store.json",
+                    R"({"format": "svfleet-factor-store", "version": 1, "model_hash": "m",
+                        "model_fingerprint": "f", "tensor_hashes": {"w": "t"}})");
+  FactorStore::Manifest now;
+  ASSERT_TRUE(store.load_manifest(&now));
+  EXPECT_EQ(now.model_hash + now.storage, "m");
+  store.settle(manifest_of("bfloat16", "c"));
+  ASSERT_TRUE(store.load_manifest(&now));
+  EXPECT_EQ(now.storage, "bfloat16");
 }
 
 }  // namespace
