@@ -199,17 +199,26 @@ NewestCheckpoint load_newest_checkpoint(const std::string& run_dir) {
   return newest;
 }
 
-void prune_checkpoints(const std::string& run_dir, int keep, int64_t best_step) {
+void prune_checkpoints(const std::string& run_dir, int keep, int64_t best_step,
+                       int64_t clean_step) {
   int good = 0;
+  bool clean_found = clean_step < 0;
+  std::vector<int64_t> wanted{best_step};
   for (const auto& [step, name] : checkpoint_files(run_dir)) {
     const std::string path = run_dir + "/checkpoints/" + name;
-    if (good >= std::max(keep, 1)) {
-      if (step != best_step) remove_file(path);
+    const bool among_last = good < std::max(keep, 1),
+               maybe_clean = !clean_found && step <= clean_step;
+    if (!among_last && !maybe_clean) {
+      if (std::find(wanted.begin(), wanted.end(), step) == wanted.end()) remove_file(path);
       continue;
     }
     // A damaged file counts for nothing: else a damaged newest one would push out the good ones.
     try {
-      if (decode_state(read_file(path), path).step == step) ++good;
+      const RunState state = decode_state(read_file(path), path);
+      if (state.step != step) continue;
+      ++good;
+      if (maybe_clean) wanted.push_back(state.best_step);
+      clean_found = clean_found || maybe_clean;
     } catch (const Error&) {
     }
   }

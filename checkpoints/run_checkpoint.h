@@ -61,7 +61,10 @@ struct NewestCheckpoint {
 // The newest checkpoint that reads back whole; older ones only if newer ones are damaged.
 NewestCheckpoint load_newest_checkpoint(const std::string& run_dir);
 
-// Removes all but the last `keep` and the one of step `best`. Call after a newer one is safe.
-void prune_checkpoints(const std::string& run_dir, int keep, int64_t best_step);
+// Removes all but the last `keep` and the one of step `best`, and, as what a run may have to go
+// back to, the newest good one of `clean_step` or before with that of its own best step. Call after
+// a newer one is safe.
+void prune_checkpoints(const std::string& run_dir, int keep, int64_t best_step,
+                       int64_t clean_step = -1);
 
 }  // namespace svfleet

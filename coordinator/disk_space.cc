@@ -125,9 +125,10 @@ uint64_t run_needs(const WritingPlan& plan, const FilesThere& there) {
       12 * plan.parameters + kCheckpointExtra + kExtraPerMatrix * plan.matrices;
   const uint64_t chunk = 4 * plan.parameters + kChunkExtra;
   const uint64_t expert = 4 * plan.parameters + kExtraPerMatrix * plan.matrices;
-  // The last ones, the best one, and the new one, which is written before an old one goes.
-  const int64_t checkpoints =
-      std::min(saves, std::max<int64_t>(1, plan.keep_checkpoints + 2 - there.checkpoints));
+  // The last ones, the best one, and the new one, which is written before an old one goes. Where
+  // the frozen weights are looked at in long rounds, a clean one and the best of its time too.
+  const int64_t most = plan.keep_checkpoints + (plan.fresh ? 4 : 2);
+  const int64_t checkpoints = std::min(saves, std::max<int64_t>(1, most - there.checkpoints));
   // The journal is emptied at each checkpoint.
   const int64_t journal_steps = std::min(plan.checkpoint_every, plan.steps_left);
   const int64_t chunks = std::max<int64_t>(0, journal_steps * plan.chunks_per_step - there.chunks);

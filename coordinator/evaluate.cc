@@ -9,6 +9,7 @@
 #include "coordinator/controls.h"
 #include "coordinator/evaluation.h"
 #include "coordinator/factors.h"
+#include "coordinator/weight_watch.h"
 
 namespace svfleet {
 namespace {
@@ -117,6 +118,7 @@ int evaluate_command(const CommandLine& line, const Config& config) {
     }
   }
   std::vector<Row> rows;
+  WeightWatch watch(*base.model, crew, 0);
   auto base_result = evaluate_policy(base, crew, base_policy(base), tasks, options, "base");
   if (!base_result) return kExitRequeue;
   rows.push_back({*base_result, {}});
@@ -127,8 +129,10 @@ int evaluate_command(const CommandLine& line, const Config& config) {
     rows.push_back({*result, {}});
     if (crew.leads()) rows.back().paired = mcnemar(base_result->verdicts(), result->verdicts());
   }
-  if (base.model->weights_hash() != base.weights_hash)
-    throw make_error(kExitInternal, "the frozen weights changed in memory during the evaluation");
+  if (const std::string change = watch.look_at_all(1); !change.empty())
+    throw Error(kExitRequeue,
+                change + " changed in memory during the evaluation: bad memory; start again",
+                watch.changed_here());
   if (!crew.leads()) return kExitFinished;
 
   if (line.json) {

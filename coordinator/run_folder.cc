@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "checkpoints/clean.h"
 #include "checkpoints/file.h"
 #include "cluster/slurm.h"
 #include "comm/error.h"
@@ -94,6 +95,8 @@ std::string RunFolder::expert_path(const std::string& name) const {
 std::optional<RunState> RunFolder::newest(Crew& crew) const {
   std::string image;
   if (crew.leads()) {
+    for (const std::string& path : finish_setting_aside(path_))
+      spdlog::warn("set aside, as made with weights that had changed in memory: '{}'", path);
     NewestCheckpoint found = load_newest_checkpoint(path_);
     for (const std::string& line : found.damaged) spdlog::warn("checkpoint passed over: {}", line);
     if (found.state) {

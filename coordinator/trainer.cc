@@ -183,19 +183,19 @@ bool Trainer::validate(bool now) {
   return true;
 }
 
-void Trainer::save(const std::string& name) {
-  Expert expert = as_expert(*base.model, z());
+void Trainer::save(const std::string& name, const RunState& of) {
+  Expert expert = as_expert(*base.model, z_at(of.p));
   std::string tasks;
   for (const TaskSpec& task : config.tasks) tasks += (tasks.empty() ? "" : "+") + task.name;
   expert.metadata = {{"model_hash", base.model_hash},
                      {"store_hash", base.store_hash},
                      {"parametrisation", config.train.parametrisation},
                      {"task", tasks},
-                     {"step", std::to_string(state.step)},
+                     {"step", std::to_string(of.step)},
                      {"seed", std::to_string(state.seed)},
                      {"run_id", folder.run_id()}};
   if (!state.parent.empty()) expert.metadata["parent"] = state.parent;
-  if (state.best_step == state.step)
+  if (state.best_step == of.step)
     expert.metadata["validation_accuracy"] = std::to_string(state.best_score);
   timed("save", [&] {
     make_folder(folder.path() + "/experts");
@@ -208,11 +208,13 @@ void Trainer::checkpoint() {
   timed("save", [&] {
     if (!crew.leads()) return;
     pulse->doing("saving");
+    note_clean();
     save_checkpoint(folder.path(), state);
-    prune_checkpoints(folder.path(), int(config.train.keep_checkpoints), state.best_step);
+    prune_checkpoints(folder.path(), int(config.train.keep_checkpoints), state.best_step,
+                      clean.step);
     clear_chunks_before(folder.path(), state.step);
   });
-  crew.note_save(seconds["save"]);
+  crew.note_save(seconds["save"] + (watch ? watch->all_s() : 0));
 }
 
 void Trainer::account(const StepRecord& record) {
@@ -259,6 +261,7 @@ int Trainer::run() {
   load_s += wall_clock_s();
   if (ledger) ledger->spent("loading");
   seconds.clear();
+  start_watch();
   // The base, or the parent's state, counts too: an expert is only best where it beats what it
   // started from.
   const auto parent = lineage(state.parent);
@@ -279,6 +282,7 @@ int Trainer::run() {
     put_in_force();
     if (!validate()) return stopped("a stop was asked for during validation");
     record.seconds = seconds;
+    trust(watch->after_step(state.step, AllocationEnd::steady_clock_s() - start));
     record.wall_s = AllocationEnd::steady_clock_s() - start;
     account(record);
     seconds.clear();
@@ -312,9 +316,9 @@ int Trainer::run() {
     }
   }
   progress.finish();
-  if (base.model->weights_hash() != base.weights_hash)
-    throw make_error(kExitInternal, "the frozen weights changed in memory during the run");
+  trust(watch->look_at_all(state.step));
   if (!crew.leads()) return kExitFinished;
+  note_clean();
   save("final");
   // Saving comes after a step's record: this is what the last one took.
   log->event("finish", {{"step", state.step}, {"seconds", seconds}});
@@ -324,6 +328,7 @@ int Trainer::run() {
 
 int Trainer::ended_as_asked() {
   asked_to_end = true;
+  trust(watch->look_at_all(state.step));
   if (saved_step != state.step) checkpoint();
   if (!crew.leads()) return kExitFinished;
   save("last");
@@ -349,6 +354,8 @@ int Trainer::stopped(const std::string& why) {
   if (crew.leads())
     spdlog::warn("{}: stopped in step {}, finished chunks are kept; start again to go on", why,
                  state.step);
+  trust(watch->look_at_all(state.step));
+  if (crew.leads()) note_clean();
   return kExitRequeue;
 }
 

@@ -1,5 +1,6 @@
 // The training run: prompts -> chunks -> rollouts -> rewards -> z gradient -> exact sum -> step ->
-// checkpoint. Restartable after a kill at any point of it; trainer.cc reads in that order.
+// checkpoint. Restartable after a kill at any point of it; trainer.cc reads in that order. What
+// happens when memory changes meanwhile: trainer_watch.cc.
 #pragma once
 
 #include <map>
@@ -7,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoints/clean.h"
 #include "coordinator/base.h"
 #include "coordinator/crew.h"
 #include "coordinator/ledger.h"
@@ -18,6 +20,7 @@
 #include "coordinator/step_record.h"
 #include "coordinator/stragglers.h"
 #include "coordinator/training_plan.h"
+#include "coordinator/weight_watch.h"
 
 namespace svfleet {
 
@@ -46,6 +49,8 @@ struct Trainer {
   bool computed = false;      // a chunk of this process was handed out
   bool asked_to_end = false;  // by `svfleet stop`
   Stragglers stragglers{crew.hosts()};
+  std::optional<WeightWatch> watch{};  // from run() on
+  CleanRecord clean{};                 // as on the disk; on rank 0
 
   template <class Work>
   auto timed(const char* phase, Work work) {
@@ -78,8 +83,19 @@ struct Trainer {
   // how long it has been the best. False when a stop was asked for.
   bool validate(bool now = false);
 
-  // Rank 0: today's z as experts/NAME.safetensors.
-  void save(const std::string& name);
+  // Rank 0: z of a state as experts/NAME.safetensors.
+  void save(const std::string& name, const RunState& of);
+  void save(const std::string& name) { save(name, state); }
+
+  // Collective. Looks at the frozen weights as they are now, and at what an earlier process left.
+  void start_watch();
+
+  // Rank 0: how far the watch has come, on the disk.
+  void note_clean();
+
+  // Collective. Goes on when the watch found no `change`. Else what was made since the last clean
+  // step is set aside, and an Error asks for a new start.
+  void trust(const std::string& change);
 
   // Rank 0 saves the state, then drops older checkpoints and the journal of finished steps.
   void checkpoint();

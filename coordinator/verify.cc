@@ -5,11 +5,13 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "checkpoints/clean.h"
 #include "checkpoints/file.h"
 #include "checkpoints/hdf5_image.h"
 #include "coordinator/base.h"
 #include "coordinator/commands.h"
 #include "coordinator/run_log.h"
+#include "svd/store.h"
 
 namespace svfleet {
 namespace {
@@ -35,7 +37,8 @@ json find_all(const Config& config, const FactorStore::Manifest& manifest,
     all.push_back({"checkpoints", std::to_string(step)});
   for (const char* kind : {"chunks", "experts"})
     for (const std::string& name : list_folder(folder_of(config, kind)))
-      if (name.find(".tmp-") == name.npos) all.push_back({kind, name});
+      if (name.find(".tmp-") == name.npos && !name.ends_with(".suspect"))
+        all.push_back({kind, name});
   return all;
 }
 
@@ -136,6 +139,16 @@ int verify_command(const CommandLine& line, const Config& config) {
   }
   for (const auto& [i, problem] : problems) report["problems"].push_back(problem);
   for (const std::string& where : torn) report["problems"].push_back(where);
+  // Not damaged, and used by nobody: made with weights that had changed in memory.
+  report["suspect"] = json::array();
+  for (const std::string& name : suspect_checkpoints(config.run_dir)) {
+    report["suspect"].push_back(config.run_dir + "/checkpoints/" + name);
+    if (!line.json)
+      std::printf(
+          "'%s/checkpoints/%s' is suspect: made with weights that had changed in memory; "
+          "it is not used and may be removed\n",
+          config.run_dir.c_str(), name.c_str());
+  }
   if (line.json)
     std::printf("%s\n", report.dump().c_str());
   else

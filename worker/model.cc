@@ -152,6 +152,38 @@ std::string Model::weights_hash() const {
   return hasher.hex();
 }
 
+std::vector<std::pair<std::string, at::Tensor>> Model::frozen() const {
+  std::vector<std::pair<std::string, at::Tensor>> all;
+  const auto add = [&](const std::string& name, const at::Tensor& tensor) {
+    if (tensor.defined()) all.emplace_back("'" + name + "'", tensor);
+  };
+  const auto add_doubles = [&](const std::string& name, const std::vector<double>& values) {
+    add(name, at::from_blob(const_cast<double*>(values.data()), {int64_t(values.size())},
+                            at::TensorOptions(at::kDouble)));
+  };
+  add("model.embed_tokens.weight", embedding_);
+  add("model.norm.weight", final_norm_);
+  if (!arch_.tied_embeddings) add("lm_head.weight", head_);
+  add_doubles("RoPE frequencies", inverse_frequencies_);
+  const auto& kinds = linear_kinds();
+  for (int i = 0; i < arch_.layers; ++i) {
+    const std::string prefix = "model.layers." + std::to_string(i) + ".";
+    add(prefix + "input_layernorm.weight", layers_[i].input_norm);
+    add(prefix + "post_attention_layernorm.weight", layers_[i].post_norm);
+    for (size_t j = 0; j < kinds.size(); ++j) {
+      const std::string name = weight_name(i, kinds[j]);
+      add(name, layers_[i].linears[j].weight);
+      add(name + " (bias)", layers_[i].linears[j].bias);
+    }
+  }
+  for (size_t t = 0; t < targets_.size(); ++t) {
+    add("Q of " + targets_[t].name, wide_q_[t]);
+    if (!q_[t].is_same(wide_q_[t])) add("Q of " + targets_[t].name + " as computed with", q_[t]);
+    add_doubles("sigma of " + targets_[t].name, sigmas_[t]);
+  }
+  return all;
+}
+
 at::Tensor Model::expert_tensor(size_t t, std::span<const float> z) const {
   SVFLEET_CHECK(int64_t(z.size()) == total_length(targets_), z.size(), " scales for ",
                 total_length(targets_));

@@ -76,6 +76,10 @@ class Model {
   // shows.
   std::string weights_hash() const;
 
+  // All that no step may change, under names for people: weights, bases and singular values, in
+  // the memory that is computed with.
+  std::vector<std::pair<std::string, at::Tensor>> frozen() const;
+
   // z - 1 of each target as a tensor [r]; leaves of the graph when `differentiable`.
   std::vector<at::Tensor> expert_tensors(std::span<const float> z, bool differentiable) const;
 

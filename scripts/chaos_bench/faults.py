@@ -1,9 +1,10 @@
 """The kinds of fault. Each function injects one into a job that computes, ends it where it lasts,
 and returns what it did. `scene` is the Scene of scripts/chaos."""
 import signal
+import subprocess
 import time
 
-from chaos_bench import run
+from chaos_bench import cluster, memory, run
 from chaos_bench.cluster import Broken, TooLate, wait_for
 
 KINDS = {}
@@ -66,6 +67,24 @@ def hang(scene):
     rank.signal(signal.SIGSTOP)
     scene.until_said(NAMES_ALL, scene.timeout_s + 30)
     return str(rank)
+
+
+@kind("a bit of a weight or of a basis flipped in the memory of a rank", share=3,
+      said=(r"^svfleet: .* changed in memory .*",))
+def flipped(scene):
+    ranks = scene.frozen(lambda: 0 < run.where(scene.job.run_dir)[1] < run.PROMPTS)
+    rank = scene.chance.choice(ranks)
+    name = scene.chance.choice(sorted(scene.store.glob("*.h5"))).stem
+    what = scene.chance.choice(["W", "Q"])
+    content = (memory.tensor_bytes(scene.store.parent / "model", name) if what == "W" else
+               memory.basis_bytes(scene.store, name))
+    scene.now()
+    if not memory.flip(rank.pid, content):
+        raise Broken(f"{what} of {name} is not in the memory of {rank}")
+    for each in ranks:
+        each.signal(signal.SIGCONT)
+    scene.must_name(name)
+    return f"{what} of {name} on {rank}"
 
 
 # Slurm and the nodes.
@@ -285,3 +304,32 @@ def factor(scene):
 def torn(scene):
     pick = scene.chance.choice([newest_checkpoint, readable_chunks])
     return killed_with_damage(scene, lambda: pick(scene), cut_short)
+
+
+@kind("all ranks killed, factors removed, and decomposed again by the job and by a second run at once",
+      share=2)
+def raced(scene):
+    ranks = scene.frozen(lambda: True)
+    gone = scene.chance.sample(sorted(scene.store.glob("*.h5")), 5)
+    scene.now()
+    for path in gone:
+        path.unlink()
+    for rank in ranks:
+        rank.signal(signal.SIGKILL)
+    scene.until_restarted()
+    second = subprocess.Popen([cluster.SVFLEET, "decompose", str(scene.job.config), "--quiet"],
+                              stderr=subprocess.PIPE, text=True)
+    published = {}
+
+    def all_published():
+        scene.box.tend()
+        for path in gone:
+            if path.exists() and published.setdefault(path, path.stat().st_ino) != path.stat().st_ino:
+                raise Broken(f"{path.name} was published and then replaced")
+        return len(published) == len(gone) and second.poll() is not None
+    wait_for(all_published, 120, "a second decomposition", pause=0.01)
+    if second.returncode:
+        raise Broken("the second decomposition failed: " + second.stderr.read())
+    scene.until_computing()
+    all_published()
+    return f"{len(gone)} factors"

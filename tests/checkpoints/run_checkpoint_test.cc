@@ -193,6 +193,25 @@ TEST(RunCheckpoint, PruneKeepsTheLastAndTheBest) {
   EXPECT_THAT(list_folder(scratch / "checkpoints"), ElementsAre("step-000006.h5"));
 }
 
+TEST(RunCheckpoint, PruneKeepsWhatARunMayGoBackTo) {
+  const Scratch scratch;
+  for (int64_t step = 1; step <= 9; ++step) {
+    RunState state = example_state();
+    state.step = step;
+    state.best_step = step >= 4 ? 2 : 1;
+    save_checkpoint(scratch.path(), state);
+  }
+  write_file_atomic(checkpoint_path(scratch.path(), 5), "damaged");
+  prune_checkpoints(scratch.path(), 2, 7, 5);
+  EXPECT_THAT(list_folder(scratch / "checkpoints"),
+              ElementsAre("step-000002.h5", "step-000004.h5", "step-000005.h5", "step-000007.h5",
+                          "step-000008.h5", "step-000009.h5"));
+  // Once the newest is known to be good, it is the one.
+  prune_checkpoints(scratch.path(), 1, 7, 9);
+  EXPECT_THAT(list_folder(scratch / "checkpoints"),
+              ElementsAre("step-000002.h5", "step-000007.h5", "step-000009.h5"));
+}
+
 TEST(RunCheckpoint, PruneDoesNotCountDamagedOnes) {
   const Scratch scratch;
   for (int64_t step = 1; step <= 3; ++step) save(scratch.path(), step);

@@ -1,0 +1,60 @@
+"""Bits flipped in the memory of a running process, as bad memory does it: through /proc/PID/mem, at
+the places that hold what is known to be there. Whoever does it must be allowed to trace the process."""
+import json
+import re
+from pathlib import Path
+
+BIT = 0x01  # of a number's last byte: of its exponent, so that no rounding hides it
+SAMPLE = 64  # bytes by which a tensor is found
+
+
+def tensor_bytes(model, name):
+    """Some bytes from the middle of a tensor in a folder of safetensors, stored in the model's own type."""
+    for path in Path(model).glob("*.safetensors"):
+        raw = path.read_bytes()
+        start = 8 + int.from_bytes(raw[:8], "little")
+        entry = json.loads(raw[8:start]).get(name)
+        if entry:
+            begin, end = (start + offset for offset in entry["data_offsets"])
+            middle = begin + (end - begin) // 2 // 8 * 8
+            return raw[middle:middle + SAMPLE]
+    raise KeyError(name)
+
+
+def basis_bytes(store, name):
+    """Some bytes of Q of a factor: its file is mostly Q, so its middle is."""
+    raw = (Path(store) / f"{name}.h5").read_bytes()
+    middle = len(raw) // 2 // 8 * 8
+    return raw[middle:middle + SAMPLE]
+
+
+def read(memory, at, end):
+    parts = []
+    memory.seek(at)
+    while at < end and (part := memory.read(end - at)):
+        parts.append(part)
+        at += len(part)
+    return b"".join(parts)
+
+
+def flip(pid, content):
+    """One bit of each place in the process's own memory (no file behind it) that holds `content`; how
+    many there were."""
+    places = 0
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
+        for line in maps:
+            first, last, mode, name = re.match(r"(\w+)-(\w+) (\S+) \S+ \S+ \S+\s*(.*)", line).groups()
+            if not mode.startswith("rw") or (name and name != "[heap]"):
+                continue
+            first = int(first, 16)
+            try:
+                data = read(memory, first, int(last, 16))
+            except OSError:  # a guard page
+                continue
+            found = data.find(content)
+            while found >= 0:
+                memory.seek(first + found + 3)
+                memory.write(bytes([content[3] ^ BIT]))
+                places += 1
+                found = data.find(content, found + 1)
+    return places
