@@ -13,6 +13,7 @@
 #include "cluster/job_script.h"
 #include "cluster/partition.h"
 #include "cluster/restart.h"
+#include "cluster/signals.h"
 #include "cluster/slurm.h"
 #include "comm/error.h"
 #include "coordinator/base.h"
@@ -44,7 +45,11 @@ std::vector<std::string> hand_in_all(const JobScript& job, const std::string& fi
     return list;
   };
   try {
-    for (int64_t i = 0; i < job.request.chain; ++i) jobs.push_back(hand_in(file, job.request));
+    for (int64_t i = 0; i < job.request.chain; ++i) {
+      jobs.push_back(hand_in(file, job.request));
+      set_last_words("svfleet: ended by a signal: in the queue, where they stay: " + numbers(", ") +
+                     "; scancel " + numbers(" ") + " takes them out");
+    }
   } catch (const Error& error) {
     if (jobs.empty()) throw;
     note_submitted(job.run_dir, jobs);

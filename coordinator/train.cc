@@ -142,6 +142,10 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
   FactorStore::Manifest manifest;
   if (!decompose_missing(config, crew, base.model->architecture(), base.model->files(), &manifest,
                          nullptr, &any_missing)) {
+    if (crew.leads())
+      spdlog::warn(
+          "stopped before the first step: the matrices decomposed so far are kept; start "
+          "again to go on");
     report_end(folder, crew, tell, kExitRequeue, crew.time_was_short() ? kTimeShort : "", -1);
     return kExitRequeue;
   }
