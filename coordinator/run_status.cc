@@ -8,8 +8,8 @@
 #include "cluster/program.h"
 #include "cluster/slurm.h"
 #include "comm/error.h"
+#include "coordinator/log_index.h"
 #include "coordinator/progress.h"
-#include "coordinator/run_log.h"
 #include "coordinator/stop_request.h"
 
 namespace svfleet {
@@ -99,11 +99,9 @@ Status look_at_run(const std::string& run_dir) {
       now.checkpoints.push_back(step);
   }
   std::sort(now.checkpoints.begin(), now.checkpoints.end());
-  for (json& record : read_log(run_dir).records) {
-    const std::string kind = record.value("kind", "");
-    if (kind == "step") now.steps.push_back(std::move(record));
-    if (kind == "evaluation") now.best = std::move(record);
-  }
+  LastRecords last = last_records(run_dir, kStepsShown);
+  now.steps = std::move(last.steps);
+  now.best = std::move(last.evaluation);
   judge(now);
   return now;
 }

@@ -14,6 +14,8 @@
 
 namespace svfleet {
 
+inline constexpr size_t kStepsShown = 5;
+
 struct Status {
   std::string path;
   std::string state,
@@ -24,7 +26,7 @@ struct Status {
   std::optional<ExitReport> exit;
   Account account;
   std::vector<int64_t> checkpoints;
-  std::vector<nlohmann::json> steps;  // of the log, oldest first
+  std::vector<nlohmann::json> steps;  // the last kStepsShown of the log, oldest first
   nlohmann::json best;                // the last validation, or null
 };
 

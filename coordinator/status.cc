@@ -17,7 +17,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr size_t kStepsShown = 5, kAttemptsShown = 10;
+constexpr size_t kAttemptsShown = 10;
 
 std::string span_text(double seconds) {
   if (seconds >= 600) return time_text(seconds);
@@ -74,9 +74,7 @@ json to_json(const Status& now) {
                         {"load_s", one.load_s}});
   }
   json steps = json::array();
-  for (size_t i = now.steps.size() - std::min(now.steps.size(), kStepsShown); i < now.steps.size();
-       ++i) {
-    json step = now.steps[i];
+  for (json step : now.steps) {
     step.erase("z");
     steps.push_back(step);
   }
@@ -152,9 +150,7 @@ void print_steps(const Status& now) {
   if (now.steps.empty()) return;
   std::printf("\n  %8s %9s %9s %7s %8s %9s %9s\n", "step", "reward", "accuracy", "ended", "tokens",
               "tokens/s", "seconds");
-  for (size_t i = now.steps.size() - std::min(now.steps.size(), kStepsShown); i < now.steps.size();
-       ++i) {
-    const json& one = now.steps[i];
+  for (const json& one : now.steps) {
     std::printf("  %8lld %9.3f %9.3f %7.2f %8.1f %9.1f %9.2f\n",
                 static_cast<long long>(one.value("step", int64_t{0})), of(one, "reward"),
                 of(one, "accuracy"), of(one, "ended_fraction"), of(one, "mean_tokens"),

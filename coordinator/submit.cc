@@ -22,9 +22,9 @@
 #include "coordinator/fork.h"
 #include "coordinator/identity.h"
 #include "coordinator/ledger.h"
+#include "coordinator/log_index.h"
 #include "coordinator/progress.h"
 #include "coordinator/pulse.h"
-#include "coordinator/run_log.h"
 #include "coordinator/run_program.h"
 #include "coordinator/stop_request.h"
 #include "coordinator/submission.h"
@@ -102,7 +102,7 @@ int submit_command(const CommandLine& line, const Config& config) {
   check_all_shared(job, config, start, mounts);
   if (ask.name.empty()) ask.name = default_name(job.run_dir, ask.chain > 1);
 
-  const auto [chunk_s, save_s] = longest_chunk_and_save_s(job.run_dir);
+  const auto [chunk_s, save_s] = longest_times(job.run_dir);
   job.warning_s = warning_s(chunk_s, save_s);
   const auto limit = time_limit_s(ask.time);
   if (limit && *limit < job.warning_s + 120)
