@@ -10,7 +10,6 @@
 #include <cerrno>
 #include <filesystem>
 #include <memory>
-#include <mutex>
 #include <system_error>
 
 #include "checkpoints/file_error.h"
@@ -28,31 +27,14 @@ double pieces(size_t bytes) {
   return double(bytes) / double(size_t{16} << 20);
 }
 
-class File {
- public:
-  File(const std::string& path, int flags) : fd_(file_system().open(path, flags, 0666)) {}
-  ~File() { close(); }
-  File(const File&) = delete;
-  int fd() const { return fd_; }
-  // Network disks report some failed writes only here.
-  int close() {
-    if (fd_ < 0) return 0;
-    const int result = file_system().close(fd_);
-    fd_ = -1;
-    return result;
-  }
-
- private:
-  int fd_;
-};
-
 std::string parent(const std::string& path) {
   const size_t slash = path.find_last_of('/');
   if (slash == std::string::npos) return ".";
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
-// 0, or the errno of the call that failed.
+}  // namespace
+
 int write_all(int fd, std::string_view bytes) {
   while (!bytes.empty()) {
     const ssize_t written = file_system().write(fd, bytes.data(), bytes.size());
@@ -63,6 +45,8 @@ int write_all(int fd, std::string_view bytes) {
   }
   return 0;
 }
+
+namespace {
 
 void sync_folder(const std::string& folder, size_t bytes) {
   File file(folder, O_RDONLY | O_DIRECTORY);
@@ -239,43 +223,6 @@ std::vector<std::string> list_folder(const std::string& path) {
   if (errno != 0) read_failed(path, errno);
   std::sort(names.begin(), names.end());
   return names;
-}
-
-void append_line(const std::string& path, std::string_view line) {
-  const InStage appending_to_it(Stage::kDisk);
-  SVFLEET_CHECK(line.find('\n') == line.npos, "a line with a newline inside for ", path);
-  // The cut below must not see another thread's line half-written.
-  static std::mutex appending;
-  std::lock_guard<std::mutex> lock(appending);
-  check_guard(path);  // the file may be new
-  File file(path, O_RDWR | O_CREAT | O_APPEND);
-  if (file.fd() < 0) write_failed(path, "open", errno, line.size());
-  check_guard(path);
-  struct stat info;
-  if (fstat(file.fd(), &info) != 0) read_failed(path, errno);
-  off_t end = info.st_size;
-  char block[4096];
-  while (end > 0) {
-    const off_t start = std::max<off_t>(0, end - static_cast<off_t>(sizeof block));
-    const ssize_t got = pread(file.fd(), block, static_cast<size_t>(end - start), start);
-    if (got != end - start) read_failed(path, got < 0 ? errno : EIO);
-    const size_t newline = std::string_view(block, static_cast<size_t>(got)).rfind('\n');
-    if (newline != std::string_view::npos) {
-      end = start + static_cast<off_t>(newline) + 1;
-      break;
-    }
-    end = start;
-  }
-  if (end != info.st_size && file_system().truncate(file.fd(), end) != 0)
-    write_failed(path, "truncate", errno, 0);
-  const std::string bytes = std::string(line) + "\n";
-  int error = write_all(file.fd(), bytes);
-  if (error != 0) {
-    // Half a line would be cut by the next call anyway; this keeps the log whole until then.
-    if (file_system().truncate(file.fd(), end) != 0) errno = 0;
-    write_failed(path, "write", error, bytes.size());
-  }
-  if (file.close() != 0) write_failed(path, "close", errno, bytes.size());
 }
 
 uint64_t free_bytes(const std::string& folder) {

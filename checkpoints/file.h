@@ -45,6 +45,10 @@ std::vector<std::string> list_folder(const std::string& path);  // names, sorted
 // Appends one line (a newline is added) with a single write; used for logs. A torn last line of an
 // earlier crash is cut off first. Not synced: a crash of the machine may lose the last lines.
 void append_line(const std::string& path, std::string_view line);
+// Each whole line of a file that may be growing, without its newline; a last line that has none is
+// torn and left out. Holds no more than a block and a line in memory. No lines when it is not
+// there.
+void read_lines(const std::string& path, const std::function<void(std::string_view line)>& read);
 uint64_t free_bytes(const std::string& folder);
 // Deletes leftover *.tmp-* files of dead writers in a folder: those made on this host by a process
 // that is gone, and those of other hosts after a day.

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "checkpoints/file.h"
+#include "checkpoints/own_lines.h"
 #include "checkpoints/process.h"
 #include "comm/error.h"
 
@@ -145,6 +146,10 @@ void remove_own(const std::string& path, const std::string& token) {
                     [&](const std::string& moved) { return has_token(read_owner(moved), token); });
 }
 
+std::string mark_of(const std::optional<OwnerFile>& owner) {
+  return owner ? lines_by(owner->who.host, owner->who.pid, owner->process_start) : "";
+}
+
 [[noreturn]] void refuse(const std::string& run_dir, const OwnerFile& owner) {
   throw user_error("the run folder '", run_dir, "' is in use by ", name_of(owner.who), " since ",
                    owner.started, "; wait for it or stop it (if it is surely gone, remove '",
@@ -159,11 +164,13 @@ std::optional<OwnerSeen> look_at_owner(const std::string& run_dir) {
   return OwnerSeen{found.owner->who, found.owner->started, is_dead(*found.owner, host_name())};
 }
 
-Owner::Owner(std::string run_dir, OwnerIdentity me, bool succeeded)
-    : run_dir_(std::move(run_dir)), me_(std::move(me)), succeeded_(succeeded) {}
+Owner::Owner(std::string run_dir, OwnerIdentity me, std::optional<std::string> predecessor)
+    : run_dir_(std::move(run_dir)), me_(std::move(me)), predecessor_(std::move(predecessor)) {}
 
 Owner::Owner(Owner&& other) noexcept
-    : run_dir_(std::move(other.run_dir_)), me_(std::move(other.me_)), succeeded_(other.succeeded_) {
+    : run_dir_(std::move(other.run_dir_)),
+      me_(std::move(other.me_)),
+      predecessor_(std::move(other.predecessor_)) {
   other.me_.token.clear();
 }
 
@@ -180,11 +187,11 @@ Owner Owner::take(const std::string& run_dir, OwnerIdentity me,
     const Found found = read_settled_owner(path);
     if (!found.exists) {
       write_new_file(path, encode(mine), &existed);
-      if (!existed) return Owner(run_dir, me, false);
+      if (!existed) return Owner(run_dir, me, std::nullopt);
       continue;
     }
     // Whoever made the claim before ours and was taken for dead has renamed ours into place.
-    if (has_token(found, me.token)) return Owner(run_dir, me, true);
+    if (has_token(found, me.token)) return Owner(run_dir, me, "");
     if (found.owner && !is_gone(*found.owner, me, job_ended)) refuse(run_dir, *found.owner);
 
     // The claim to succeed this very owner. Only one can make it; it becomes the owner file.
@@ -211,7 +218,7 @@ Owner Owner::take(const std::string& run_dir, OwnerIdentity me,
       continue;
     }
     rename_file(claim, path);
-    if (has_token(read_owner(path), me.token)) return Owner(run_dir, me, true);
+    if (has_token(read_owner(path), me.token)) return Owner(run_dir, me, mark_of(found.owner));
   }
   throw user_error("the run folder '", run_dir, "' is being taken by another process; start ",
                    "again when it has ended");
@@ -234,9 +241,10 @@ void Owner::shut_out_others() const {
   for (const std::string& name : list_folder(run_dir_))
     if (name.starts_with("owner.json.") && !name.starts_with(ours))
       remove_file(run_dir_ + "/" + name);
-  if (!succeeded_) return;
+  if (!predecessor_) return;
+  const bool settled = settle_last_line(run_dir_, *predecessor_);
   for (const std::string& name : list_folder(run_dir_))
-    if (name.ends_with(".jsonl") || name == "svfleet.log")
+    if (name == "svfleet.log" || name == "ledger.jsonl" || (name.ends_with(".jsonl") && !settled))
       write_file_atomic(run_dir_ + "/" + name, read_file(run_dir_ + "/" + name));
 }
 

@@ -41,17 +41,19 @@ class Owner {
   Owner(Owner&&) noexcept;
   ~Owner();  // releases the folder if still ours
   // Removes all temporary files and the claims of others, so that no other process can rename its
-  // own into place any more, and, after a take-over, replaces each log by a copy of itself, so that
-  // a line for a log opened before goes to no file. Call first of all, under a WriteGuard.
+  // own into place any more. After a take-over also completes the last line of the old owner
+  // (own_lines.h), and replaces logs that others append to as well, or all where that is not
+  // possible, by copies of themselves, so that a line for a log opened before goes to no file. Call
+  // first of all, under a WriteGuard.
   void shut_out_others() const;
   void verify() const;  // verify_owner() with its own token
   const OwnerIdentity& identity() const { return me_; }
 
  private:
-  Owner(std::string run_dir, OwnerIdentity me, bool succeeded);
+  Owner(std::string run_dir, OwnerIdentity me, std::optional<std::string> predecessor);
   std::string run_dir_;
   OwnerIdentity me_;
-  bool succeeded_;  // another owner, who may still be there
+  std::optional<std::string> predecessor_;  // lines_by() it, who may still be there; "": not known
 };
 
 // For every process that knows the token. verify_owner throws Error(kExitRequeue), naming who owns

@@ -45,6 +45,25 @@ std::optional<ExitReport> read_exit_report(const std::string& run_dir) {
   }
 }
 
+std::string what_to_do(int code, const std::string& run_dir) {
+  switch (code) {
+    case kExitFinished:
+      return "";
+    case kExitUser:
+      return "change what this names, then start it again; unchanged it ends in the same way";
+    case kExitInternal:
+      return "a bug: report it with this line and " + run_dir +
+             "/svfleet.log; nothing saved is lost";
+    case kExitDisk:
+      return "mend the disk, then start it again; nothing saved is lost";
+    case kExitNoProgress:
+      return "look into it before you start it again: see " + run_dir +
+             "/svfleet.log; it died repeatedly at the same place";
+    default:  // kExitRequeue, or the number of a signal
+      return "start it again to go on";
+  }
+}
+
 void remove_exit_report(const std::string& run_dir) {
   remove_file(path_of(run_dir));
 }

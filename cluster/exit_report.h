@@ -19,6 +19,9 @@ struct ExitReport {
 void write_exit_report(const std::string& run_dir, const ExitReport& report);
 // Nothing when there is none, or it is broken. Times are not read.
 std::optional<ExitReport> read_exit_report(const std::string& run_dir);
+// What docs/exit_codes.md says to do about a run that ended with `code`: "mend the disk, then start
+// it again: nothing saved is lost". Empty when there is nothing to do.
+std::string what_to_do(int code, const std::string& run_dir);
 // At the start: the absence of the file then means that the run was killed.
 void remove_exit_report(const std::string& run_dir);
 

@@ -10,6 +10,7 @@ add_library(svfleet_config STATIC
   identity.cc
   job_options.cc
   ledger.cc
+  log_index.cc
   progress.cc
   pulse.cc
   run_log.cc

@@ -13,6 +13,7 @@
 #include "comm/error.h"
 #include "comm/group.h"
 #include "comm/wait.h"
+#include "coordinator/base.h"
 #include "coordinator/command_line.h"
 #include "coordinator/commands.h"
 #include "coordinator/fork.h"
@@ -22,7 +23,51 @@
 namespace svfleet {
 namespace {
 
+// From the last word of a command to the end of the process: standard error or a file may hang.
+constexpr double kEndLimit_s = 30;
+
+// What a command that a signal stops leaves behind.
+std::string kept(Command command, const std::string& run_dir, const std::string& store) {
+  switch (command) {
+    case Command::kTrain:
+      return "finished steps and chunks are kept in '" + run_dir + "'; start again to go on";
+    case Command::kDecompose:
+      return "the matrices decomposed so far are kept in '" + store + "'; start again to go on";
+    case Command::kEvaluate:
+      return "no result is kept (matrices decomposed for it are, in '" + store +
+             "'); start again to evaluate from the beginning";
+    case Command::kVerify:
+      return "what was read is not noted, and nothing was changed; start again to verify all of it";
+    case Command::kGenerate:
+      return "replies are kept nowhere but in what was printed";
+    case Command::kSubmit:
+      return "no job was handed in";
+    default:
+      return "nothing was changed";
+  }
+}
+
+// The end of a command that stopped early, in one line, from rank 0. A training run says in which
+// step.
+int end_of(Command command, int code, const std::string& what_is_kept) {
+  if (code != kExitRequeue || command == Command::kTrain || launch_rank() != 0) return code;
+  const std::string signal = stop_signal_name();
+  const std::string words =
+      "svfleet: stopped " + (signal.empty() ? "early" : "by " + signal) + ": " + what_is_kept;
+  end_within(kEndLimit_s, words, code);
+  print_line(words);
+  return code;
+}
+
 int run(const CommandLine& line) {
+  const auto say_when_ended = [&](const std::string& what_is_kept) {
+    if (launch_rank() == 0) set_last_words("svfleet: ended by a signal: " + what_is_kept);
+  };
+  if (line.command == Command::kSubmit)
+    say_when_ended(kept(line.command, "", ""));
+  else if (line.command != Command::kAfterRun)
+    say_when_ended("nothing was changed");
+  end_at_signals();
   if (!line.text.empty()) {
     if (launch_rank() == 0) std::fputs(line.text.c_str(), stdout);
     return kExitFinished;
@@ -55,23 +100,25 @@ int run(const CommandLine& line) {
   open_messages("", launch_rank());  // those of train go to a file too, once the folder is ours
   if (line.quiet) hide_progress();
   // A reply that is being generated ends at once; everything else stops at a chunk boundary.
+  const std::string what_is_kept = kept(line.command, config.run_dir, store_folder(config));
+  say_when_ended(what_is_kept);
   if (line.command != Command::kGenerate) install_signal_handlers();
-  switch (line.command) {
-    case Command::kDecompose:
-      return decompose_command(line, config);
-    case Command::kTrain:
-      return train_command(line, config);
-    case Command::kEvaluate:
-      return evaluate_command(line, config);
-    case Command::kVerify:
-      return verify_command(line, config);
-    default:
-      return generate_command(line, config);
-  }
+  const auto command = [&] {
+    switch (line.command) {
+      case Command::kDecompose:
+        return decompose_command(line, config);
+      case Command::kTrain:
+        return train_command(line, config);
+      case Command::kEvaluate:
+        return evaluate_command(line, config);
+      case Command::kVerify:
+        return verify_command(line, config);
+      default:
+        return generate_command(line, config);
+    }
+  };
+  return end_of(line.command, command(), what_is_kept);
 }
-
-// From the last word of a command to the end of the process: standard error or a file may hang.
-constexpr double kEndLimit_s = 30;
 
 volatile std::sig_atomic_t code_at_end = kExitInternal;
 

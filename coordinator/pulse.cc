@@ -12,6 +12,8 @@ namespace {
 
 using nlohmann::json;
 
+constexpr double kShortestSeconds = 0.5;  // between two signs
+
 std::string path_of(const std::string& run_dir) {
   return run_dir + "/alive.json";
 }
@@ -66,16 +68,22 @@ std::optional<SignOfLife> last_sign_of_life(const std::string& run_dir) {
   }
 }
 
-Pulse::Pulse(std::string run_dir, SignOfLife start, std::function<void()> still_ours)
+Pulse::Pulse(std::string run_dir, SignOfLife start, std::function<void()> still_ours,
+             double every_s)
     : path_(path_of(run_dir)), still_ours_(std::move(still_ours)), sign_(std::move(start)) {
   sign_.doing_since_s = wall_clock_s();
-  thread_ = std::thread([this] {
+  thread_ = std::thread([this, every_s] {
     std::unique_lock lock(mutex_);
     while (!over_) {
+      news_ = false;
       lock.unlock();
       give();
       lock.lock();
-      changed_.wait_for(lock, std::chrono::duration<double>(kPulseSeconds), [&] { return over_; });
+      // A run of quick steps changes what it does many times a second.
+      changed_.wait_for(lock, std::chrono::duration<double>(kShortestSeconds),
+                        [&] { return over_; });
+      changed_.wait_for(lock, std::chrono::duration<double>(every_s),
+                        [&] { return over_ || news_; });
     }
   });
 }
@@ -109,6 +117,8 @@ void Pulse::doing(const std::string& what) {
   if (sign_.doing == what) return;
   sign_.doing = what;
   sign_.doing_since_s = wall_clock_s();
+  news_ = true;
+  changed_.notify_all();
 }
 
 void Pulse::at(int64_t step, int64_t steps, int64_t chunks, int64_t chunks_per_step) {

@@ -1,5 +1,6 @@
-// RUN/alive.json: a sign of life every few seconds, with what the run is doing, for people who look
-// at it from another machine (`svfleet status`) and for the ledger of a run that was killed.
+// RUN/alive.json: a sign of life every few seconds and as soon as something else is being done,
+// with what the run is doing, for people who look at it from another machine (`svfleet status`) and
+// for the ledger of a run that was killed.
 #pragma once
 
 #include <condition_variable>
@@ -36,7 +37,8 @@ std::optional<SignOfLife> last_sign_of_life(const std::string& run_dir);
 class Pulse {
  public:
   // `still_ours` throws when the run folder has another writer: then nothing more is written.
-  Pulse(std::string run_dir, SignOfLife start, std::function<void()> still_ours);
+  Pulse(std::string run_dir, SignOfLife start, std::function<void()> still_ours,
+        double every_s = kPulseSeconds);
   ~Pulse();  // a last sign
   Pulse(const Pulse&) = delete;
 
@@ -52,6 +54,7 @@ class Pulse {
   std::condition_variable changed_;
   SignOfLife sign_;
   bool over_ = false;
+  bool news_ = false;   // something else is being done since the last sign
   double first_s_ = 0;  // when the first step of this process began
   int64_t first_step_ = -1;
   std::thread thread_;

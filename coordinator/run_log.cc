@@ -7,21 +7,21 @@
 #include <chrono>
 #include <ctime>
 #include <filesystem>
-#include <set>
-#include <tuple>
 
 #include "checkpoints/file.h"
+#include "checkpoints/own_lines.h"
 #include "comm/error.h"
 #include "coordinator/progress.h"
 
 namespace svfleet {
 namespace {
 
-using nlohmann::json;
 using nlohmann::ordered_json;
 
 constexpr char kLog[] = "log.jsonl";
 constexpr char kRollouts[] = "rollouts.jsonl";
+constexpr char kZ[] = "z.jsonl";
+constexpr int64_t kStepsPerZ = 10;
 
 std::string path_of(const std::string& run_dir, const std::string& file) {
   return (std::filesystem::path(run_dir) / file).string();
@@ -42,36 +42,6 @@ std::string utc_now() {
   return whole;
 }
 
-// All whole lines of the file that are objects; "attempt" and "step" are numbers where present.
-LogRecords read_lines(const std::string& run_dir, const std::string& file) {
-  LogRecords result;
-  const std::string path = path_of(run_dir, file);
-  if (!file_exists(path)) return result;
-  const std::string text = read_file(path);
-  int64_t number = 0;
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = text.find('\n', begin);
-    if (end == std::string::npos) break;  // torn, or being written
-    ++number;
-    json record = json::parse(text.begin() + static_cast<std::ptrdiff_t>(begin),
-                              text.begin() + static_cast<std::ptrdiff_t>(end), nullptr, false);
-    begin = end + 1;
-    const auto is_number = [&](const char* key) {
-      return !record.contains(key) || record[key].is_number_integer();
-    };
-    if (!record.is_object() || !is_number("step") || !is_number("attempt"))
-      result.ignored.push_back(file + ":" + std::to_string(number) + ": not a record, left out");
-    else
-      result.records.push_back(std::move(record));
-  }
-  return result;
-}
-
-std::string text_at(const json& record, const char* key) {
-  const auto found = record.find(key);
-  return found != record.end() && found->is_string() ? found->get<std::string>() : "";
-}
-
 // Where a record stands on the screen: above the progress line.
 class ScreenSink : public spdlog::sinks::base_sink<std::mutex> {
  protected:
@@ -87,22 +57,16 @@ class ScreenSink : public spdlog::sinks::base_sink<std::mutex> {
 
 }  // namespace
 
-RunLog::RunLog(std::string run_dir) : run_dir_(std::move(run_dir)) {
+RunLog::RunLog(std::string run_dir) : run_dir_(std::move(run_dir)), before_(index_logs(run_dir_)) {
   make_folder(run_dir_);
-  for (const char* file : {kLog, kRollouts})
-    for (const auto& record : read_lines(run_dir_, file).records)
-      if (record.contains("step") && record.contains("attempt")) {
-        int& last = attempts_before_[record["step"].get<int64_t>()];
-        last = std::max(last, record["attempt"].get<int>());
-      }
 }
 
 int RunLog::attempt(int64_t step) const {
-  const auto found = attempts_before_.find(step);
-  return found == attempts_before_.end() ? 1 : found->second + 1;
+  const auto found = before_.attempts.find(step);
+  return found == before_.attempts.end() ? 1 : found->second + 1;
 }
 
-void RunLog::write(const std::string& file, const std::string& kind, ordered_json head,
+void RunLog::write(const char* file, const std::string& kind, ordered_json head,
                    const ordered_json& fields) {
   ordered_json record;
   record["kind"] = kind;
@@ -115,11 +79,18 @@ void RunLog::write(const std::string& file, const std::string& kind, ordered_jso
   // A reply may hold half a character.
   const std::string line = record.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
   const std::lock_guard lock(mutex_);
-  append_line(path_of(run_dir_, file), line);
+  append_own_line(path_of(run_dir_, file), line);
 }
 
-void RunLog::step(int64_t step, const ordered_json& fields) {
-  write(kLog, "step", {{"step", step}, {"attempt", attempt(step)}}, fields);
+void RunLog::step(int64_t step, const ordered_json& fields, const ordered_json& z, bool last) {
+  const ordered_json head = {{"step", step}, {"attempt", attempt(step)}};
+  if (step % kStepsPerZ != 0 && !last) {
+    write(kLog, "step", head, fields);
+    return write(kZ, "z", head, {{"z", z}});
+  }
+  ordered_json with_z = fields;
+  with_z["z"] = z;
+  write(kLog, "step", head, with_z);
 }
 
 void RunLog::evaluation(int64_t step, const std::string& name, const ordered_json& fields) {
@@ -132,43 +103,6 @@ void RunLog::event(const std::string& name, const ordered_json& fields) {
 
 void RunLog::rollout(int64_t step, const ordered_json& fields) {
   write(kRollouts, "rollout", {{"step", step}, {"attempt", attempt(step)}}, fields);
-}
-
-LogRecords read_log(const std::string& run_dir) {
-  LogRecords lines = read_lines(run_dir, kLog), result;
-  result.ignored = std::move(lines.ignored);
-  std::set<std::tuple<std::string, int64_t, std::string>> seen;
-  for (auto line = lines.records.rbegin(); line != lines.records.rend(); ++line) {
-    const std::string kind = text_at(*line, "kind");
-    const bool superseded = kind != "event" && line->contains("step") &&
-                            !seen.emplace(kind, (*line)["step"], text_at(*line, "name")).second;
-    if (!superseded) result.records.push_back(std::move(*line));
-  }
-  std::reverse(result.records.begin(), result.records.end());
-  return result;
-}
-
-LogRecords read_rollouts(const std::string& run_dir) {
-  LogRecords lines = read_lines(run_dir, kRollouts), result;
-  result.ignored = std::move(lines.ignored);
-  std::map<int64_t, int64_t> last;
-  const auto attempt = [](const json& record) { return record.value("attempt", int64_t{1}); };
-  const auto step = [](const json& record) { return record.value("step", int64_t{0}); };
-  for (const auto& line : lines.records)
-    last[step(line)] = std::max(last[step(line)], attempt(line));
-  for (auto& line : lines.records)
-    if (attempt(line) == last[step(line)]) result.records.push_back(std::move(line));
-  return result;
-}
-
-std::pair<double, double> longest_chunk_and_save_s(const std::string& run_dir) {
-  double chunk = 0, save = 0;
-  for (const json& record : read_log(run_dir).records) {
-    if (text_at(record, "kind") != "step" || !record.contains("seconds")) continue;
-    chunk = std::max(chunk, record.value("longest_chunk_s", 0.0));
-    save = std::max(save, record["seconds"].value("save", 0.0));
-  }
-  return {chunk, save};
 }
 
 void open_messages(const std::string& run_dir, int rank) {

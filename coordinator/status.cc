@@ -1,4 +1,4 @@
-// svfleet status and svfleet stop: what a run is doing, from any machine that sees its folder.
+// svfleet status and svfleet stop: telling people and programs how a run stands.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -6,16 +6,10 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoints/file.h"
-#include "checkpoints/owner.h"
-#include "cluster/exit_report.h"
-#include "cluster/program.h"
-#include "cluster/slurm.h"
 #include "comm/error.h"
 #include "coordinator/commands.h"
-#include "coordinator/ledger.h"
 #include "coordinator/progress.h"
-#include "coordinator/pulse.h"
-#include "coordinator/run_log.h"
+#include "coordinator/run_status.h"
 #include "coordinator/stop_request.h"
 
 namespace svfleet {
@@ -23,21 +17,7 @@ namespace {
 
 using nlohmann::json;
 
-// A living run gives a sign every kPulseSeconds; disks and clocks of other machines may lag.
-constexpr double kSilentSeconds = 30;
-constexpr size_t kStepsShown = 5, kAttemptsShown = 10;
-
-struct Status {
-  std::string path, state, advice;
-  bool live = false, finished = false, stop_asked = false;
-  std::optional<SignOfLife> sign;
-  std::optional<OwnerSeen> owner;
-  std::optional<ExitReport> exit;
-  Account account;
-  std::vector<int64_t> checkpoints;
-  std::vector<json> steps;  // of the log, oldest first
-  json best;                // the last validation, or null
-};
+constexpr size_t kAttemptsShown = 10;
 
 std::string span_text(double seconds) {
   if (seconds >= 600) return time_text(seconds);
@@ -53,91 +33,6 @@ std::string clock_text(double seconds) {
   char text[40];
   std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &utc);
   return text;
-}
-
-std::string job_text(const std::string& job, int64_t restarts) {
-  if (job.empty()) return "";
-  return "job " + job + (restarts > 0 ? ", restart " + std::to_string(restarts) : "");
-}
-
-// Slurm's words for a job, such as "PENDING (Resources)"; "" when nobody can be asked.
-std::string job_state(const std::string& job) {
-  if (job.empty() || job.find_first_not_of("0123456789_+") != std::string::npos) return "";
-  const Answer answer = run_program({"squeue", "-a", "-h", "-j", job, "-o", "%T (%r)"}, 10);
-  if (!answer.complete || answer.exit_code != 0) return "";
-  return answer.out.substr(0, answer.out.find('\n'));
-}
-
-void judge(Status& now) {
-  const Account& account = now.account;
-  const double silent_s = now.sign ? wall_clock_s() - now.sign->time_s : INFINITY;
-  now.live = now.owner && !now.owner->dead && std::abs(silent_s) <= kSilentSeconds;
-  now.finished = file_exists(now.path + "/experts/final.safetensors");
-  if (now.live) {
-    const std::string job = job_text(now.owner->who.job, now.owner->who.restarts);
-    now.state = "running on " + now.owner->who.host + (job.empty() ? "" : " (" + job + ")");
-    if (now.stop_asked) now.state += ", ends after its next checkpoint";
-  } else if (now.owner && now.owner->dead) {
-    now.state = "killed";
-    now.advice = "start it again to go on";
-  } else if (now.owner && now.sign) {
-    now.state = "silent for " + time_text(silent_s);
-    now.advice = "process " + std::to_string(now.owner->who.pid) + " on " + now.owner->who.host +
-                 " may hang or be gone; look there, or start it again to go on";
-  } else if (now.owner) {
-    now.state = "held by process " + std::to_string(now.owner->who.pid) + " on " +
-                now.owner->who.host + " since " + now.owner->started;
-  } else if (now.finished) {
-    now.state = "finished";
-  } else if (account.waits && !account.last_job.empty() && job_ended(account.last_job)) {
-    now.state = "not running: job " + account.last_job + " has ended";
-    now.advice = "submit it again to go on";
-    now.account.waits = false;
-  } else if (account.waits) {
-    const std::string slurm = job_state(account.last_job);
-    now.state = "waiting in the queue" + (slurm.empty() ? "" : ": Slurm says " + slurm);
-    // JobHeldUser, JobHeldAdmin, "launch failed requeued held"; a reason may also name nodes.
-    if (slurm.find("(JobHeld") != slurm.npos || slurm.find(" held") != slurm.npos)
-      now.advice = "Slurm will not start it before 'scontrol release " + account.last_job + "'";
-  } else if (now.exit) {
-    now.state = now.exit->code == kExitFinished
-                    ? now.exit->reason
-                    : "ended with code " + std::to_string(now.exit->code) + ": " + now.exit->reason;
-    now.advice = "start it again to go on";
-  } else if (now.checkpoints.empty() && account.attempts.empty()) {
-    now.state = "never started";
-  } else {
-    now.state = "not running";
-    now.advice = "start it again to go on";
-  }
-}
-
-Status look(const std::string& run_dir) {
-  if (!is_folder(run_dir)) throw user_error("there is no folder '", run_dir, "'");
-  if (!file_exists(run_dir + "/run.json") && !file_exists(run_dir + "/job.sh"))
-    throw user_error("'", run_dir, "' is not a run folder: it has no run.json; give the run_dir ",
-                     "of the configuration");
-  Status now;
-  now.path = run_dir;
-  now.sign = last_sign_of_life(run_dir);
-  now.owner = look_at_owner(run_dir);
-  now.exit = read_exit_report(run_dir);
-  now.stop_asked = end_requested(run_dir);
-  now.account = read_account(run_dir, now.sign ? now.sign->time_s : 0);
-  for (const std::string& name : list_folder(run_dir + "/checkpoints")) {
-    long long step = 0;
-    char rest = 0;
-    if (std::sscanf(name.c_str(), "step-%lld.h5%c", &step, &rest) == 1)
-      now.checkpoints.push_back(step);
-  }
-  std::sort(now.checkpoints.begin(), now.checkpoints.end());
-  for (json& record : read_log(run_dir).records) {
-    const std::string kind = record.value("kind", "");
-    if (kind == "step") now.steps.push_back(std::move(record));
-    if (kind == "evaluation") now.best = std::move(record);
-  }
-  judge(now);
-  return now;
 }
 
 double seconds_left(const Status& now) {
@@ -179,9 +74,7 @@ json to_json(const Status& now) {
                         {"load_s", one.load_s}});
   }
   json steps = json::array();
-  for (size_t i = now.steps.size() - std::min(now.steps.size(), kStepsShown); i < now.steps.size();
-       ++i) {
-    json step = now.steps[i];
+  for (json step : now.steps) {
     step.erase("z");
     steps.push_back(step);
   }
@@ -257,9 +150,7 @@ void print_steps(const Status& now) {
   if (now.steps.empty()) return;
   std::printf("\n  %8s %9s %9s %7s %8s %9s %9s\n", "step", "reward", "accuracy", "ended", "tokens",
               "tokens/s", "seconds");
-  for (size_t i = now.steps.size() - std::min(now.steps.size(), kStepsShown); i < now.steps.size();
-       ++i) {
-    const json& one = now.steps[i];
+  for (const json& one : now.steps) {
     std::printf("  %8lld %9.3f %9.3f %7.2f %8.1f %9.1f %9.2f\n",
                 static_cast<long long>(one.value("step", int64_t{0})), of(one, "reward"),
                 of(one, "accuracy"), of(one, "ended_fraction"), of(one, "mean_tokens"),
@@ -311,7 +202,7 @@ std::string without_slash(std::string path) {
 }  // namespace
 
 int status_command(const CommandLine& line) {
-  const Status now = look(without_slash(line.path));
+  const Status now = look_at_run(without_slash(line.path));
   if (line.json) {
     std::printf("%s\n", to_json(now).dump(-1, ' ', false, json::error_handler_t::replace).c_str());
     return kExitFinished;
@@ -327,7 +218,7 @@ int status_command(const CommandLine& line) {
 }
 
 int stop_command(const CommandLine& line) {
-  const Status now = look(without_slash(line.path));
+  const Status now = look_at_run(without_slash(line.path));
   if (line.take_back) {
     withdraw_end_request(now.path);
     std::printf("%s\n", now.stop_asked ? "the stop is taken back" : "no stop was asked for");

@@ -90,9 +90,8 @@ StepRecord gather_record(Crew& crew, const std::vector<FinishedChunk>& own, int6
   return record;
 }
 
-json StepRecord::to_json(const RunState& state, const Policy& policy, const Model& model) const {
+json z_statistics(const Policy& policy, const Model& model) {
   json z = json::object();
-  double largest = 0;
   for (const Target& target : model.targets()) {
     const float* values = policy.z.data() + target.offset;
     double sum = 0, squares = 0, low = values[0], high = values[0];
@@ -106,8 +105,13 @@ json StepRecord::to_json(const RunState& state, const Policy& policy, const Mode
                       {"min", low},
                       {"max", high},
                       {"std", std::sqrt(std::max(0.0, squares / n - mean * mean))}};
-    largest = std::max({largest, std::abs(low - 1), std::abs(high - 1)});
   }
+  return z;
+}
+
+json StepRecord::to_json(const RunState& state, const Policy& policy) const {
+  double largest = 0;
+  for (const float z : policy.z) largest = std::max(largest, std::abs(double(z) - 1));
   json times = seconds;
   for (const auto& [phase, s] : chunk_seconds) times[phase] = s;
   json out = {{"position", state.position},
@@ -138,8 +142,7 @@ json StepRecord::to_json(const RunState& state, const Policy& policy, const Mode
               {"chunk_s_by_rank", chunk_s_by_rank},
               {"longest_chunk_s", longest_chunk_s},
               {"z_hash", policy.hash},
-              {"state_hash", state_hash(state)},
-              {"z", z}};
+              {"state_hash", state_hash(state)}};
   if (kl_measured)
     out["kl"] = {{"k1", per(kl1, replies)}, {"k2", per(kl2, replies)}, {"k3", per(kl3, replies)}};
   return out;

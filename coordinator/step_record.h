@@ -34,7 +34,7 @@ struct StepRecord {
   double longest_chunk_s = 0;
   std::vector<nlohmann::json> texts;
 
-  nlohmann::json to_json(const RunState& state, const Policy& policy, const Model& model) const;
+  nlohmann::json to_json(const RunState& state, const Policy& policy) const;
   double mismatch_mean() const;  // |log pi_sample - log pi_train| per trained token
   std::string line() const;      // for a person, one line
 };
@@ -44,6 +44,9 @@ struct StepRecord {
 // unless each chunk of the step is there exactly once.
 StepRecord gather_record(Crew& crew, const std::vector<FinishedChunk>& own, int64_t restored,
                          const TrainingPlan& plan);
+
+// Mean, min, max and std of z in each matrix.
+nlohmann::json z_statistics(const Policy& policy, const Model& model);
 
 nlohmann::json validation_record(const RunState& state, const Evaluation& evaluation);
 

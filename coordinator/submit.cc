@@ -13,6 +13,7 @@
 #include "cluster/job_script.h"
 #include "cluster/partition.h"
 #include "cluster/restart.h"
+#include "cluster/signals.h"
 #include "cluster/slurm.h"
 #include "comm/error.h"
 #include "coordinator/base.h"
@@ -21,9 +22,9 @@
 #include "coordinator/fork.h"
 #include "coordinator/identity.h"
 #include "coordinator/ledger.h"
+#include "coordinator/log_index.h"
 #include "coordinator/progress.h"
 #include "coordinator/pulse.h"
-#include "coordinator/run_log.h"
 #include "coordinator/run_program.h"
 #include "coordinator/stop_request.h"
 #include "coordinator/submission.h"
@@ -44,7 +45,11 @@ std::vector<std::string> hand_in_all(const JobScript& job, const std::string& fi
     return list;
   };
   try {
-    for (int64_t i = 0; i < job.request.chain; ++i) jobs.push_back(hand_in(file, job.request));
+    for (int64_t i = 0; i < job.request.chain; ++i) {
+      jobs.push_back(hand_in(file, job.request));
+      set_last_words("svfleet: ended by a signal: in the queue, where they stay: " + numbers(", ") +
+                     "; scancel " + numbers(" ") + " takes them out");
+    }
   } catch (const Error& error) {
     if (jobs.empty()) throw;
     note_submitted(job.run_dir, jobs);
@@ -97,7 +102,7 @@ int submit_command(const CommandLine& line, const Config& config) {
   check_all_shared(job, config, start, mounts);
   if (ask.name.empty()) ask.name = default_name(job.run_dir, ask.chain > 1);
 
-  const auto [chunk_s, save_s] = longest_chunk_and_save_s(job.run_dir);
+  const auto [chunk_s, save_s] = longest_times(job.run_dir);
   job.warning_s = warning_s(chunk_s, save_s);
   const auto limit = time_limit_s(ask.time);
   if (limit && *limit < job.warning_s + 120)

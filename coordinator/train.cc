@@ -109,12 +109,10 @@ void report_error(const RunFolder& folder, Crew& crew, Telling& tell, int code,
 }
 
 // Collective: how long a chunk and a save take is known from earlier parts of the run.
-void remember_times(const RunFolder& folder, Crew& crew) {
+void remember_times(const RunLog* log, Crew& crew) {
   std::string told;
-  if (crew.leads()) {
-    const auto [chunk_s, save_s] = longest_chunk_and_save_s(folder.path());
-    told = std::to_string(chunk_s) + " " + std::to_string(save_s);
-  }
+  if (log)
+    told = std::to_string(log->longest().chunk_s) + " " + std::to_string(log->longest().save_s);
   crew.group().broadcast(told, 0, "times of chunks so far");
   crew.note_piece("chunks", std::stod(told));
   crew.note_save(std::stod(told.substr(told.find(' '))));
@@ -131,7 +129,9 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
   std::optional<RunState> found = folder.newest(crew);
   const std::optional<Fork> fork = open_fork(line, folder, found, crew);
   const int64_t from_step = found ? found->step : fork ? fork->parent.step : 0;
-  remember_times(folder, crew);
+  std::unique_ptr<RunLog> log;
+  if (crew.leads()) log = std::make_unique<RunLog>(folder.path());
+  remember_times(log.get(), crew);
   const Preflight preflight = preflight_run(config, from_step, !found, crew);
   tell.spent("set_up");
   double load_from = wall_clock_s();
@@ -142,6 +142,10 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
   auto decomposed = decompose_missing(config, crew, base.model->architecture(), base.model->files(),
                                       /*keep=*/true);
   if (!decomposed) {
+    if (crew.leads())
+      spdlog::warn(
+          "stopped before the first step: the matrices decomposed so far are kept; start "
+          "again to go on");
     report_end(folder, crew, tell, kExitRequeue, crew.time_was_short() ? kTimeShort : "", -1);
     return kExitRequeue;
   }
@@ -173,8 +177,6 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
     }
     found->identity = hardware;
   }
-  std::unique_ptr<RunLog> log;
-  if (crew.leads()) log = std::make_unique<RunLog>(folder.path());
   RunState start = found ? std::move(*found) : std::move(fresh);
   const int64_t start_step = start.step;
   Trainer trainer{

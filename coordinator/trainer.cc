@@ -288,7 +288,8 @@ int Trainer::run() {
     seconds.clear();
     if (log) {
       const InStage telling(Stage::kTelling);
-      log->step(state.step, record.to_json(state, policy, *base.model));
+      log->step(state.step, record.to_json(state, policy), z_statistics(policy, *base.model),
+                finished());
       for (const json& text : record.texts) log->rollout(state.step, text);
       note = record.line();
       if (record.mismatch_mean() > kMismatchWarning)

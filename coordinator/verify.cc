@@ -10,7 +10,7 @@
 #include "checkpoints/hdf5_image.h"
 #include "coordinator/base.h"
 #include "coordinator/commands.h"
-#include "coordinator/run_log.h"
+#include "coordinator/log_index.h"
 #include "svd/store.h"
 
 namespace svfleet {
@@ -124,8 +124,7 @@ int verify_command(const CommandLine& line, const Config& config) {
   std::map<int, std::string> problems;  // by place in `all`
   for (size_t i = 0; i < all.size(); ++i)
     if (!(*found)[i].empty()) problems[int(i)] = (*found)[i];
-  std::vector<std::string> torn = read_log(config.run_dir).ignored;
-  for (const std::string& line : read_rollouts(config.run_dir).ignored) torn.push_back(line);
+  const std::vector<std::string> torn = broken_lines(config.run_dir);
   json report = {{"problems", json::array()}};
   for (const char* kind : kKinds) {
     const auto is = [&](const auto& item) { return item.first == kind; };

@@ -18,22 +18,32 @@ KINDS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_p
 LAYER = re.compile(r"\.layers\.(\d+)\.(?:.*\.)?([^.]+)\.weight$")
 
 
-def read_log(path):
-    """(steps, validations) in order of their steps, by the rule of coordinator/run_log.h: a line
-    without its end is torn, and of a step that was done again the last attempt counts."""
-    last = {}
+def read_records(path):
+    """The objects of a file of lines: one without its end is torn."""
     for line in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
         try:
             record = json.loads(line)
         except json.JSONDecodeError:
             continue
         if isinstance(record, dict) and isinstance(record.get("step"), int):
-            last[record.get("kind"), record.get("name"), record["step"]] = record
+            yield record
+
+
+def read_log(path):
+    """(steps, validations) in order of their steps, by the rule of coordinator/run_log.h: of a step
+    that was done again the last attempt counts. A step's z stands in its record or, after most
+    steps, in the line of the same attempt in z.jsonl; an older run has no such file."""
+    last = {(r.get("kind"), r.get("name"), r["step"]): r for r in read_records(path)}
 
     def of(kind, name):
         return [last[key] for key in sorted(k for k in last if k[:2] == (kind, name))]
 
-    return of("step", None), of("evaluation", "validation")
+    steps, beside = of("step", None), path.with_name("z.jsonl")
+    z = {(r["step"], r.get("attempt")): r.get("z") for r in read_records(beside)} if beside.is_file() else {}
+    for record in steps:
+        if "z" not in record and (record["step"], record.get("attempt")) in z:
+            record["z"] = z[record["step"], record.get("attempt")]
+    return steps, of("evaluation", "validation")
 
 
 def read_expert(path):

@@ -1,6 +1,8 @@
 // An owner that loses the run folder in the middle of a save, before each of its system calls in
 // turn: what it writes afterwards reaches no file, and what it removes is put back.
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <functional>
@@ -11,7 +13,9 @@
 #include "checkpoints/expert.h"
 #include "checkpoints/file.h"
 #include "checkpoints/journal.h"
+#include "checkpoints/own_lines.h"
 #include "checkpoints/owner.h"
+#include "checkpoints/process.h"
 #include "checkpoints/run_checkpoint.h"
 #include "tests/checkpoints/interrupted_disk.h"
 #include "tests/checkpoints/scratch.h"
@@ -147,6 +151,126 @@ TEST(TakeOver, BeforeEverySystemCallOfALineOfTheLog) {
   EXPECT_EQ(counts.changed, 0);
 }
 
+// The process of this test, as the owner that writes lines of its own.
+OwnerIdentity this_process(int64_t restarts) {
+  return {host_name(), getpid(), "17", restarts, ""};
+}
+
+ino_t inode(const std::string& path) {
+  struct stat info;
+  EXPECT_EQ(stat(path.c_str(), &info), 0) << path;
+  return info.st_ino;
+}
+
+struct Lines {
+  int64_t moments = 0;
+  int64_t completed = 0;  // of them those in which the new owner found or wrote the line
+  int64_t harmed = 0;     // of them those in which the log was another afterwards
+};
+
+// Logs of one writer: they are the same files afterwards, and the line that was under way is in
+// them whole or not at all, before those of the new owner.
+Lines take_over_in_lines(bool shut_out) {
+  Lines lines;
+  for (int64_t at = 0;; ++at) {
+    const Scratch scratch;
+    const std::string run = scratch.path(), log = run + "/log.jsonl", z = run + "/z.jsonl";
+    const Owner old = Owner::take(run, this_process(0));
+    append_own_line(z, "z of one");
+    append_own_line(log, "one");
+    append_line(run + "/ledger.jsonl", "after-run writes here as well");
+    const ino_t same_log = inode(log), same_z = inode(z), ledger = inode(run + "/ledger.jsonl");
+    InterruptedDisk disk;
+    disk.at = at;
+    std::unique_ptr<Owner> next;
+    bool other_process = false;
+    std::string before;
+    disk.interrupt = [&] {
+      other_process = true;
+      next = std::make_unique<Owner>(Owner::take(run, this_process(1)));
+      if (shut_out) next->shut_out_others();
+      EXPECT_TRUE(!shut_out || inode(run + "/ledger.jsonl") != ledger) << "call " << at;
+      std::ofstream(log, std::ios::app) << "three, of the new owner\n";
+      before = read_file(log);
+      other_process = false;
+    };
+    try {
+      const WriteGuard guard(run, [&] {
+        if (!other_process) old.verify();
+      });
+      append_own_line(log, "two, of the old owner");
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), kExitRequeue) << error.what();
+    }
+    disk.at = -1;
+    if (!next) return lines;
+    ++lines.moments;
+    const std::string after = read_file(log);
+    lines.completed += before.starts_with("one\ntwo, of the old owner\n");
+    lines.harmed += after != before;
+    if (!shut_out) continue;
+    EXPECT_EQ(after, before) << "call " << at;
+    EXPECT_TRUE(after == "one\nthree, of the new owner\n" ||
+                after == "one\ntwo, of the old owner\nthree, of the new owner\n")
+        << "call " << at << ": " << after;
+    EXPECT_EQ(inode(log), same_log) << "copied at call " << at;
+    EXPECT_EQ(inode(z), same_z) << "copied at call " << at;
+  }
+}
+
+TEST(TakeOver, BeforeEverySystemCallOfALineOfOnesOwn) {
+  const Lines lines = take_over_in_lines(true);
+  EXPECT_GE(lines.moments, 10);
+  EXPECT_GE(lines.completed, 2);
+  EXPECT_LT(lines.completed, lines.moments);
+}
+
+// Where it is not certain what the old owner may still write, its logs are replaced.
+TEST(TakeOver, WithoutAKnownLastLineLogsAreReplaced) {
+  const auto replaced = [](const std::function<void(const std::string& run)>& spoil) {
+    const Scratch scratch;
+    const std::string run = scratch.path(), log = run + "/log.jsonl";
+    const Owner old = Owner::take(run, this_process(0));
+    append_own_line(log, "zero");
+    append_own_line(log, "one");
+    spoil(run);
+    const std::string text = read_file(log);
+    const ino_t before = inode(log);
+    const Owner next = Owner::take(run, this_process(1));
+    next.shut_out_others();
+    EXPECT_EQ(read_file(log), text);
+    return inode(log) != before;
+  };
+  EXPECT_FALSE(replaced([](const std::string&) {}));  // control
+  EXPECT_TRUE(replaced([](const std::string& run) { remove_file(run + "/last-line"); }));
+  EXPECT_TRUE(replaced([](const std::string& run) {
+    const std::string text = read_file(run + "/last-line");
+    write_file_atomic(run + "/last-line", text.substr(0, text.size() - 2));  // torn
+  }));
+  EXPECT_TRUE(replaced([](const std::string& run) {  // by a version that knows no last line
+    append_line(run + "/log.jsonl", "two");
+  }));
+  EXPECT_TRUE(replaced([](const std::string& run) { write_file_atomic(run + "/log.jsonl", ""); }));
+  EXPECT_TRUE(replaced([](const std::string& run) {  // by the owner before
+    std::string text = read_file(run + "/last-line");
+    const std::string pid = "-" + std::to_string(getpid()) + "-";
+    text.replace(text.find(pid), pid.size(), "-1-");
+    write_file_atomic(run + "/last-line", text);
+  }));
+}
+
+TEST(TakeOver, ATornLineOfOnesOwnGoes) {
+  const Scratch scratch;
+  const std::string log = scratch / "log.jsonl";
+  append_own_line(log, "one");
+  std::ofstream(log, std::ios::app) << "torn";
+  append_own_line(log, "two");
+  EXPECT_EQ(read_file(log), "one\ntwo\n");
+  write_file_atomic(log, "only a torn line");
+  append_own_line(log, "first");
+  EXPECT_EQ(read_file(log), "first\n");
+}
+
 TEST(TakeOver, BeforeEverySystemCallOfARemoval) {
   const Counts counts = take_over_everywhere([](const std::string& run) {
     remove_files({checkpoint_path(run, 1), run + "/checkpoints/not there", run + "/log.jsonl"});
@@ -254,6 +378,10 @@ TEST(TakeOver, NothingIsRemovedAnyMore) {
 TEST(TakeOver, WithoutShuttingOutIsFound) {
   EXPECT_GE(take_over_everywhere(save_a_checkpoint, Take::kWithoutShuttingOut).changed, 1);
   EXPECT_GE(take_over_everywhere(append_to_the_log, Take::kWithoutShuttingOut).changed, 1);
+}
+
+TEST(TakeOver, WithoutShuttingOutALineOfOnesOwnIsFound) {
+  EXPECT_GE(take_over_in_lines(false).harmed, 1);
 }
 
 TEST(TakeOver, WithoutGuardIsFound) {

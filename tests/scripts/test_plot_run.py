@@ -88,6 +88,21 @@ class PlotRun(unittest.TestCase):
         (self.folder / "log.jsonl").write_bytes(b'\xff\n[1]\n\n{"kind":"step","step":1}\n{"kind":"step","step":"x"}\n')
         self.assertEqual([r["step"] for r in plot_run.read_log(self.folder / "log.jsonl")[0]], [1])
 
+    def test_z_is_taken_from_where_it_stands(self):
+        def write(name, *lines):
+            (self.folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+        def z():
+            return {r["step"]: r.get("z") for r in plot_run.read_log(self.folder / "log.jsonl")[0]}
+
+        steps = [dict(kind="step", step=9, attempt=1), dict(kind="step", step=9, attempt=2),
+                 dict(kind="step", step=10, attempt=1, z="in the log"), dict(kind="step", step=11, attempt=1)]
+        write("log.jsonl", *steps)
+        self.assertEqual(z(), {9: None, 10: "in the log", 11: None})  # a run from before z.jsonl
+        write("z.jsonl", dict(kind="z", step=9, attempt=1, z="lost"), dict(kind="z", step=9, attempt=2, z="beside it"),
+              dict(kind="z", step=11, attempt=2, z="of a step that was not logged"))
+        self.assertEqual(z(), {9: "beside it", 10: "in the log", 11: None})
+
     def test_wilson_interval(self):
         # Wilson 1927, as tabled for 10 of 20; and the ends, where the normal interval has no width.
         np.testing.assert_allclose(plot_run.wilson(0.5, 20), (0.2993, 0.7007), atol=5e-5)

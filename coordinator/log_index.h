@@ -1,0 +1,36 @@
+// What is read back from RUN/log.jsonl, RUN/rollouts.jsonl and RUN/z.jsonl, which may be growing.
+// Each line is looked at once, as it comes: a log may be far larger than memory. Broken and torn
+// lines are left out. Format: docs/formats.md.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace svfleet {
+
+struct LongestTimes {
+  double chunk_s = 0, save_s = 0;  // 0: there was none
+};
+// Over the steps of log.jsonl.
+LongestTimes longest_times(const std::string& run_dir);
+
+// What a start needs to know: one pass over each of the three files.
+struct LogIndex {
+  std::map<int64_t, int> attempts;  // the last one of each step
+  LongestTimes longest;
+};
+LogIndex index_logs(const std::string& run_dir);
+
+struct LastRecords {
+  std::vector<nlohmann::json> steps;  // in the order of the file, of each step its last attempt
+  nlohmann::json evaluation;          // null when there is none
+};
+LastRecords last_records(const std::string& run_dir, size_t steps);
+
+// "log.jsonl:12: not a record, left out" for each broken line of the three.
+std::vector<std::string> broken_lines(const std::string& run_dir);
+
+}  // namespace svfleet

@@ -1,0 +1,171 @@
+#!/usr/bin/env python3
+"""How commands end: Ctrl-C in each of them says in one line what is kept, a closed ssh stops a run as
+SIGTERM does unless nohup has switched it off, and svfleet status says what to do about a code."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import runs
+from runs import check
+
+
+def start(*arguments, **more):
+    return subprocess.Popen([runs.SVFLEET, *map(str, arguments)], stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, **more)
+
+
+def wait_for(condition, job, what, seconds=120):
+    end = time.time() + seconds
+    while not condition():
+        if job.poll() is not None:
+            raise SystemExit(f"FAILED: it ended before {what}: {job.communicate()}")
+        if time.time() > end:
+            raise SystemExit(f"FAILED: {what} did not happen within {seconds} s")
+        time.sleep(0.001)
+
+
+def stops_at_pieces(pid):
+    """Whether it has come so far that signals set a flag: only then is SIGUSR1 caught."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return True
+    caught = int(next(line for line in status.splitlines() if line.startswith("SigCgt")).split()[1], 16)
+    return bool(caught >> (signal.SIGUSR1 - 1) & 1)
+
+
+def said(errors, what):
+    lines = [line for line in errors.splitlines() if "kept" in line or "changed" in line
+             or "handed in" in line]
+    check(len(lines) == 1, f"{what} says in one line: {lines or errors}")
+    return lines[0]
+
+
+def interrupted(what, *arguments, before=lambda: None):
+    """The line of a command that is interrupted; again while it is over before the signal."""
+    for _ in range(30):
+        before()
+        job = start(*arguments)
+        while job.poll() is None and not stops_at_pieces(job.pid):
+            time.sleep(0.0005)
+        job.send_signal(signal.SIGINT)
+        _, errors = job.communicate(timeout=120)
+        if job.returncode != 0:
+            check(job.returncode == 75, f"{what}, interrupted, ends with 75: {job.returncode} {errors}")
+            line = said(errors, what)
+            check(line.startswith("svfleet: stopped by SIGINT: "), "by name of the signal")
+            return line
+    raise SystemExit(f"FAILED: {what} was always over before it could be interrupted")
+
+
+def commands(folder, config):
+    store = folder / "store"
+    line = interrupted("decompose", "decompose", config,
+                       before=lambda: shutil.rmtree(store, ignore_errors=True))
+    check(f"decomposed so far are kept in '{store}'; start again to go on" in line, "decompose: what")
+    subprocess.run([runs.SVFLEET, "decompose", config], check=True, capture_output=True)
+    line = interrupted("evaluate", "evaluate", config)
+    check("no result is kept" in line, "evaluate: what")
+    line = interrupted("verify", "verify", config)
+    check("nothing was changed" in line, "verify: what")
+
+    job = start("generate", config, *["abc"] * 200, "--max-new-tokens", "450")
+    job.stdout.read(1)
+    job.send_signal(signal.SIGINT)
+    _, errors = job.communicate(timeout=60)
+    check(job.returncode == -signal.SIGINT, f"generate ends at once: {job.returncode} {errors}")
+    check("kept nowhere" in said(errors, "generate"), "generate: what")
+
+
+def submit(folder, config):
+    """Slurm's programs are stand-ins that never answer."""
+    programs = folder / "programs"
+    programs.mkdir()
+    marker = folder / "asked"
+    for name in ("sinfo", "scontrol", "squeue", "sbatch"):
+        (programs / name).write_text(f"#!/bin/sh\ntouch {marker}\nexec sleep 1000\n")
+        (programs / name).chmod(0o755)
+    job = start("submit", config, "--nodes", "1", "--time", "1:00:00", "--allow-local",
+                start_new_session=True,
+                env=dict(os.environ, PATH=f"{programs}:{os.environ['PATH']}"))
+    wait_for(marker.exists, job, "a question to Slurm")
+    os.killpg(job.pid, signal.SIGINT)
+    _, errors = job.communicate(timeout=60)
+    check(job.returncode == -signal.SIGINT, f"submit ends at once: {job.returncode} {errors}")
+    check("no job was handed in" in said(errors, "submit"), "submit: what")
+
+
+def training(folder, config):
+    run_dir = folder / "run"
+
+    def steps():
+        return (run_dir / "log.jsonl").exists() and len(runs.log_steps(run_dir)) >= 2
+
+    def begin(**more):
+        shutil.rmtree(run_dir, ignore_errors=True)
+        job = subprocess.Popen(runs.command(config, run_dir, 1), stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True, **more)
+        wait_for(steps, job, "step 2")
+        return job
+
+    job = begin()
+    job.send_signal(signal.SIGINT)
+    _, errors = job.communicate(timeout=120)
+    check(job.returncode == 75 and "finished chunks are kept" in said(errors, "train"), "train: what")
+
+    job = begin()
+    job.send_signal(signal.SIGSTOP)  # so that both are there when it goes on
+    job.send_signal(signal.SIGINT)
+    job.send_signal(signal.SIGCONT)
+    time.sleep(0.01)
+    job.send_signal(signal.SIGINT)
+    _, errors = job.communicate(timeout=120)
+    check(job.returncode in (-signal.SIGINT, 75), f"a second one ends it: {job.returncode}")
+    said(errors, "train, interrupted twice,")
+
+    job = begin()
+    job.send_signal(signal.SIGHUP)
+    _, errors = job.communicate(timeout=120)
+    report = json.loads((run_dir / "exit.json").read_text())
+    check(job.returncode == 75 and report["reason"] == "stopped by SIGHUP",
+          f"a closed ssh stops it: {job.returncode}, {report['reason']}")
+    before = len(runs.log_steps(run_dir))
+    job = begin(preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    job.send_signal(signal.SIGHUP)
+    wait_for(lambda: len(runs.log_steps(run_dir)) > before + 3, job, "three steps more")
+    check(True, "under nohup it goes on")
+    job.kill()
+    job.communicate(timeout=60)
+
+
+def advice(folder):
+    run_dir = folder / "ended"
+    run_dir.mkdir()
+    (run_dir / "run.json").write_text("{}")
+    for code, advised in ((2, "change what this names"), (70, "a bug: report it"), (74, "mend the disk"),
+                          (75, "start it again to go on"), (76, "look into it before"),
+                          (137, "start it again to go on")):
+        (run_dir / "exit.json").write_text(json.dumps(
+            {"reason": "what happened", "code": code, "job": "", "restarts": 0, "step": 3}))
+        done = subprocess.run([runs.SVFLEET, "status", run_dir], capture_output=True, text=True)
+        state = next(line for line in done.stdout.splitlines() if line.startswith("state"))
+        check(done.returncode == 0 and f"code {code}: what happened; {advised}" in state, state)
+
+
+def main():
+    folder = runs.work_folder()
+    try:
+        config = runs.write_config(folder, steps=2000)
+        advice(folder)
+        submit(folder, config)
+        commands(folder, config)
+        training(folder, config)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+main()
