@@ -11,8 +11,8 @@
 #include "cluster/program.h"
 #include "cluster/slurm.h"
 #include "comm/error.h"
+#include "coordinator/account.h"
 #include "coordinator/commands.h"
-#include "coordinator/ledger.h"
 #include "coordinator/progress.h"
 #include "coordinator/pulse.h"
 #include "coordinator/run_log.h"
@@ -166,6 +166,7 @@ json to_json(const Status& now) {
     const AttemptReport& one = now.account.attempts[i];
     attempts.push_back({{"job", one.attempt.job},
                         {"restarts", one.attempt.restarts},
+                        {"start", one.attempt.start},
                         {"ranks", one.attempt.ranks},
                         {"hosts", one.attempt.hosts},
                         {"began", one.began_s},
