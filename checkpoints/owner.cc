@@ -8,6 +8,7 @@
 #include <optional>
 #include <random>
 #include <thread>
+#include <utility>
 
 #include "checkpoints/file.h"
 #include "checkpoints/own_lines.h"
@@ -51,7 +52,8 @@ std::string encode(const OwnerFile& file) {
                                  {"host", file.who.host},   {"pid", file.who.pid},
                                  {"job", file.who.job},     {"restarts", file.who.restarts},
                                  {"token", file.who.token}, {"process_start", file.process_start},
-                                 {"started", file.started}, {"cluster", file.who.cluster}};
+                                 {"started", file.started}, {"cluster", file.who.cluster},
+                                 {"start", file.who.start}};
   return json.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
@@ -71,6 +73,7 @@ std::optional<OwnerFile> decode(const std::string& text, const std::string& path
     file.process_start = json.at("process_start");
     file.started = json.at("started");
     file.who.cluster = json.value("cluster", "");
+    file.who.start = json.value("start", int64_t{0});
     return file;
   } catch (const nlohmann::json::exception&) {
     return std::nullopt;
@@ -114,7 +117,8 @@ bool is_gone(const OwnerFile& owner, const OwnerIdentity& me,
   if (who.job.empty()) return false;
   // Our Slurm knows nothing of it, or means another job by that number.
   if (!who.cluster.empty() && !me.cluster.empty() && who.cluster != me.cluster) return false;
-  if (who.job == me.job && who.restarts < me.restarts) return true;
+  if (who.job == me.job && std::pair(who.restarts, who.start) < std::pair(me.restarts, me.start))
+    return true;
   return job_ended && job_ended(who.job, who.cluster);
 }
 
@@ -151,9 +155,11 @@ std::string mark_of(const std::optional<OwnerFile>& owner) {
 }
 
 [[noreturn]] void refuse(const std::string& run_dir, const OwnerFile& owner) {
-  throw user_error("the run folder '", run_dir, "' is in use by ", name_of(owner.who), " since ",
-                   owner.started, "; wait for it or stop it (if it is surely gone, remove '",
-                   owner_path(run_dir), "')");
+  throw FolderInUse("the run folder '" + run_dir + "' is in use by " + name_of(owner.who) +
+                        " since " + owner.started +
+                        "; wait for it or stop it (if it is surely gone, remove '" +
+                        owner_path(run_dir) + "')",
+                    owner.who);
 }
 
 }  // namespace

@@ -10,6 +10,8 @@
 #include <optional>
 #include <string>
 
+#include "comm/error.h"
+
 namespace svfleet {
 
 struct OwnerIdentity {
@@ -19,6 +21,7 @@ struct OwnerIdentity {
   int64_t restarts = 0;      // SLURM_RESTART_COUNT
   std::string token;         // random, made by take()
   std::string cluster = {};  // whose number `job` is, or empty: not known
+  int64_t start = 0;         // of the ranks within this restart: the job script counts them
 };
 
 struct OwnerSeen {
@@ -29,11 +32,22 @@ struct OwnerSeen {
 // Who has the run folder, for people; nothing when nobody has.
 std::optional<OwnerSeen> look_at_owner(const std::string& run_dir);
 
+// Names the live owner; kExitUser.
+class FolderInUse : public Error {
+ public:
+  FolderInUse(const std::string& message, OwnerIdentity owner)
+      : Error(kExitUser, message), owner_(std::move(owner)) {}
+  const OwnerIdentity& owner() const { return owner_; }
+
+ private:
+  OwnerIdentity owner_;
+};
+
 class Owner {
  public:
-  // Takes the folder, or throws Error(kExitUser) naming the live owner. An owner counts as gone
-  // when it ran on this host (me.host) and its process is dead, or is an earlier restart of the
-  // same job, or `job_ended` says so, which is not asked about a job of another cluster than
+  // Takes the folder, or throws FolderInUse. An owner counts as gone when it ran on this host
+  // (me.host) and its process is dead, or is an earlier restart of the same job or an earlier start
+  // within it, or `job_ended` says so, which is not asked about a job of another cluster than
   // me.cluster.
   static Owner take(const std::string& run_dir, OwnerIdentity me,
                     bool (*job_ended)(const std::string& job,

@@ -26,7 +26,9 @@ void write_exit_report(const std::string& run_dir, const ExitReport& report) {
   json["code"] = report.code;
   json["job"] = report.job;
   json["restarts"] = report.restarts;
+  json["start"] = report.start;
   json["step"] = report.step;
+  json["hosts"] = report.hosts;
   json["time"] = time;
   write_file_atomic(path_of(run_dir),
                     json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
@@ -36,8 +38,13 @@ std::optional<ExitReport> read_exit_report(const std::string& run_dir) {
   try {
     if (!file_exists(path_of(run_dir))) return std::nullopt;
     const nlohmann::json file = nlohmann::json::parse(read_file(path_of(run_dir)));
-    return ExitReport{file.at("reason"), file.at("code"), file.at("job"), file.at("restarts"),
-                      file.value("step", int64_t{-1})};
+    return ExitReport{file.at("reason"),
+                      file.at("code"),
+                      file.at("job"),
+                      file.at("restarts"),
+                      file.value("step", int64_t{-1}),
+                      file.value("start", int64_t{0}),
+                      file.value("hosts", std::vector<std::string>{})};
   } catch (const nlohmann::json::exception&) {
     return std::nullopt;
   } catch (const Error&) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace svfleet {
 
@@ -12,7 +13,10 @@ struct ExitReport {
   int code = 0;        // the exit code of rank 0: docs/exit_codes.md
   std::string job;     // Slurm job, or empty
   int64_t restarts = 0;
-  int64_t step = 0;  // steps finished and saved
+  int64_t step = 0;   // steps finished and saved
+  int64_t start = 0;  // of the ranks within this restart
+  // Whose own fault it is; empty: no machine's.
+  std::vector<std::string> hosts = {};
 };
 
 // Atomic; the time (UTC) is added. Rank 0's last act.

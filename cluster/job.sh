@@ -6,7 +6,10 @@ libraries=@LIBRARIES@  # folders of those that it had at the submission
 arguments=(@ARGUMENTS@)
 run_dir=@RUN_DIR@
 store=@STORE@
+nodes=@NODES@  # half of them are enough to go on at once
+ranks_per_node=@RANKS_PER_NODE@
 cpus=@CPUS@
+exclude=@EXCLUDE@
 patience=@PATIENCE@
 most_blind=@MOST_BLIND@
 again=@AGAIN@  # how it goes on when it ends early: requeue, chain, or by hand
@@ -18,14 +21,19 @@ within=()        # and what the ranks run in, such as apptainer exec --nv IMAGE
 # only between commands: srun is in the background and is waited for again after each signal. At a
 # preemption Slurm signals only the step at once, and it restarts no job whose script has ended:
 # the script asks for the restart, and stays until it happens.
-step='' warned=''
+#
+# The output of this script usually lies on the disk of the run. Where that hangs, so does whoever
+# writes there: what is to be said waits until the next start is under way.
+step='' warned='' notes=''
+note() { notes+="svfleet job: $1"$'\n'; }
+tell() { printf '%s' "$notes"; notes=''; }
 # shellcheck disable=SC2317  # the traps call it
 forward() {
   warned=$1
   [ -n "$step" ] || return
-  echo "svfleet job: $1 came, asking the ranks to stop"
   # SIGUSR1, which srun passes on to every rank; at SIGTERM srun would end the step itself.
   kill -USR1 "$step" 2> /dev/null
+  note "$1 came, the ranks were asked to stop"
 }
 trap 'forward SIGUSR1' USR1
 trap 'forward SIGTERM' TERM
@@ -38,45 +46,75 @@ set +eu +o pipefail  # whatever the prelude has set
 search=$libraries${libraries:+${LD_LIBRARY_PATH:+:}}${LD_LIBRARY_PATH:-}
 run=(env "LD_LIBRARY_PATH=$search" "$program")
 
+# What after-run answers, as one that may hang: decision, plan, and a note. Nothing: decision none.
+ask_after_run() {
+  local answer line
+  decision=none plan=''
+  exec {answer}< <(timeout -k 5 30 "${after[@]}" "$@" 2>&1; echo "code $?")
+  while IFS= read -r -t 40 -u "$answer" line; do
+    case $line in
+      "plan "*) plan=${line#plan } ;;
+      "code "*) decision=${line#code } ;;
+      *) notes+=$line$'\n' ;;
+    esac
+  done
+  exec {answer}<&-
+}
+not_again() {
+  tell
+  ask_after_run --not-again
+  tell
+}
+
 echo "svfleet job: $SLURM_JOB_ID, restart $restarts, on $SLURM_JOB_NODELIST"
 # A node that crashed keeps a socket named after the step, and no step of that name starts there again
 # ("task 0 launch failed"). So restarts take turns with the number of their step.
 for ((skip = restarts % 3; skip > 0; --skip)); do
   [ -n "$warned" ] || timeout 30 srun --mpi=none --nodes=1 --ntasks=1 true
 done
-if [ -n "$warned" ]; then
-  echo "svfleet job: $warned came before the ranks were started: they are not"
-  code=75
-else
-  srun @MPI@ --kill-on-bad-exit=1 --cpus-per-task="$cpus" "${srun_options[@]}" \
-    "${within[@]}" "${run[@]}" "${arguments[@]}" &
-  step=$!
-  [ -z "$warned" ] || kill -USR1 "$step"  # it came in between
-  wait "$step"; code=$?
-  while kill -0 "$step" 2> /dev/null; do wait "$step"; code=$?; done
-  step=
-fi
 
-after=("${run[@]}" after-run "$run_dir" --job "$SLURM_JOB_ID" --restarts "$restarts")
-said=$("${after[@]}" --store "$store" --patience "$patience" --code "$code")
-decision=$?
-echo "$said"
-echo "svfleet job: srun ended with $code, decision $decision"
+[ "$again" != chain ] || export SVFLEET_CHAIN="$SLURM_JOB_NAME"
+where=()  # at first on all nodes
+for ((start = 0; ; ++start)); do
+  if [ -n "$warned" ]; then
+    note "$warned came before the ranks were started: they are not"
+    code=75
+  else
+    SVFLEET_START=$start srun @MPI@ --kill-on-bad-exit=1 --cpus-per-task="$cpus" "${where[@]}" \
+      "${srun_options[@]}" "${within[@]}" "${run[@]}" "${arguments[@]}" &
+    step=$!
+    tell
+    [ -z "$warned" ] || kill -USR1 "$step"  # it came in between
+    wait "$step"; code=$?
+    while kill -0 "$step" 2> /dev/null; do wait "$step"; code=$?; done
+    step=''
+  fi
+  after=("${run[@]}" after-run "$run_dir" --job "$SLURM_JOB_ID" --restarts "$restarts" --start "$start")
+  ask_after_run --plan --store "$store" --patience "$patience" --code "$code" --nodes "$nodes" \
+    --exclude "$exclude"
+  note "srun ended with $code, decision $decision"
+  read -r what count without <<< "$plan"
+  if [ "$what" != again ] || [ -n "$warned" ]; then break; fi
+  where=(--nodes="$count" --ntasks=$((count * ranks_per_node)) --exclude="$without")
+  note "starting again on $count nodes of this allocation, without $without"
+done
+
 case $decision in
   0|2|70|75|76) ;;
   *)  # a disk that failed, or a program out of reach: that says nothing about the run
     if [ "$restarts" -lt "$most_blind" ]; then
-      echo "svfleet job: nothing was decided, since after-run failed: to be started again"
+      note "nothing was decided, since after-run failed: to be started again"
       decision=75
     else
-      echo "svfleet job: nothing was decided, and this is restart $restarts: not started again;" \
-        "look at the disk and the program, then submit again" >&2
+      note "nothing was decided, and this is restart $restarts: not started again; look at the disk \
+and the program, then submit again"
       decision=76
     fi ;;
 esac
 
 if [ "$again" = requeue ] && [ "$decision" = 75 ]; then
   trap - USR1 TERM
+  if [ "$what" = requeue ]; then without=${count#-}; else without=$exclude; fi
   for try in {1..30}; do  # the controller may be away for a while
     told="$(scontrol -o show job "$SLURM_JOB_ID")"
     case "$told" in
@@ -85,26 +123,34 @@ if [ "$again" = requeue ] && [ "$decision" = 75 ]; then
         # A job that someone has cancelled is ending already, and would come back to life.
         case "$told" in
           *JobState=RUNNING*|*Reason=TimeLimit*) ;;
-          *) "${after[@]}" --not-again; exit "$decision" ;;
+          *) not_again; exit "$decision" ;;
         esac
-        if scontrol requeue "$SLURM_JOB_ID"; then
-          sleep 900 & wait $!  # Slurm ends this script
-          break
-        fi ;;
+        # Slurm ends this script and all that it has started, which first say where not to start.
+        over=''
+        trap 'over=1' TERM
+        if (trap '' TERM; scontrol requeue "$SLURM_JOB_ID" &&
+            { scontrol update JobId="$SLURM_JOB_ID" ExcNodeList="$without" || true; }); then
+          tell
+          [ -n "$over" ] || { sleep 900 & wait $!; }
+          exit "$decision"
+        fi
+        trap - TERM ;;
       *)  # this node was cut off, and the job has been started again without it
-        echo "svfleet job: restart $restarts ends, a later one has taken over"
+        note "restart $restarts ends, a later one has taken over"
+        tell
         exit "$decision" ;;
     esac
     sleep $((try < 10 ? 2 : 20))
   done
-  echo "svfleet job: Slurm did not start the job again; submit it again" >&2
-  "${after[@]}" --not-again
+  note "Slurm did not start the job again; submit it again"
+  not_again
 fi
+tell
 # Nothing is left for the jobs that wait behind this one of a chain, unless they are another's.
-if [ "$again" = chain ] && [ "$decision" != 75 ] && [[ "$said" != *"the run belongs to"* ]]; then
+if [ "$again" = chain ] && [ "$decision" != 75 ] && [ "$what" != leave ]; then
   scancel --me --state=PENDING --name="$SLURM_JOB_NAME"
 fi
 if [ "$again" = by-hand ] && [ "$decision" = 75 ]; then
-  "${after[@]}" --not-again
+  not_again
 fi
 exit "$decision"

@@ -54,7 +54,7 @@ std::string sbatch_lines(const JobScript& job) {
     return text.empty() ? text : "\"" + text + "\"";
   };
   option("job-name", ask.name);
-  option("nodes", std::to_string(ask.nodes));
+  option("nodes", std::to_string(ask.nodes + ask.spare));
   option("ntasks-per-node", std::to_string(ask.ranks_per_node));
   option("cpus-per-task", std::to_string(ask.cpus_per_task));
   option("partition", ask.partition);
@@ -70,7 +70,6 @@ std::string sbatch_lines(const JobScript& job) {
   out += "#SBATCH --open-mode=append\n";
   option("signal", "B:USR1@" + std::to_string(job.warning_s));
   out += ask.requeue && ask.chain == 1 ? "#SBATCH --requeue" : "#SBATCH --no-requeue";
-  if (ask.chain > 1) out += "\n#SBATCH --dependency=singleton";
   for (const SbatchOption& more : ask.site.options) out += "\n" + sbatch_line(more);
   return out;
 }
@@ -97,6 +96,9 @@ std::string job_script(const JobScript& job) {
        {"RUN_DIR", {quoted(job.run_dir)}},
        {"STORE", {quoted(job.store)}},
        {"CPUS", {std::to_string(ask.cpus_per_task)}},
+       {"NODES", {std::to_string(ask.nodes), false}},
+       {"RANKS_PER_NODE", {std::to_string(ask.ranks_per_node), false}},
+       {"EXCLUDE", {quoted(ask.exclude), false}},
        {"PATIENCE", {std::to_string(ask.patience)}},
        {"MOST_BLIND", {std::to_string(kMostBlindRestarts)}},
        {"AGAIN",

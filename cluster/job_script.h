@@ -26,6 +26,7 @@ struct JobSite {
 // What the user asks for; empty = Slurm's default.
 struct JobRequest {
   int64_t nodes = 1;
+  int64_t spare = 0;  // nodes more: the run goes on at once when it has to do without one
   int64_t ranks_per_node = 1;
   int64_t cpus_per_task = 1;
   std::string partition{}, time{}, account{}, qos{}, gres{}, memory{};
@@ -33,7 +34,7 @@ struct JobRequest {
   std::string name{};
   int64_t chain = 1;     // jobs in a row, each waiting for the one before
   bool requeue = true;   // false: the job ends with 75 instead of asking to be started again
-  int64_t patience = 3;  // restarts without progress before the job gives up
+  int64_t patience = 3;  // starts without progress before the job gives up
   bool allow_local = false;
   JobSite site{};
 };

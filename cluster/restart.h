@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "cluster/slurm.h"
+
 namespace svfleet {
 
 // How far a run has come, as its folders show. More is later.
@@ -20,25 +22,35 @@ RunProgress look_at_progress(const std::string& run_dir, const std::string& stor
 // all restarts, those after preemptions too, so it is far above any patience.
 inline constexpr int64_t kMostBlindRestarts = 50;
 
+// A start of the ranks that has ended, as its job script knows it.
+struct EndedStart {
+  std::string run_dir, store;
+  std::string job;
+  int64_t restarts = 0, start = 0;  // of the job; of the ranks within this restart
+  int64_t patience = 3;
+  bool refused = false;  // with code 2 before the run began, so that no rank could report
+};
+
 struct RunDecision {
   int code = 0;             // an exit code of docs/exit_codes.md; 75: start again
   std::string message;      // one line
   bool taken_over = false;  // somebody else has the run: nothing was written
+  // Hosts whose own fault ended starts of this restart of the job, and whether this one was.
+  std::vector<std::string> at_fault = {};
+  bool by_host = false;
 };
 
 // A job script on a node that was cut off may get here long after Slurm has started the job again
 // elsewhere, and a second job on the same run ends at once: these must neither count their end nor
-// ask for another start. `ended` says of another job whether it is over (job_ended).
+// ask for another start. `phase_of` says of another job whether it is over (job_phase).
 //
-// Reads RUN/exit.json, which counts only when it is of this job and restart, and keeps the count of
-// restarts without progress in RUN/restarts.json. `patience` of them in a row give code 76. A disk
+// Reads RUN/exit.json, which counts only when it is of this very start, and keeps the count of
+// starts without progress in RUN/restarts.json. `patience` of them in a row give code 76. A disk
 // that fails is no progress; while it tells nothing at all, the run is started again, but not for
-// ever: kMostBlindRestarts.
-//
-// `refused`: the ranks ended with code 2 before the run began, so none of them could report.
-RunDecision decide_after_run(const std::string& run_dir, const std::string& store,
-                             const std::string& job, int64_t restarts, int64_t patience,
-                             bool (*ended)(const std::string& job, const std::string& cluster),
-                             bool refused = false);
+// ever: kMostBlindRestarts. A disk that fails under several hosts, one after the other too, is no
+// host's fault.
+RunDecision decide_after_run(const EndedStart& ended,
+                             JobPhase (*phase_of)(const std::string& job,
+                                                  const std::string& cluster));
 
 }  // namespace svfleet

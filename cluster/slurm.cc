@@ -23,6 +23,12 @@ std::string environment(const char* name) {
   return value ? value : "";
 }
 
+// Digits, and _ or + for arrays and heterogeneous jobs: nothing that squeue takes for an option.
+bool is_job_id(const std::string& job) {
+  return !job.empty() && job[0] >= '0' && job[0] <= '9' &&
+         job.find_first_not_of("0123456789_+") == std::string::npos;
+}
+
 constexpr size_t kMostNodes = 100000;
 
 // The names that one entry ("n[1-3,07]-ib") stands for. False when it is malformed.
@@ -79,6 +85,7 @@ SlurmJob slurm_job() {
   SlurmJob job;
   job.job = environment("SLURM_JOB_ID");
   job.restarts = std::max<int64_t>(0, number(environment("SLURM_RESTART_COUNT")).value_or(0));
+  job.start = std::max<int64_t>(0, number(environment("SVFLEET_START")).value_or(0));
   job.nodes = expand_node_list(environment("SLURM_JOB_NODELIST"));
   job.cluster = environment("SLURM_CLUSTER_NAME");
   job.end_time = number(environment("SLURM_JOB_END_TIME"));
@@ -97,35 +104,40 @@ std::string cluster_name() {
   return "";
 }
 
-bool job_ended(const std::string& job, double timeout_s) {
-  // Digits, and _ or + for arrays and heterogeneous jobs: nothing that squeue takes for an option.
-  if (job.empty() || job[0] < '0' || job[0] > '9' ||
-      job.find_first_not_of("0123456789_+") != std::string::npos)
-    return false;
+JobPhase job_phase(const std::string& job, double timeout_s) {
   try {
+    if (!is_job_id(job)) return JobPhase::kUnknown;
     const Answer answer = run_program({"squeue", "-a", "-h", "-j", job, "-o", "%T"}, timeout_s);
-    if (!answer.complete) return false;
+    if (!answer.complete) return JobPhase::kUnknown;
     // A job that was purged from Slurm's memory: squeue fails with exactly this reason. Any other
     // failure (no controller, no rights) says nothing about the job.
-    if (answer.exit_code != 0) return answer.err.find("Invalid job id") != std::string::npos;
+    if (answer.exit_code != 0)
+      return answer.err.find("Invalid job id") != std::string::npos ? JobPhase::kOver
+                                                                    : JobPhase::kUnknown;
     static const std::set<std::string> over = {
         "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE",      "FAILED",
         "NODE_FAIL", "PREEMPTED", "REVOKED",   "OUT_OF_MEMORY", "TIMEOUT"};
-    // Nothing: known, and neither waiting nor running. One line for each task of an array; all must
-    // be over. COMPLETING is not: processes may live.
-    std::string line;
-    for (const char c : answer.out + "\n") {
-      if (c != '\n') {
-        line += c;
-      } else if (!line.empty()) {
-        if (!over.count(line)) return false;
-        line.clear();
-      }
+    // Nothing: known, and neither waiting nor running. One line for each task of an array.
+    JobPhase phase = JobPhase::kOver;
+    std::istringstream lines(answer.out);
+    for (std::string line; std::getline(lines, line);) {
+      if (line.empty() || over.count(line)) continue;
+      if (line != "COMPLETING") return JobPhase::kLives;
+      phase = JobPhase::kEnding;
     }
-    return true;
+    return phase;
   } catch (...) {
-    return false;
+    return JobPhase::kUnknown;
   }
+}
+
+JobPhase job_phase(const std::string& job, const std::string& cluster) {
+  if (!cluster.empty() && cluster != cluster_name()) return JobPhase::kUnknown;
+  return job_phase(job, 10);
+}
+
+bool job_ended(const std::string& job, double timeout_s) {
+  return job_phase(job, timeout_s) == JobPhase::kOver;
 }
 
 bool job_ended(const std::string& job) {
@@ -133,8 +145,18 @@ bool job_ended(const std::string& job) {
 }
 
 bool job_ended(const std::string& job, const std::string& cluster) {
-  if (job.empty() || (!cluster.empty() && cluster != cluster_name())) return false;
-  return job_ended(job);
+  return job_phase(job, cluster) == JobPhase::kOver;
+}
+
+std::string job_name(const std::string& job) {
+  try {
+    if (!is_job_id(job)) return "";
+    const Answer answer = run_program({"squeue", "-a", "-h", "-j", job, "-o", "%j"}, 10);
+    return answer.complete && answer.exit_code == 0 ? answer.out.substr(0, answer.out.find('\n'))
+                                                    : "";
+  } catch (...) {
+    return "";
+  }
 }
 
 }  // namespace svfleet

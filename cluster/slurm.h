@@ -11,6 +11,7 @@ namespace svfleet {
 struct SlurmJob {
   std::string job;                  // SLURM_JOB_ID, empty outside of Slurm
   int64_t restarts = 0;             // SLURM_RESTART_COUNT
+  int64_t start = 0;                // SVFLEET_START: of the ranks in this allocation (job.sh)
   std::vector<std::string> nodes;   // SLURM_JOB_NODELIST, written out
   std::string cluster;              // SLURM_CLUSTER_NAME
   std::optional<int64_t> end_time;  // SLURM_JOB_END_TIME: seconds since 1970, end of the allocation
@@ -27,11 +28,24 @@ std::string cluster_name();
 // comes back as a single name.
 std::vector<std::string> expand_node_list(const std::string& list);
 
-// True only when Slurm says that this job is over or unknown to it. False when it lives, or when
-// nobody can be asked: no squeue, no answer within `timeout_s`. Never throws.
+enum class JobPhase {
+  kUnknown,  // nobody can be asked: no squeue, no answer in time, a job of another cluster
+  kLives,    // it waits or runs
+  kEnding,   // COMPLETING: its processes may live
+  kOver,     // or not known to Slurm any more
+};
+// What Slurm says of a job within `timeout_s`. Never throws.
+JobPhase job_phase(const std::string& job, double timeout_s);
+// Within 10 seconds, of a job of this cluster, where that is known: kUnknown when Slurm here is
+// another one's.
+JobPhase job_phase(const std::string& job, const std::string& cluster);
+
+// Whether it is kOver.
 bool job_ended(const std::string& job, double timeout_s);
 bool job_ended(const std::string& job);  // within 10 seconds
-// The same of a job of this cluster, where that is known: false when Slurm here is another one's.
 bool job_ended(const std::string& job, const std::string& cluster);
+
+// The name that a job of this cluster was given; "" when nobody can be asked.
+std::string job_name(const std::string& job);
 
 }  // namespace svfleet

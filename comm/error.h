@@ -54,6 +54,14 @@ Error node_error(ExitCode code, const Parts&... parts) {
   return Error(code, make_error(code, parts...).what(), true);
 }
 
+// How a piece of work failed.
+struct Failure {
+  Error error;
+  // It may be a bug of ours that looks like a fault of the machine: an illegal address on a GPU, a
+  // failed assert there. It is one when the same work fails on a second host too.
+  bool maybe_ours = false;
+};
+
 // SVFLEET_CHECK(rows == ids.size(), rows, " rows for ", ids.size(), " ids"): a broken invariant of
 // our own; the message carries both operands.
 #define SVFLEET_CHECK(condition, ...)                                                            \

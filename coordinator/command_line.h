@@ -57,12 +57,12 @@ struct CommandLine {
 
   bool reference = false;  // config: docs/config.md instead of a configuration
 
-  JobRequest job;                // submit; after-run has its patience
+  JobRequest job;                // submit; after-run has its patience and exclude
   SiteWords site;                // submit
   bool dry_run = false;          // submit: print the script, submit nothing
   std::string after_job, store;  // after-run
-  int64_t after_restarts = 0, after_code = 0;
-  bool not_again = false;
+  int64_t after_restarts = 0, after_start = 0, after_code = 0, after_nodes = 0;
+  bool not_again = false, plan = false;
 
   bool take_back = false;  // stop
 

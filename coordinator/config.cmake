@@ -1,5 +1,6 @@
 # Configuration, command line, progress, logs and identity: no torch.
 add_library(svfleet_config STATIC
+  account.cc
   command_line.cc
   config.cc
   config_checks.cc

@@ -19,6 +19,7 @@
 #include "comm/stage.h"
 #include "coordinator/identity.h"
 #include "coordinator/progress.h"
+#include "worker/failure.h"
 #include "worker/threads.h"
 #ifdef SVFLEET_HAVE_CUDA
 #include "comm/nccl_group.h"
@@ -44,15 +45,19 @@ int cores_in(const std::string& list) {
   return std::max<int>(1, cores > 0 ? int(cores) : int(std::thread::hardware_concurrency()));
 }
 
+std::vector<std::string> lines_of(const std::string& list) {
+  std::istringstream lines(list);
+  std::vector<std::string> all;
+  for (std::string one; std::getline(lines, one);) all.push_back(one);
+  return all;
+}
+
 // Collective: the texts of all ranks, on every rank.
 std::vector<std::string> all_gather(Group& group, const std::string& text, const std::string& op) {
   std::string list;
   for (const std::string& one : group.gather(text, op)) list += one + "\n";
   group.broadcast(list, 0, op);
-  std::istringstream lines(list);
-  std::vector<std::string> all;
-  for (std::string one; std::getline(lines, one);) all.push_back(one);
-  return all;
+  return lines_of(list);
 }
 
 // Collective: until the allocation ends. One rank asks Slurm for all.
@@ -110,7 +115,7 @@ Crew::Crew(const Config& config, AllocationEnd::Clock clock) : timeout_s_(config
   queue_ = make_chunk_queue(*group_, config.timeout_s);
 }
 
-void Crew::agree(const std::string& what, const std::string& value, ExitCode otherwise) {
+void Crew::agree(const std::string& what, const std::string& value) {
   const std::vector<std::string> values = group_->gather(value, "compare " + what);
   std::string verdict;
   int differ = 0;
@@ -121,10 +126,35 @@ void Crew::agree(const std::string& what, const std::string& value, ExitCode oth
               group_->name(0);
   group_->broadcast(verdict, 0, "compare " + what);
   if (!verdict.empty())
-    throw make_error(otherwise, "the ", what, " of ", verdict,
-                     otherwise == kExitUser
-                         ? "; start all ranks with the same program and files"
-                         : "; nothing of this step was saved: this is a bug, please report it");
+    throw user_error("the ", what, " of ", verdict,
+                     "; start all ranks with the same program and files");
+}
+
+void Crew::compare(const std::string& what, const std::string& value) {
+  const auto others = minority(all_gather(*group_, value, "compare " + what));
+  if (others && others->empty()) return;
+  std::vector<std::string> at_fault;
+  std::string names;
+  for (const int rank : others.value_or(std::vector<int>{})) {
+    names += (names.empty() ? "" : ", ") + group_->name(rank);
+    if (std::find(at_fault.begin(), at_fault.end(), hosts_[rank]) == at_fault.end())
+      at_fault.push_back(hosts_[rank]);
+  }
+  const std::string who = others
+                              ? "rank " + names + " has another " + what + " than most"
+                              : "the ranks differ in the " + what + ", and no value has a majority";
+  throw AgreedError(kExitRequeue,
+                    who +
+                        "; nothing of this step was saved: a memory or processor is at fault, or "
+                        "else a bug of svfleet that will show again at this step",
+                    at_fault);
+}
+
+std::string Crew::place_of(const std::string& what, int piece) const {
+  const std::string piece_text =
+      (what == "chunks" ? "chunk " : what + ", piece ") + std::to_string(piece);
+  return group_->step() < 0 ? piece_text
+                            : "step " + std::to_string(group_->step()) + ", " + piece_text;
 }
 
 bool Crew::share(const std::vector<int>& pieces, const std::string& what,
@@ -142,23 +172,50 @@ bool Crew::share(const std::vector<int>& pieces, const std::string& what,
     if (leads() && report) report({queue_->finished_count(), queue_->holdings()});
     return !stop_requested();
   };
+  Part mine;
+  const auto failed = [&](const Failure& failure, const std::string& place) {
+    {
+      std::lock_guard lock(mutex);
+      if (mine.failure) return;  // the first one is the one to tell
+      mine.failure = failure;
+      mine.place = place;
+    }
+    queue_->cancel_round();
+  };
   queue_->start_round(pieces, may_start());
   work_through(
       *queue_, most_workers > 0 ? std::min(most_workers, workers_) : workers_,
       [&](int piece) {
         set_compute_threads_here();
         const double start = AllocationEnd::steady_clock_s();
-        work(piece);
+        try {
+          work(piece);
+        } catch (const Error& error) {
+          return failed({error}, "");
+        } catch (...) {
+          return failed(failure_of(std::current_exception(), device_), place_of(what, piece));
+        }
         std::lock_guard lock(mutex);
+        mine.did_some = true;
         longest_s = std::max(longest_s, AllocationEnd::steady_clock_s() - start);
       },
       idle, what, may_start);
   queue_->wait_until_over(what, idle);
-  // A signal may have reached some ranks only: agree on it.
-  int32_t stop[1] = {stop_requested() ? 1 : 0};
-  group_->all_reduce_max(stop, "end " + what);
+  // A signal or a fault may have reached some ranks only: agree on it.
+  mine.stop = stop_requested();
+  const bool stop = end_together(*group_, hosts_, mine, "end " + what);
   if (leads() && report) report({queue_->finished_count(), {}});
-  return stop[0] == 0;
+  return !stop;
+}
+
+void Crew::on_leader(const std::string& what, const std::function<void()>& work) {
+  Part mine;
+  try {
+    if (leads()) work();
+  } catch (...) {
+    mine.failure = failure_of(std::current_exception(), device_);
+  }
+  end_together(*group_, hosts_, mine, what);
 }
 
 std::optional<std::vector<std::string>> Crew::collect(

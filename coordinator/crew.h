@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "cluster/allocation_end.h"
+#include "comm/agreement.h"
 #include "comm/chunk_queue.h"
 #include "comm/error.h"
 #include "comm/group.h"
@@ -41,15 +42,19 @@ class Crew {
   const std::vector<std::string>& hosts() const { return hosts_; }  // by rank
   double timeout_s() const { return timeout_s_; }
 
-  // Collective. Error(`otherwise`) on every rank, naming the ranks that differ from rank 0 and
-  // their hosts, unless `value` is the same everywhere.
-  void agree(const std::string& what, const std::string& value, ExitCode otherwise = kExitUser);
+  // Collective. Error(kExitUser) on every rank, naming the ranks that differ from rank 0 and their
+  // hosts, unless `value` is the same everywhere.
+  void agree(const std::string& what, const std::string& value);
+  // Collective. The same of what ranks have computed alike: AgreedError(kExitRequeue), naming those
+  // that differ from more than half of all. Where no value has so many, no host is to blame.
+  void compare(const std::string& what, const std::string& value);
 
   // Collective. `work` is called once for each of `pieces` (read on rank 0), somewhere, in threads;
   // first ones first. `report` is called on rank 0 a few times a second. Returns false when a stop
   // was asked for on any rank before all was done. Once any rank has found that the allocation
   // would end before one more piece is finished, no piece is started anywhere. Each rank works on
-  // at most `most_workers` at a time (0: workers()).
+  // at most `most_workers` at a time (0: workers()). An exception in `work` ends the round: what
+  // other threads and ranks hold is finished, and every rank throws the same AgreedError.
   bool share(const std::vector<int>& pieces, const std::string& what,
              const std::function<void(int)>& work,
              const std::function<void(const ShareReport&)>& report, int most_workers = 0);
@@ -65,6 +70,9 @@ class Crew {
   std::optional<std::vector<std::string>> collect(
       const Batches& batches, const std::function<std::string(int64_t, int64_t)>& work);
 
+  // Collective. Rank 0 does this alone; an exception there is an AgreedError everywhere.
+  void on_leader(const std::string& what, const std::function<void()>& work);
+
   // A piece of this kind has taken so long before.
   void note_piece(const std::string& what, double seconds) {
     longest_s_[what] = std::max(longest_s_[what], seconds);
@@ -78,6 +86,8 @@ class Crew {
   void side_by_side(int64_t count, const std::function<void(int64_t)>& work);
 
  private:
+  std::string place_of(const std::string& what, int piece) const;
+
   std::unique_ptr<Group> group_;
   Device device_;
   std::unique_ptr<ChunkQueue> queue_;

@@ -33,7 +33,7 @@ CLI::Validator from_one_to(int64_t most) {
 void add_patience(CLI::App* command, CommandLine* line) {
   command
       ->add_option("--patience", line->job.patience,
-                   "Restarts in a row without progress after which the job gives up (3)")
+                   "Starts in a row without progress after which the job gives up (3)")
       ->type_name("N")
       ->check(from_one_to(1000));
 }
@@ -75,6 +75,12 @@ void add_submit_options(CLI::App* command, CommandLine* line) {
     command->add_option(name, value, about)->type_name(type);
   };
   count("--nodes", job.nodes, 100000, "Nodes (1)");
+  command
+      ->add_option("--spare", job.spare,
+                   "Nodes more than --nodes; they work too, and the run need not wait in the queue "
+                   "when one of all has to be left out (0)")
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{0}, int64_t{100000}).description(""));
   count("--ranks-per-node", job.ranks_per_node, 1024, "Processes on each node (1)");
   count("--cpus-per-task", job.cpus_per_task, 4096, "Cores of each process (1)");
   text("--partition", job.partition, "NAME", "Where; Slurm's default partition otherwise");
@@ -108,6 +114,12 @@ void add_after_run_options(CLI::App* command, CommandLine* line) {
       ->type_name("N")
       ->check(CLI::Range(int64_t{0}, int64_t{1000000}).description(""));
   command
+      ->add_option("--start", line->after_start,
+                   "How often the script itself has started the ranks "
+                   "again since (0)")
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{0}, int64_t{1000000}).description(""));
+  command
       ->add_option("--store", line->store, "The factor store: finished matrices are progress too")
       ->type_name("DIR");
   add_patience(command, line);
@@ -115,6 +127,14 @@ void add_after_run_options(CLI::App* command, CommandLine* line) {
       ->add_option("--code", line->after_code, "What srun ended with: a hint where nobody reports")
       ->type_name("N")
       ->check(CLI::Range(int64_t{0}, int64_t{255}).description(""));
+  command->add_flag(
+      "--plan", line->plan,
+      "First a line for the script: 'plan again COUNT WITHOUT', 'plan requeue WITHOUT', "
+      "'plan end' or 'plan leave'");
+  command->add_option("--nodes", line->after_nodes, "As submit's; without it never 'again'")
+      ->type_name("N")
+      ->check(from_one_to(100000));
+  command->add_option("--exclude", line->job.exclude, "As submit's")->type_name("NODES");
   command->add_flag("--not-again", line->not_again,
                     "Note that the job is not started again, whatever the run needs");
   command->add_flag("--json", line->json, "Report as one JSON object on stdout");

@@ -34,6 +34,13 @@ struct Attempt {
   int64_t restarts = 0;
   int64_t ranks = 1, slots = 1;  // slots: chunks at a time, over all ranks
   std::vector<std::string> hosts;
+  int64_t start = 0;  // of the ranks within this restart
+};
+
+// Why a start ended with an error, as far as it was the fault of machines; empty otherwise.
+struct Blame {
+  std::vector<std::string> hosts;  // whose own fault it was
+  std::string place;               // "step 12, chunk 5": a bug of ours if it fails elsewhere too
 };
 
 // The writer; rank 0 only, one thread. Failing to write is no reason to stop: it is ignored.
@@ -59,7 +66,7 @@ class Ledger {
   // reading the model and its factors.
   void first_chunk(double load_s);
   // `hung_s` of the time since the last entry were a wait that ended in a timeout.
-  void end(int code, const std::string& reason, double hung_s);
+  void end(int code, const std::string& reason, double hung_s, const Blame& blame = {});
 
  private:
   void write(nlohmann::ordered_json record);
@@ -73,30 +80,7 @@ class Ledger {
 // Entries of other processes, appended.
 void note_submitted(const std::string& run_dir, const std::vector<std::string>& jobs);
 // `again`: the job waits to be started again.
-void note_job_end(const std::string& run_dir, const std::string& job, int64_t restarts, bool again,
-                  const std::string& message, double last_sign_s);
-
-struct AttemptReport {
-  Attempt attempt;
-  double began_s = 0, ended_s = 0;  // ended_s 0: no end was written
-  int code = -1;                    // -1: it left no word
-  std::string reason;
-  int64_t first_step = -1, last_step = -1;
-  double first_chunk_s = -1, load_s = -1;  // from the start of the process; -1: none
-  int64_t restored_chunks = 0;
-};
-
-struct Account {
-  std::map<std::string, double> seconds;  // by kSpentOn; they add up to total_s
-  double total_s = 0;                     // submitted or running, over all starts
-  double goodput = 0;  // share of the time in allocations that was spent on work that counts
-  std::vector<AttemptReport> attempts;
-  bool waits = false;    // submitted, or to be started again
-  std::string last_job;  // Slurm's number of the job that was last submitted or started
-  bool running = false;  // as far as the ledger knows
-};
-// Time since the last entry of a run without an end counts up to `sign_s`, its last sign of life.
-// Broken lines are passed over; a missing file gives an empty account.
-Account read_account(const std::string& run_dir, double sign_s = 0);
+void note_job_end(const std::string& run_dir, const std::string& job, int64_t restarts,
+                  int64_t start, bool again, const std::string& message, double last_sign_s);
 
 }  // namespace svfleet

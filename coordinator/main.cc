@@ -19,6 +19,7 @@
 #include "coordinator/fork.h"
 #include "coordinator/progress.h"
 #include "coordinator/run_log.h"
+#include "worker/failure.h"
 
 namespace svfleet {
 namespace {
@@ -147,13 +148,9 @@ int main(int argc, char** argv) {
     code = run(parse_command_line(argc, argv));
     end_within(kEndLimit_s, "svfleet: this process could not end by itself", code);
     if (code == kExitFinished) return code;
-  } catch (const Error& error) {
+  } catch (...) {
+    const Error error = failure_of(std::current_exception(), Device{}).error;
     code = report(error.code(), error.what());
-  } catch (const std::bad_alloc&) {
-    code = report(kExitUser, "out of memory; use fewer workers, smaller chunks or a smaller batch");
-  } catch (const std::exception& error) {
-    std::string text = error.what();
-    code = report(kExitInternal, "internal error: " + text.substr(0, text.find('\n')));
   }
   return code;
 }

@@ -3,11 +3,17 @@
 #include <unistd.h>
 
 #include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <random>
+#include <sstream>
 
 #include "checkpoints/clean.h"
 #include "checkpoints/file.h"
+#include "cluster/allocation_end.h"
 #include "cluster/slurm.h"
 #include "comm/error.h"
 
@@ -41,43 +47,107 @@ std::string open_run(const std::string& path, const Config& config) {
 
 }  // namespace
 
-RunFolder::RunFolder(const Config& config, Crew& crew) : path_(config.run_dir) {
-  std::string told;
-  if (crew.leads()) {
-    const SlurmJob slurm = slurm_job();
-    OwnerIdentity me;
-    me.host = crew.group().host();
-    me.pid = getpid();
-    me.job = slurm.job;
-    me.restarts = slurm.restarts;
-    me.cluster = slurm.cluster;
-    owner_ = std::make_unique<Owner>(Owner::take(path_, me, job_ended));
-    token_ = owner_->identity().token;
-    guard();
-    owner_->shut_out_others();
-    run_id_ = open_run(path_, config);
-    told = token_ + "\n" + run_id_;
+namespace {
+
+// How long a start waits for an owner that is about to go.
+constexpr double kOwnerPatience_s = 300;
+
+OwnerIdentity this_process(const Crew& crew) {
+  const SlurmJob slurm = slurm_job();
+  OwnerIdentity me;
+  me.host = crew.hosts()[0];
+  me.pid = getpid();
+  me.job = slurm.job;
+  me.restarts = slurm.restarts;
+  me.cluster = slurm.cluster;
+  me.start = slurm.start;
+  return me;
+}
+
+// The last minutes of a job whose processes may live, and other links of our own chain.
+bool goes_soon(const OwnerIdentity& owner) {
+  const JobPhase phase = job_phase(owner.job, owner.cluster);
+  if (phase == JobPhase::kEnding) return true;
+  const char* chain = std::getenv("SVFLEET_CHAIN");  // the name of its jobs: job.sh
+  return phase == JobPhase::kLives && chain && job_name(owner.job) == chain;
+}
+
+// Rank 0: the folder, or nothing when it is worth waiting for.
+std::optional<Owner> try_to_take(const std::string& path, const OwnerIdentity& me,
+                                 double waited_s) {
+  try {
+    return Owner::take(path, me, job_ended);
+  } catch (const FolderInUse& in_use) {
+    if (!goes_soon(in_use.owner())) throw;
+    if (waited_s > kOwnerPatience_s)
+      throw make_error(kExitRequeue, in_use.what(), "; it was waited for ", kOwnerPatience_s,
+                       " s, since its job is ending or of this chain");
+    if (waited_s == 0)
+      spdlog::warn("waiting up to {:.0f} s for job {} on host {}, which has the run and is ending",
+                   kOwnerPatience_s, in_use.owner().job, in_use.owner().host);
+    return std::nullopt;
   }
-  crew.group().broadcast(told, 0, "open run folder");
+}
+
+}  // namespace
+
+RunFolder::RunFolder(const Config& config, Crew& crew) : path_(config.run_dir) {
+  const double began_s = AllocationEnd::steady_clock_s();
+  std::string told;
+  // Again and again, so that no rank waits longer than it would for one that is lost.
+  for (bool first = true; told.empty(); first = false) {
+    if (crew.leads()) {
+      if (!first) usleep(1'000'000);
+      const double waited_s = first ? 0 : AllocationEnd::steady_clock_s() - began_s;
+      if (auto owner = try_to_take(path_, this_process(crew), waited_s)) {
+        owner_ = std::make_unique<Owner>(std::move(*owner));
+        token_ = owner_->identity().token;
+        guard();
+        owner_->shut_out_others();
+        existed_ = file_exists(path_ + "/run.json");
+        run_id_ = open_run(path_, config);
+        told = token_ + "\n" + run_id_;
+      }
+    }
+    crew.group().broadcast(told, 0, "open run folder");
+  }
   token_ = told.substr(0, told.find('\n'));
   run_id_ = told.substr(told.find('\n') + 1);
   if (!crew.leads()) guard();
-  // A folder that is local to each node would lose chunks silently.
+}
+
+void RunFolder::check_seen(Crew& crew) const {
   bool same = is_owner(path_, token_);
   for (int tries = 0; tries < 50 && !same; ++tries) {  // shared disks may lag
     usleep(100'000);
     same = is_owner(path_, token_);
   }
-  std::vector<std::string> seen =
-      crew.group().gather(same ? "" : crew.group().host(), "see folder");
-  std::string blind;
-  for (size_t rank = 0; rank < seen.size(); ++rank)
-    if (!seen[rank].empty())
-      blind += (blind.empty() ? "" : ", ") + std::to_string(rank) + " (" + seen[rank] + ")";
-  crew.group().broadcast(blind, 0, "see folder");
-  if (!blind.empty())
-    throw user_error("run_dir '", path_, "' is not the same folder on ranks ", blind,
-                     " as on rank 0; put it on a disk that all nodes share");
+  std::string told;  // whether the run was there, then the blind ranks
+  if (crew.leads() && existed_) told = "1";
+  for (const std::string& rank : crew.group().gather(same ? "" : "blind", "see folder"))
+    told += rank.empty() ? "\n" : "\nblind";
+  crew.group().broadcast(told, 0, "see folder");
+  std::istringstream lines(told);
+  std::string existed, blind, names;
+  std::getline(lines, existed);
+  std::vector<std::string> hosts;
+  int count = 0;
+  for (int rank = 0; std::getline(lines, blind); ++rank) {
+    if (blind.empty()) continue;
+    ++count;
+    names += (names.empty() ? "" : ", ") + crew.group().name(rank);
+    const std::string& host = crew.hosts()[size_t(rank)];
+    if (std::find(hosts.begin(), hosts.end(), host) == hosts.end()) hosts.push_back(host);
+  }
+  if (names.empty()) return;
+  if (!existed.empty() && 2 * count < crew.ranks())
+    throw AgreedError(kExitDisk,
+                      "the run in '" + path_ + "' is out of sight on rank " + names +
+                          "; mount its disk there, or leave out that host",
+                      hosts);
+  // A folder that is local to each node would lose chunks silently.
+  throw user_error("run_dir '", path_, "' is not the same folder on ranks ", names,
+                   " as on rank 0; put it on a disk that all nodes share");
 }
 
 void RunFolder::guard() {

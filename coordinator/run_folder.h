@@ -20,9 +20,15 @@ namespace svfleet {
 
 class RunFolder {
  public:
-  // Collective. Makes the folder or opens an existing one, takes its ownership (refused with the
-  // live owner's name), and checks that every rank sees the owner file that rank 0 has made.
+  // Collective. Makes the folder or opens an existing one and takes its ownership (refused with the
+  // live owner's name). An owner whose Slurm job is ending, or is a link of the same chain, is
+  // waited for up to five minutes, and then is an Error(kExitRequeue).
   RunFolder(const Config& config, Crew& crew);
+
+  // Collective, before anything is done with the folder. Every rank must see the owner file that
+  // rank 0 has made: a folder of each node's own is an Error(kExitUser); where a run that is there
+  // already is out of sight of fewer than half, an AgreedError(kExitDisk) names their hosts.
+  void check_seen(Crew& crew) const;
 
   const std::string& path() const { return path_; }
   const std::string& run_id() const { return run_id_; }
@@ -39,6 +45,7 @@ class RunFolder {
   void guard();
 
   std::string path_, run_id_;
+  bool existed_ = false;             // before this start; on rank 0
   std::string token_;                // of the owner file, on all ranks
   std::unique_ptr<Owner> owner_;     // rank 0
   std::optional<WriteGuard> guard_;  // ends before the owner does

@@ -7,6 +7,7 @@
 
 #include "checkpoints/file.h"
 #include "comm/error.h"
+#include "coordinator/account.h"
 #include "coordinator/commands.h"
 #include "coordinator/progress.h"
 #include "coordinator/run_status.h"
@@ -61,6 +62,7 @@ json to_json(const Status& now) {
     const AttemptReport& one = now.account.attempts[i];
     attempts.push_back({{"job", one.attempt.job},
                         {"restarts", one.attempt.restarts},
+                        {"start", one.attempt.start},
                         {"ranks", one.attempt.ranks},
                         {"hosts", one.attempt.hosts},
                         {"began", one.began_s},

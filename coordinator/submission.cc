@@ -86,7 +86,7 @@ void check_words(const JobRequest& ask) {
   if (!ask.memory.empty() && !memory_mib(ask.memory))
     throw user_error("--mem '", ask.memory,
                      "' is no size; give MiB, or a number with K, M, G or T");
-  if (ask.allow_local && ask.nodes > 1)
+  if (ask.allow_local && ask.nodes + ask.spare > 1)
     throw user_error("--allow-local is for a single node: with --nodes ", ask.nodes,
                      " every node must see the same folders");
 }
@@ -160,8 +160,13 @@ void adopt_defaults(JobRequest& ask) {
   check_words(ask);
 }
 
-std::string hand_in(const std::string& script, const JobRequest& ask) {
-  const Answer answer = run_program({"sbatch", "--parsable", script}, 60, kept_from_sbatch(ask));
+std::string hand_in(const std::string& script, const JobRequest& ask, const std::string& after) {
+  std::vector<std::string> words = {"sbatch", "--parsable"};
+  // Not 'singleton', which does not wait for the end of COMPLETING; nor in the script, which can be
+  // handed in again as it is.
+  if (!after.empty()) words.push_back("--dependency=afterany:" + after);
+  words.push_back(script);
+  const Answer answer = run_program(words, 60, kept_from_sbatch(ask));
   if (!answer.started) throw user_error("Slurm's command 'sbatch' is not installed here");
   const std::string& said = answer.complete ? answer.err : "no answer in 60 s";
   if (!answer.complete || answer.exit_code != 0)

@@ -24,7 +24,8 @@ void check_bash(const std::string& text, const std::string& name);
 
 // Hands the script to sbatch and returns the job's number. sbatch does not get the variables whose
 // option the script writes, nor those that describe a job around this process: its
-// SLURM_RESTART_COUNT would be taken for the new job's. Error(kExitUser) when it is refused.
-std::string hand_in(const std::string& script, const JobRequest& ask);
+// SLURM_RESTART_COUNT would be taken for the new job's. `after`: a job whose end it waits for, or
+// empty. Error(kExitUser) when it is refused.
+std::string hand_in(const std::string& script, const JobRequest& ask, const std::string& after);
 
 }  // namespace svfleet

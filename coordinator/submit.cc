@@ -1,5 +1,5 @@
 // svfleet submit: everything that can be known before the queue is checked, then a job script is
-// written and handed to Slurm. svfleet after-run is what that script asks at its end.
+// written and handed to Slurm.
 #include <cctype>
 #include <cstdio>
 #include <cstring>
@@ -12,7 +12,6 @@
 #include "cluster/allocation_end.h"
 #include "cluster/job_script.h"
 #include "cluster/partition.h"
-#include "cluster/restart.h"
 #include "cluster/signals.h"
 #include "cluster/slurm.h"
 #include "comm/error.h"
@@ -24,7 +23,6 @@
 #include "coordinator/ledger.h"
 #include "coordinator/log_index.h"
 #include "coordinator/progress.h"
-#include "coordinator/pulse.h"
 #include "coordinator/run_program.h"
 #include "coordinator/stop_request.h"
 #include "coordinator/submission.h"
@@ -46,7 +44,7 @@ std::vector<std::string> hand_in_all(const JobScript& job, const std::string& fi
   };
   try {
     for (int64_t i = 0; i < job.request.chain; ++i) {
-      jobs.push_back(hand_in(file, job.request));
+      jobs.push_back(hand_in(file, job.request, jobs.empty() ? "" : jobs.back()));
       set_last_words("svfleet: ended by a signal: in the queue, where they stay: " + numbers(", ") +
                      "; scancel " + numbers(" ") + " takes them out");
     }
@@ -110,7 +108,9 @@ int submit_command(const CommandLine& line, const Config& config) {
                      " s are kept for the stop, and loading takes time too; give at least ",
                      (job.warning_s + 179) / 60, " minutes");
   try {
-    check_against(ask, ask_partitions());
+    JobRequest all = ask;
+    all.nodes += all.spare;
+    check_against(all, ask_partitions());
   } catch (const Error& error) {
     // On a machine without Slurm the script can still be looked at.
     if (!line.dry_run || std::string(error.what()).find("is not installed") == std::string::npos)
@@ -168,39 +168,6 @@ int submit_command(const CommandLine& line, const Config& config) {
                 list.c_str(), job.run_dir.c_str(), jobs[0].c_str());
   }
   return kExitFinished;
-}
-
-// Whether this start of the job came so far as to have the run folder. When the disk fails: yes,
-// since nobody can tell.
-bool began(const CommandLine& line) {
-  Account account;
-  try {
-    account = read_account(line.path);
-  } catch (const Error&) {
-    return true;
-  }
-  return !account.attempts.empty() && account.attempts.back().attempt.job == line.after_job &&
-         account.attempts.back().attempt.restarts == line.after_restarts;
-}
-
-int after_run_command(const CommandLine& line) {
-  const auto sign = last_sign_of_life(line.path);
-  const double sign_s = sign && sign->job == line.after_job ? sign->time_s : 0;
-  RunDecision decision{kExitRequeue, "not started again", false};
-  // A configuration that does not load, say: no rank can report before it has the run folder.
-  const bool refused = line.after_code == kExitUser && !began(line);
-  if (!line.not_again)
-    decision = decide_after_run(line.path, line.store, line.after_job, line.after_restarts,
-                                line.job.patience, job_ended, refused);
-  if (!decision.taken_over)
-    note_job_end(line.path, line.after_job, line.after_restarts,
-                 decision.code == kExitRequeue && !line.not_again, decision.message, sign_s);
-  if (line.json)
-    std::printf("%s\n",
-                json{{"code", decision.code}, {"message", decision.message}}.dump().c_str());
-  else
-    std::printf("svfleet job: %s\n", decision.message.c_str());
-  return decision.code;
 }
 
 }  // namespace svfleet

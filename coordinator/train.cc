@@ -13,6 +13,7 @@
 #include "comm/stage.h"
 #include "comm/wait.h"
 #include "coordinator/commands.h"
+#include "coordinator/ending.h"
 #include "coordinator/factors.h"
 #include "coordinator/fork.h"
 #include "coordinator/identity.h"
@@ -28,9 +29,6 @@ namespace {
 using nlohmann::json;
 
 constexpr char kTimeShort[] = "time limit near";
-
-// For exit.json and the ledger, on a disk that may hang.
-constexpr double kReportLimit_s = 30;
 
 // What rank 0 tells about the run as it goes; empty on other ranks.
 struct Telling {
@@ -70,42 +68,11 @@ Telling start_telling(const RunFolder& folder, const Crew& crew) {
   // A finished run that is started again stays as it is.
   const bool hold = file_exists(folder.expert_path("final"));
   tell.ledger = std::make_unique<Ledger>(
-      folder.path(), Attempt{slurm.job, slurm.restarts, crew.ranks(), crew.slots(), crew.hosts()},
+      folder.path(),
+      Attempt{slurm.job, slurm.restarts, crew.ranks(), crew.slots(), crew.hosts(), slurm.start},
       process_began_s(), before ? before->time_s : 0, hold);
   if (!hold) start_pulse(folder, crew, tell);
   return tell;
-}
-
-// RUN/exit.json, which the job script reads, and the end in the ledger. A writer that was taken
-// over says nothing: Error.
-void report_end(const RunFolder& folder, Crew& crew, Telling& tell, int code, std::string reason,
-                int64_t step) {
-  if (!crew.leads()) return;
-  const std::string signal = stop_signal_name();
-  if (reason.empty() && code == kExitFinished) reason = "finished";
-  if (reason.empty())
-    reason = "stopped by " + (signal.empty() ? "a signal to another rank" : signal);
-  const SlurmJob slurm = slurm_job();
-  const Watchdog limit("svfleet: " + reason + "; exit.json could not be written in time",
-                       kReportLimit_s, code == kExitFinished ? int(kExitRequeue) : code);
-  write_exit_report(folder.path(), {reason, code, slurm.job, slurm.restarts, step});
-  const bool timeout = code == kExitRequeue && reason.rfind("timeout after", 0) == 0;
-  tell.ledger->end(code, reason, timeout ? crew.timeout_s() : 0);
-}
-
-// An error of a rank that may be alone with it: rank 0 is then ended by the launcher and reports
-// nothing. What has been reported stands.
-void report_error(const RunFolder& folder, Crew& crew, Telling& tell, int code,
-                  const std::string& why) {
-  end_within(kReportLimit_s, "svfleet: " + why, code);
-  try {
-    if (crew.leads()) return report_end(folder, crew, tell, code, why, -1);
-    if (read_exit_report(folder.path())) return;
-    const SlurmJob slurm = slurm_job();
-    write_exit_report(folder.path(), {"rank " + crew.group().name(crew.group().rank()) + ": " + why,
-                                      code, slurm.job, slurm.restarts, -1});
-  } catch (const Error&) {  // the folder itself may be what failed
-  }
 }
 
 // Collective: how long a chunk and a save take is known from earlier parts of the run.
@@ -120,6 +87,7 @@ void remember_times(const RunLog* log, Crew& crew) {
 
 int train_in(RunFolder& folder, const CommandLine& line, const Config& config, Crew& crew,
              Telling& tell) {
+  folder.check_seen(crew);
   // What an earlier attempt said is over: without a report, this one was killed. A finished run
   // keeps its own.
   if (crew.leads() && !file_exists(folder.expert_path("final"))) remove_exit_report(folder.path());
@@ -146,7 +114,8 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
       spdlog::warn(
           "stopped before the first step: the matrices decomposed so far are kept; start "
           "again to go on");
-    report_end(folder, crew, tell, kExitRequeue, crew.time_was_short() ? kTimeShort : "", -1);
+    report_end(folder, crew, tell.ledger.get(), kExitRequeue,
+               crew.time_was_short() ? kTimeShort : "", -1);
     return kExitRequeue;
   }
   tell.spent(decomposed->any_missing ? "decomposing" : "loading");
@@ -206,17 +175,17 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
                           {"parameters", trainer.state.p.size()},
                           {"state_hash", state_hash(trainer.state)}});
       log->event(found ? "resume" : fork ? "fork" : "start", start_event);
-      if (!found) trainer.checkpoint();
     }
+    if (!found) trainer.checkpoint();
     code = trainer.run();
     std::string reason;
     if (code != kExitFinished && crew.time_was_short()) reason = kTimeShort;
     if (trainer.asked_to_end) reason = "stopped as 'svfleet stop' asked";
-    report_end(folder, crew, tell, code, reason, trainer.saved_step);
+    report_end(folder, crew, tell.ledger.get(), code, reason, trainer.saved_step);
     // Not before the report: killed in between, the next start ends as well.
     if (crew.leads() && code == kExitFinished) withdraw_end_request(folder.path());
   } else if (!slurm_job().job.empty()) {  // its job script must not start it again
-    report_end(folder, crew, tell, code, "", trainer.state.step);
+    report_end(folder, crew, tell.ledger.get(), code, "", trainer.state.step);
   }
   if (trainer.asked_to_end && crew.leads()) {
     if (line.json)
@@ -261,17 +230,8 @@ int train_command(const CommandLine& line, const Config& config) {
   Telling tell = start_telling(folder, crew);
   try {
     return train_in(folder, line, config, crew, tell);
-  } catch (const Error& error) {
-    report_error(folder, crew, tell, error.code(), error.what());
-    throw;
-  } catch (const std::bad_alloc&) {
-    report_error(folder, crew, tell, kExitUser, "out of memory");
-    throw;
-  } catch (const std::exception& error) {
-    const std::string text = error.what();
-    report_error(folder, crew, tell, kExitInternal,
-                 "internal error: " + text.substr(0, text.find('\n')));
-    throw;
+  } catch (...) {
+    throw report_failure(std::current_exception(), folder, crew, tell.ledger.get());
   }
 }
 

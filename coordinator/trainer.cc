@@ -17,6 +17,7 @@
 #include "coordinator/evaluation.h"
 #include "coordinator/fork.h"
 #include "coordinator/stop_request.h"
+#include "worker/test_fault.h"
 
 namespace svfleet {
 namespace {
@@ -206,13 +207,14 @@ void Trainer::save(const std::string& name, const RunState& of) {
 void Trainer::checkpoint() {
   saved_step = state.step;
   timed("save", [&] {
-    if (!crew.leads()) return;
-    pulse->doing("saving");
-    note_clean();
-    save_checkpoint(folder.path(), state);
-    prune_checkpoints(folder.path(), int(config.train.keep_checkpoints), state.best_step,
-                      clean.step);
-    clear_chunks_before(folder.path(), state.step);
+    crew.on_leader("save a checkpoint", [&] {
+      pulse->doing("saving");
+      note_clean();
+      save_checkpoint(folder.path(), state);
+      prune_checkpoints(folder.path(), int(config.train.keep_checkpoints), state.best_step,
+                        clean.step);
+      clear_chunks_before(folder.path(), state.step);
+    });
   });
   crew.note_save(seconds["save"] + (watch ? watch->all_s() : 0));
 }
@@ -276,9 +278,9 @@ int Trainer::run() {
     StepRecord record = gather_record(crew, *own, restored, plan);
     step(*own, record);
     ++state.step;
+    if (test_fault_is("state")) state.p[0] = -state.p[0] - 1;
     // Every rank holds the same p and moments, or the sum was not exact: never save otherwise.
-    crew.agree("training state after step " + std::to_string(state.step), state_hash(state),
-               kExitInternal);
+    crew.compare("training state after step " + std::to_string(state.step), state_hash(state));
     put_in_force();
     if (!validate()) return stopped("a stop was asked for during validation");
     record.seconds = seconds;

@@ -59,7 +59,7 @@ Device open_device(const std::string& name, int local_rank, const std::string& h
 uint64_t check_device(const Device& device, const std::string& host) {
   if (!device.on_gpu()) return 0;
   const auto sick = [&](const std::string& what) {
-    return make_error(kExitRequeue, "the GPU ", device.address, " (", device.gpu, ") of host ",
+    return node_error(kExitRequeue, "the GPU ", device.address, " (", device.gpu, ") of host ",
                       host, " ", what, "; leave out that host, or have its GPU looked at");
   };
   try {

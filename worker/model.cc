@@ -10,6 +10,7 @@
 #include "comm/error.h"
 #include "comm/stage.h"
 #include "svd/apply.h"
+#include "worker/test_fault.h"
 #include "worker/weights.h"
 
 namespace svfleet {
@@ -206,6 +207,7 @@ at::Tensor Model::apply_linear(const Linear& linear, const at::Tensor& x, Apply 
   if (linear.target < 0 || apply == Apply::kFrozen)
     return at::linear(x, linear.weight, linear.bias);
   const int t = linear.target;
+  if (t == 0) test_fault();
   switch (apply) {
     case Apply::kMerged:
       SVFLEET_CHECK(linear.merged.defined(), targets_[t].name, " is not merged");

@@ -221,8 +221,9 @@ class Job:
         return "".join(file.read_text(errors="replace") for file in files)
 
     def starts(self):
-        """(job, restart, node list) of each start of the batch script."""
-        return re.findall(r"^svfleet job: (\d+), restart (\d+), on (\S+)", self.text(), re.M)
+        """What was said at each start of the ranks: by Slurm, or again in the same allocation."""
+        return re.findall(r"^svfleet job: (?:\d+, restart \d+, on \S+|starting again on \d+ nodes)",
+                          self.text(), re.M)
 
     def state(self):
         """Slurm's word; empty when the controller does not answer."""

@@ -136,6 +136,23 @@ def controller(scene):
     return f"{rank} killed"
 
 
+@kind("a GPU's error on one node, which libtorch reports in CUDA's own words", share=3,
+      said=(r"^svfleet job: to be started again .*rank \d+ \(host \w+\), step \d+, chunk \d+: the GPU "
+            r"fails: .*",))
+def device(scene):
+    node = scene.any_rank().node
+    scene.now()
+    scene.break_device(node)
+    try:
+        scene.until_restarted()  # in the same allocation
+        scene.until_computing()
+    finally:
+        scene.mend_device()
+    # The job has a node less now: all it asked for again, so that later faults find it so.
+    scene.box.must("run", "scancel", "--signal=USR1", scene.job.id)
+    return node
+
+
 # The network.
 
 @kind("the link between two nodes of the job cut", share=3)
@@ -173,7 +190,7 @@ def loss(scene):
 
 
 @kind("rank 0 and its node cut off and asleep until the job runs elsewhere: an old writer that comes "
-      "back", share=2, slow=True, said=(r"^svfleet: (?:timeout|the run folder) .*", RESUMED))
+      "back", share=2, slow=True, said=(r"^svfleet: (?:rank \d+ \(host \w+\): )?(?:timeout|the run folder) .*", RESUMED))
 def stale(scene):
     rank = scene.job.ranks()[0]
     scene.now()
@@ -195,7 +212,7 @@ def stale(scene):
 # The disk of the run.
 
 @kind("the run's disk filled to the last byte", needs_disk=True, share=3,
-      said=(r"^svfleet: disk full writing .*",))
+      said=(r"^svfleet: (?:rank \d+ \(host \w+\): )?disk full writing .*",))
 def full(scene):
     scene.now()
     try:

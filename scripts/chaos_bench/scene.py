@@ -1,7 +1,9 @@
 """A job that computes, what a fault may do to it, and how it is seen to go on."""
+import os
 import re
 import signal
 import time
+from pathlib import Path
 
 from chaos_bench import run
 from chaos_bench.cluster import Broken, TooLate, wait_for
@@ -50,6 +52,13 @@ class Scene:
         self.said_before, self.starts_before = len(self.job.text()), len(self.job.starts())
         self.named = self.computed = None
         self.moment = time.time()
+
+    def break_device(self, node):
+        """worker/test_fault.h"""
+        Path(os.environ["SVFLEET_TEST_FAULT"]).write_text(f"ecc {node}")
+
+    def mend_device(self):
+        Path(os.environ["SVFLEET_TEST_FAULT"]).unlink()
 
     def must_name(self, file):
         self.named = file

@@ -143,6 +143,21 @@ TEST(Owner, EarlierRestartOfTheSameJobIsTakenOver) {
   Owner::take(scratch.path(), me("17", 2)).verify();
 }
 
+TEST(Owner, EarlierStartWithinARestartIsTakenOver) {
+  const Scratch scratch;
+  const auto start = [](OwnerIdentity who, int64_t number) {
+    who.start = number;
+    return who;
+  };
+  abandon(scratch.path(), start(elsewhere("17", 1), 2));
+  for (const auto& [restart, number] : {std::pair{1, 2}, {1, 1}, {0, 3}})
+    expect_error(kExitUser, {"job 17"},
+                 [&] { Owner::take(scratch.path(), start(me("17", restart), number)); });
+  Owner::take(scratch.path(), start(me("17", 1), 3)).verify();
+  abandon(scratch.path(), start(elsewhere("17", 1), 2));
+  Owner::take(scratch.path(), start(me("17", 2), 0)).verify();
+}
+
 TEST(Owner, EndedJobIsTakenOver) {
   const Scratch scratch;
   abandon(scratch.path(), elsewhere("17"));

@@ -16,7 +16,7 @@ TEST(ExitReport, IsReadableJsonAndGoesAway) {
   ASSERT_NE(mkdtemp(pattern.data()), nullptr);
   const std::string run = pattern;
   remove_exit_report(run);  // none there: no error
-  write_exit_report(run, {"a \"quoted\" reason \xFF", kExitRequeue, "42", 3, 17});
+  write_exit_report(run, {"a \"quoted\" reason \xFF", kExitRequeue, "42", 3, 17, 1, {"n2"}});
   std::ifstream in(run + "/exit.json");
   const auto json = nlohmann::json::parse(in);
   EXPECT_EQ(json["reason"], "a \"quoted\" reason \xEF\xBF\xBD");
@@ -25,7 +25,17 @@ TEST(ExitReport, IsReadableJsonAndGoesAway) {
   EXPECT_EQ(json["restarts"], 3);
   EXPECT_EQ(json["step"], 17);
   EXPECT_EQ(json["time"].get<std::string>().size(), 20u);
-  EXPECT_EQ(json.size(), 6u);
+  EXPECT_EQ(json["start"], 1);
+  EXPECT_EQ(json["hosts"], nlohmann::json({"n2"}));
+  EXPECT_EQ(json.size(), 8u);
+  const auto read = read_exit_report(run);
+  EXPECT_EQ(read->start, 1);
+  EXPECT_EQ(read->hosts, std::vector<std::string>{"n2"});
+  // By a version that did not know of starts.
+  std::ofstream(run + "/exit.json")
+      << R"({"reason": "why", "code": 75, "job": "42", "restarts": 3, "step": 17})";
+  EXPECT_EQ(read_exit_report(run)->start, 0);
+  EXPECT_TRUE(read_exit_report(run)->hosts.empty());
   remove_exit_report(run);
   EXPECT_FALSE(std::filesystem::exists(run + "/exit.json"));
   EXPECT_THROW(write_exit_report(run + "/none", {}), Error);

@@ -3,6 +3,9 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include <cstring>
+#include <functional>
+
 #include "cluster/job_script.h"
 #include "tests/cluster/scratch.h"
 
@@ -85,31 +88,34 @@ TEST(JobScriptText, AScriptThatWasCutOffDoesNotRestartItsSuccessor) {
 }
 
 // The script as it is, with Slurm's commands and the program as stand-ins on PATH. `after_run` is
-// what the program does as after-run, `probe` what srun does for the empty steps before the run's.
+// what the program does as after-run, `probe` what srun does for the empty steps before the run's,
+// `ranks` what it does for those.
 struct Ran {
   std::string out;
   bool asked;  // for another start
   int code;
 };
 Ran run_job(const std::string& after_run, int restarts, const std::string& probe = ":",
-            JobScript job = example()) {
+            JobScript job = example(), const std::string& ranks = ":",
+            const std::function<std::string(std::string)>& altered = {}) {
   const Scratch scratch;
   const auto program = [&](const std::string& name, const std::string& body) {
     scratch.write("bin/" + name, "#!/bin/bash\n" + body + "\n");
     chmod((scratch.path / "bin" / name).c_str(), 0755);
   };
   program("srun", "case \"$*\" in *' true') " + probe +
-                      " ;; *) printf 'ranks started '; "
-                      "printf '<%s>' \"$@\"; echo ;; esac");
+                      " ;; *) printf 'ranks started '; printf '<%s>' \"$@\"; "
+                      "echo; echo \"start $SVFLEET_START\"; " + ranks + " ;; esac");
   program("scontrol",
-          "if [ $1 = requeue ]; then echo requeue asked; else echo \"JobState=RUNNING "
+          "if [ $1 = requeue ]; then echo requeue asked; elif [ $1 = update ]; then echo \"<$*>\"; "
+          "else echo \"JobState=RUNNING "
           "Restarts=$SLURM_RESTART_COUNT BatchFlag=1\"; fi");
   program("scancel", "echo chain cancelled");
   program("sleep", ":");
   program("program", after_run);
   if (after_run.empty()) fs::remove(scratch.path / "bin/program");
   job.program = scratch.path / "bin/program";
-  scratch.write("job.sh", job_script(job));
+  scratch.write("job.sh", altered ? altered(job_script(job)) : job_script(job));
   const std::string command =
       "PATH=" + (scratch.path / "bin").string() +
       ":$PATH SLURM_JOB_ID=7 SLURM_RESTART_COUNT=" + std::to_string(restarts) +
@@ -147,6 +153,63 @@ TEST(JobScriptText, AfterRunThatFailsItselfEndsNoJob) {
   EXPECT_THAT(run_job("exit 74", 0, ":", chain).out, Not(HasSubstr("chain cancelled")));
   EXPECT_EQ(run_job("exit 74", 0, ":", chain).code, 75);
   EXPECT_THAT(run_job("exit 76", 0, ":", chain).out, HasSubstr("chain cancelled"));
+  // Nor does one that finds the run in the hands of another job end it.
+  EXPECT_THAT(run_job("echo plan leave; exit 2", 0, ":", chain).out,
+              Not(HasSubstr("chain cancelled")));
+  EXPECT_THAT(run_job("echo plan end; exit 2", 0, ":", chain).out, HasSubstr("chain cancelled"));
+}
+
+// after-run: a host's own fault at first, then the end.
+const std::string kOneFault =
+    "[[ $* != *--not-again* ]] || exit 75\nseen=${0%/*}/seen\n"
+    "if [ -e $seen ]; then echo plan end; echo finished; exit 0; fi\n"
+    "touch $seen; echo plan again 7 n3,n4; echo \"<$*>\"; exit 75";
+
+TEST(JobScriptText, AHostsFaultStartsTheRanksAgainInTheSameAllocation) {
+  JobScript job = example();
+  job.request.ranks_per_node = 2;
+  job.request.exclude = "n[8-9]";
+  const Ran ran = run_job(kOneFault, 0, ":", job);
+  EXPECT_FALSE(ran.asked);
+  EXPECT_EQ(ran.code, 0);
+  EXPECT_THAT(ran.out, ContainsRegex("<--cpus-per-task=4></.*start 0"));
+  EXPECT_THAT(ran.out, HasSubstr("--start 0 --plan"));
+  EXPECT_THAT(ran.out, HasSubstr("--nodes 8 --exclude n[8-9]"));
+  EXPECT_THAT(ran.out, ContainsRegex("<--cpus-per-task=4><--nodes=7><--ntasks=14>"
+                                     "<--exclude=n3,n4></.*start 1"));
+  EXPECT_THAT(ran.out, HasSubstr("starting again on 7 nodes of this allocation, without n3,n4"));
+  // What belongs to a restart of the job stays with it: another start in an allocation that ends
+  // would only be stopped.
+  const Ran warned = run_job(kOneFault, 0, ":", job, "kill -USR1 $JOB_SHELL");
+  EXPECT_TRUE(warned.asked);
+  EXPECT_THAT(warned.out, Not(HasSubstr("start 1")));
+}
+
+TEST(JobScriptText, ARequeueLeavesOutWhatItIsTold) {
+  JobScript job = example();
+  job.request.exclude = "n[8-9]";
+  EXPECT_THAT(run_job("echo plan requeue n8,n9,n3; exit 75", 0, ":", job).out,
+              HasSubstr("<update JobId=7 ExcNodeList=n8,n9,n3>"));
+  // Taken back at the next requeue for another reason.
+  EXPECT_THAT(run_job("echo plan requeue -; exit 75", 0).out,
+              HasSubstr("<update JobId=7 ExcNodeList=>"));
+  EXPECT_THAT(run_job("exit 1", 0, ":", job).out, HasSubstr("<update JobId=7 ExcNodeList=n[8-9]>"));
+}
+
+// As on a disk that hangs: nothing is said before the job is safe, and after-run is not waited for.
+TEST(JobScriptText, AHungAfterRunDoesNotHoldTheJob) {
+  const auto faster = [](std::string script) {
+    for (const auto& [slow, fast] : {std::pair{"-k 5 30", "-k 1 1"}, {"-t 40", "-t 3"}}) {
+      EXPECT_NE(script.find(slow), script.npos);
+      script.replace(script.find(slow), strlen(slow), fast);
+    }
+    return script;
+  };
+  const Ran hung = run_job("timeout 20 tail -f /dev/null & wait", 0, ":", example(), ":", faster);
+  EXPECT_TRUE(hung.asked);
+  EXPECT_THAT(hung.out, ContainsRegex("requeue asked.*srun ended with"));
+  EXPECT_THAT(run_job("echo plan requeue -; echo why; exit 75", 0).out,
+              ContainsRegex("requeue asked.*why.*srun ended with"));
 }
 
 TEST(JobScriptText, AWarningBeforeTheRanksAreStartedIsNotLost) {
@@ -210,7 +273,8 @@ TEST(JobScriptText, ChainsAndJobsThatAreNotRequeued) {
   JobScript job = example();
   job.request.chain = 3;
   std::string script = job_script(job);
-  EXPECT_THAT(script, HasSubstr("#SBATCH --dependency=singleton\n"));
+  EXPECT_THAT(script,
+              Not(HasSubstr("dependency")));  // of the sbatch call: see submit_slurm_test.py
   EXPECT_THAT(script, HasSubstr("#SBATCH --no-requeue\n"));
   EXPECT_THAT(run_job("exit 0", 0, ":", job).out, HasSubstr("chain cancelled"));
   EXPECT_FALSE(run_job("exit 75", 0, ":", job).asked);
@@ -221,7 +285,7 @@ TEST(JobScriptText, ChainsAndJobsThatAreNotRequeued) {
   const Ran ran = run_job("echo \"$@\"; exit 75", 0, ":", job);
   EXPECT_FALSE(ran.asked);
   EXPECT_EQ(ran.code, 75);
-  EXPECT_THAT(ran.out, HasSubstr("--restarts 0 --not-again"));
+  EXPECT_THAT(ran.out, HasSubstr("--restarts 0 --start 0 --not-again"));
   EXPECT_THAT(ran.out, Not(HasSubstr("chain cancelled")));
   // The controls: what may be requeued is, and no chain stands behind it.
   EXPECT_TRUE(run_job("exit 75", 0).asked);

@@ -12,21 +12,29 @@
 namespace svfleet {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::Not;
 
 class AfterRun : public ::testing::Test {
  protected:
-  void report(int code, const std::string& job, int restarts, const std::string& reason = "why") {
+  void report(int code, const std::string& job, int restarts, const std::string& reason = "why",
+              int start = 0, const std::string& hosts = "") {
     run_.write("exit.json", "{\"reason\": \"" + reason + "\", \"code\": " + std::to_string(code) +
-                                ", \"job\": \"" + job +
-                                "\", \"restarts\": " + std::to_string(restarts) + ", \"step\": 0}");
+                                ", \"job\": \"" + job + "\", \"restarts\": " +
+                                std::to_string(restarts) + ", \"start\": " + std::to_string(start) +
+                                ", \"hosts\": [" + hosts + "], \"step\": 0}");
   }
   RunDecision decide(int restarts = 0, const std::string& job = "42", int patience = 3,
-                     bool refused = false) {
+                     bool refused = false, int start = 0) {
     return decide_after_run(
-        run_.path, run_.path / "store", job, restarts, patience,
-        [](const std::string& other, const std::string&) { return other == "41"; }, refused);
+        {run_.path, run_.path / "store", job, restarts, start, patience, refused},
+        [](const std::string& other, const std::string&) {
+          return other == "41"   ? JobPhase::kOver
+                 : other == "39" ? JobPhase::kEnding
+                                 : JobPhase::kLives;
+        });
   }
   Scratch run_;
 };
@@ -208,6 +216,75 @@ TEST_F(AfterRun, AStartThatWasRefusedAsksForAPerson) {
   const RunDecision second = decide(0, "42", 3, true);
   EXPECT_TRUE(second.taken_over);
   EXPECT_THAT(second.message, HasSubstr("the run belongs to job 40"));
+}
+
+TEST_F(AfterRun, AHostsOwnFaultIsKeptForTheRestartOfTheJob) {
+  report(75, "42", 1, "a GPU", 0, "\"n2\"");
+  const RunDecision first = decide(1);
+  EXPECT_EQ(first.code, 75);
+  EXPECT_TRUE(first.by_host);
+  EXPECT_THAT(first.at_fault, ElementsAre("n2"));
+  EXPECT_FALSE(decide(1, "42", 9, false, 1).by_host);  // of another start: none of this one
+  report(75, "42", 1, "a GPU", 1, "\"n4\", \"n2\"");
+  const RunDecision second = decide(1, "42", 9, false, 1);
+  EXPECT_TRUE(second.by_host);
+  EXPECT_THAT(second.at_fault, ElementsAre("n2", "n4"));
+  report(75, "42", 1, "stopped by SIGTERM", 2);
+  EXPECT_FALSE(decide(1, "42", 9, false, 2).by_host);
+  EXPECT_THAT(decide(1, "42", 9, false, 2).at_fault, ElementsAre("n2", "n4"));
+  // Started elsewhere: taken back.
+  report(75, "42", 2);
+  EXPECT_THAT(decide(2, "42", 9).at_fault, IsEmpty());
+}
+
+TEST_F(AfterRun, ADiskThatFailsUnderSeveralHostsIsNoHostsFault) {
+  report(74, "42", 0, "a disk", 0, "\"n2\"");
+  EXPECT_TRUE(decide(0, "42", 9).by_host);
+  report(74, "42", 0, "a disk", 1, "\"n2\"");  // the same again
+  EXPECT_TRUE(decide(0, "42", 9, false, 1).by_host);
+  report(74, "42", 0, "a disk", 2, "\"n1\"");
+  const RunDecision second = decide(0, "42", 9, false, 2);
+  EXPECT_EQ(second.code, 75);
+  EXPECT_FALSE(second.by_host);
+  EXPECT_THAT(second.at_fault, IsEmpty());
+  report(74, "42", 0, "a disk", 3, "\"n1\", \"n2\"");  // at once
+  EXPECT_FALSE(decide(0, "42", 9, false, 3).by_host);
+  report(74, "42", 0, "disk full", 4);
+  EXPECT_FALSE(decide(0, "42", 9, false, 4).by_host);
+}
+
+TEST_F(AfterRun, StartsInTheAllocationCountForPatience) {
+  run_.write("checkpoints/step-000004.h5", "");
+  EXPECT_EQ(decide(0).code, 75);
+  for (int start = 1; start < 3; ++start) {
+    report(75, "42", 0, "a GPU", start, "\"n2\"");
+    EXPECT_TRUE(decide(0, "42", 3, false, start).by_host);
+  }
+  report(75, "42", 0, "a GPU", 3, "\"n2\"");
+  EXPECT_EQ(decide(0, "42", 3, false, 3).code, 76);
+  const FullDisk full;  // where no count can be kept
+  EXPECT_EQ(decide(0, "43", 3, false, 2).code, 75);
+  EXPECT_EQ(decide(0, "43", 3, false, 3).code, 76);
+}
+
+TEST_F(AfterRun, AnEarlierStartOfTheSameRestartIsNoOtherOwner) {
+  run_.write("owner.json", R"({"format": "svfleet-owner", "version": 1, "host": "n2", "pid": 7, )"
+                           R"("process_start": 0, "token": "t", "job": "42", "restarts": 1, )"
+                           R"("start": 2, "started": "2026-01-02T03:04:05Z"})");
+  EXPECT_TRUE(decide(1, "42", 9, false, 1).taken_over);
+  EXPECT_FALSE(decide(1, "42", 9, false, 2).taken_over);
+  EXPECT_FALSE(decide(2, "42", 9, false, 0).taken_over);
+}
+
+TEST_F(AfterRun, AnOwnerWhoseJobIsEndingIsWaitedFor) {
+  run_.write("owner.json", R"({"format": "svfleet-owner", "version": 1, "host": "n2", "pid": 7, )"
+                           R"("process_start": 0, "token": "t", "job": "39", "restarts": 0, )"
+                           R"("started": "2026-01-02T03:04:05Z"})");
+  const RunDecision ending = decide(1);
+  EXPECT_EQ(ending.code, 75);
+  EXPECT_TRUE(ending.taken_over);
+  EXPECT_THAT(ending.message, HasSubstr("still ending"));
+  EXPECT_EQ(decide(50).code, 2);  // not for ever
 }
 
 }  // namespace

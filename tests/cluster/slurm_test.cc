@@ -114,6 +114,17 @@ TEST_F(SlurmTest, WhatTheAnswersMean) {
   }
   squeue("true");  // known, but neither pending nor running
   EXPECT_TRUE(job_ended("42"));
+  squeue("echo COMPLETING");
+  EXPECT_EQ(job_phase("42", ""), JobPhase::kEnding);
+  squeue("printf 'COMPLETING\\nCOMPLETED\\n'");
+  EXPECT_EQ(job_phase("42", ""), JobPhase::kEnding);
+  squeue("printf 'COMPLETING\\nRUNNING\\n'");
+  EXPECT_EQ(job_phase("42", ""), JobPhase::kLives);
+  squeue("exit 1");
+  EXPECT_EQ(job_phase("42", ""), JobPhase::kUnknown);
+  squeue("echo svfleet-a");
+  EXPECT_EQ(job_name("42"), "svfleet-a");
+  EXPECT_EQ(job_name("-h"), "");
   squeue("printf 'COMPLETED\\nRUNNING\\n'");
   EXPECT_FALSE(job_ended("42_1"));
   squeue("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1");

@@ -404,9 +404,10 @@ def one_rank_alone(folder, config, expected, steps):
                            "-c", mount + ' && exec "$@"', "sh", *words],
                           capture_output=True, text=True, timeout=120)
     report = exit_report(run_dir)
-    check(done.returncode == 2 and report["code"] == 2 and "Read-only" in report["reason"] and
-          "/chunks/" in report["reason"] and report["reason"].startswith("rank 1 (host "),
-          f"a rank that fails alone leaves its reason: {report['reason']}")
+    check(done.returncode == 74 and report["code"] == 74 and "Read-only" in report["reason"] and
+          "/chunks/" in report["reason"] and report["reason"].startswith("rank 1 (host ") and
+          report["hosts"] == [os.uname().nodename],
+          f"a rank whose disk fails alone leaves its reason: {report['reason']}")
     runs.run(config, run_dir, 2)
     check(runs.content_hash(run_dir) == expected and exit_report(run_dir)["code"] == 0,
           "resumed to the undisturbed hash, and its report is gone")

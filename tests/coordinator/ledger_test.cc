@@ -1,5 +1,5 @@
 // The books of runs told by hand: killed, preempted, hung, redone. Every second is somewhere, once.
-#include "coordinator/ledger.h"
+#include "coordinator/account.h"
 
 #include <gmock/gmock.h>
 
@@ -35,6 +35,26 @@ std::map<std::string, double> spent(const Account& account) {
 }
 
 using Seconds = std::map<std::string, double>;
+
+TEST_F(LedgerTest, StartsInOneAllocationAreStartsAndNotWaited) {
+  const Account one = account(
+      R"({"kind":"start","time":11,"began":10,"job":"7","restarts":0,"ranks":3,"slots":3}
+{"kind":"spent","time":21,"step":1,"seconds":{"generating":10}}
+{"kind":"end","time":21,"code":75,"reason":"a GPU","hosts":["n2"],"place":"step 1, chunk 2"}
+{"kind":"job_end","time":22,"job":"7","restarts":0,"start":0,"again":true,"message":"again"}
+{"kind":"start","time":25,"began":24,"job":"7","restarts":0,"start":1,"ranks":2,"slots":2}
+{"kind":"job_end","time":25,"job":"7","restarts":0,"start":0,"again":false,"message":"late"}
+{"kind":"spent","time":35,"step":2,"seconds":{"generating":10}}
+{"kind":"end","time":35,"code":0,"reason":"finished"})");
+  ASSERT_EQ(one.attempts.size(), 2u);
+  EXPECT_THAT(one.attempts[0].blame.hosts, ElementsAre("n2"));
+  EXPECT_EQ(one.attempts[0].blame.place, "step 1, chunk 2");
+  EXPECT_EQ(one.attempts[1].attempt.start, 1);
+  EXPECT_THAT(one.attempts[1].blame.hosts, IsEmpty());
+  EXPECT_EQ(one.attempts[1].reason, "finished");
+  EXPECT_EQ(spent(one).count("queued"), 0u);
+  EXPECT_EQ(one.total_s, 25);
+}
 
 TEST_F(LedgerTest, ARunThatNothingDisturbs) {
   const Account a = account(
