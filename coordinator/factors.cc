@@ -12,7 +12,7 @@
 #include "comm/error.h"
 #include "coordinator/identity.h"
 #include "worker/free_memory.h"
-#include "worker/threads.h"
+#include "worker/libtorch.h"
 #include "worker/weights.h"
 
 namespace svfleet {

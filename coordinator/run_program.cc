@@ -15,8 +15,8 @@
 #include "checkpoints/run_checkpoint.h"
 #include "cluster/slurm.h"
 #include "comm/error.h"
+#include "coordinator/account.h"
 #include "coordinator/identity.h"
-#include "coordinator/ledger.h"
 #include "coordinator/progress.h"
 #include "worker/libtorch.h"
 

@@ -9,7 +9,7 @@
 
 #include "checkpoints/owner.h"
 #include "cluster/exit_report.h"
-#include "coordinator/ledger.h"
+#include "coordinator/account.h"
 #include "coordinator/pulse.h"
 
 namespace svfleet {
