@@ -172,11 +172,11 @@ TEST(JobScriptText, AHostsFaultStartsTheRanksAgainInTheSameAllocation) {
   const Ran ran = run_job(kOneFault, 0, ":", job);
   EXPECT_FALSE(ran.asked);
   EXPECT_EQ(ran.code, 0);
-  EXPECT_THAT(ran.out, ContainsRegex("<--cpus-per-task=4></.*start 0"));
+  EXPECT_THAT(ran.out, ContainsRegex("<--cpus-per-task=4><env>.*start 0"));
   EXPECT_THAT(ran.out, HasSubstr("--start 0 --plan"));
   EXPECT_THAT(ran.out, HasSubstr("--nodes 8 --exclude n[8-9]"));
   EXPECT_THAT(ran.out, ContainsRegex("<--cpus-per-task=4><--nodes=7><--ntasks=14>"
-                                     "<--exclude=n3,n4></.*start 1"));
+                                     "<--exclude=n3,n4><env>.*start 1"));
   EXPECT_THAT(ran.out, HasSubstr("starting again on 7 nodes of this allocation, without n3,n4"));
   // What belongs to a restart of the job stays with it: another start in an allocation that ends
   // would only be stopped.

@@ -72,7 +72,7 @@ def accepted(environment, folder, config, default):
               "module load x"]
     check(done.returncode == 0 and all(line in lines for line in wanted) and "srun --mpi=none" in done.stdout,
           "a dry run shows what was asked for " + done.stderr)
-    check("@" not in done.stdout.replace("[@]", "").replace("USR1@60", ""), "and no place is left")
+    check("@" not in done.stdout.replace("[@]", "").replace('"$@"', "").replace("USR1@60", ""), "and no place is left")
 
     site = folder / "site.sh"
     site.write_text(default.replace("# @SBATCH@", "#SBATCH --account=physics\n# @SBATCH@") + "# ours\n")
