@@ -247,7 +247,7 @@ TEST(ChunkQueue, AnExceptionOfIdleComesOut) {
 TEST(ChunkQueue, ACancelThatMeetsAQuestionLeavesNothingOut) {
   auto queue = make_chunk_queue(world(), 20);
   for (int round = 0; round < 60; ++round) {
-    queue->start_round(numbers(100000));
+    queue->start_round(numbers(5000));
     std::vector<std::thread> threads;
     for (int t = 0; t < 4; ++t)
       threads.emplace_back([&] {
