@@ -66,7 +66,7 @@ std::string temporary_name(const std::string& path) {
   return path + kTemporary + process_mark();
 }
 
-std::string write_temporary(const std::string& path, std::string_view bytes) {
+std::string write_temporary(const std::string& path, std::string_view bytes, Synced synced) {
   const InStage writing(Stage::kDisk, pieces(bytes.size()));
   const std::string temporary = temporary_name(path);
   auto fail = [&](const char* call, int error) {
@@ -76,7 +76,7 @@ std::string write_temporary(const std::string& path, std::string_view bytes) {
   File file(temporary, O_WRONLY | O_CREAT | O_EXCL);
   if (file.fd() < 0) write_failed(path, "open", errno, bytes.size());
   if (int error = write_all(file.fd(), bytes)) fail("write", error);
-  if (file_system().sync(file.fd()) != 0) fail("fsync", errno);
+  if (synced == Synced::kYes && file_system().sync(file.fd()) != 0) fail("fsync", errno);
   if (file.close() != 0) fail("close", errno);
   try {
     check_guard(path);
@@ -87,7 +87,8 @@ std::string write_temporary(const std::string& path, std::string_view bytes) {
   return temporary;
 }
 
-void rename_temporary(const std::string& temporary, const std::string& path, size_t bytes) {
+void rename_temporary(const std::string& temporary, const std::string& path, size_t bytes,
+                      Synced synced) {
   const InStage renaming(Stage::kDisk);
   if (file_system().rename(temporary, path) != 0) {
     const int error = errno;
@@ -95,7 +96,7 @@ void rename_temporary(const std::string& temporary, const std::string& path, siz
     file_system().unlink(temporary);
     write_failed(path, "rename", error, bytes);
   }
-  sync_parent(path, bytes);
+  if (synced == Synced::kYes) sync_parent(path, bytes);
 }
 
 void write_file_atomic(const std::string& path, std::string_view bytes) {

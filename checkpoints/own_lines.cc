@@ -57,29 +57,6 @@ std::optional<LastLine> decode(const std::string& text) {
   }
 }
 
-// A rename that has no effect when a new owner has taken the temporary file away.
-void announce(const std::string& path, const std::string& bytes) {
-  const std::string temporary = temporary_name(path);
-  const auto fail = [&](const char* call, int error) {
-    file_system().unlink(temporary);
-    write_failed(path, call, error, bytes.size());
-  };
-  File file(temporary, O_WRONLY | O_CREAT | O_EXCL);
-  if (file.fd() < 0) write_failed(path, "open", errno, bytes.size());
-  if (const int error = write_all(file.fd(), bytes)) fail("write", error);
-  if (file.close() != 0) fail("close", errno);
-  try {
-    check_guard(path);
-  } catch (...) {
-    file_system().unlink(temporary);
-    throw;
-  }
-  if (file_system().rename(temporary, path) == 0) return;
-  const int error = errno;
-  if (error == ENOENT) check_guard(path);
-  fail("rename", error);
-}
-
 int64_t size_of(const File& file, const std::string& path) {
   struct stat info;
   if (fstat(file.fd(), &info) != 0) read_failed(path, errno);
@@ -131,7 +108,10 @@ void append_own_line(const std::string& path, std::string_view line) {
   static const int64_t start = process_start(getpid());
   const LastLine last{lines_by(host_name(), getpid(), start), path.substr(slash + 1), end,
                       std::string(line) + "\n"};
-  announce(path_in(folder), encode(last));
+  // Has no effect once a new owner has taken the temporary file away.
+  const std::string announced = path_in(folder), bytes = encode(last);
+  rename_temporary(write_temporary(announced, bytes, Synced::kNo), announced, bytes.size(),
+                   Synced::kNo);
   write_at(*file, path, end, last.bytes);
   if (file->close() != 0) write_failed(path, "close", errno, last.bytes.size());
 }
