@@ -2,53 +2,16 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <fstream>
-#include <limits>
 #include <sstream>
+
+#include "worker/free_memory.h"
 
 namespace svfleet {
 namespace {
 
-// "Name:   123 kB" in a file of /proc, in bytes; 0 when it is not there.
-int64_t entry(const char* file, const std::string& name) {
-  std::ifstream lines(file);
-  for (std::string key, line; std::getline(lines, line);) {
-    std::istringstream words(line);
-    int64_t kib = 0;
-    if (words >> key >> kib && key == name) return kib * 1024;
-  }
-  return 0;
-}
-
-// The number in a file, or nothing of use ("max"): 0.
-int64_t number_in(const std::string& file) {
-  int64_t value = 0;
-  std::ifstream(file) >> value;
-  return value;
-}
-
-// The strictest control group from that of this process up to the root; limit 0 = none.
-Memory control_group() {
-  Memory strictest{"the control group's memory"};
-  std::ifstream lines("/proc/self/cgroup");
-  for (std::string line; std::getline(lines, line);) {
-    const bool second = line.starts_with("0::");
-    const size_t memory = line.find(":memory:");
-    if (!second && memory == line.npos) continue;
-    const std::string root = second ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory";
-    std::string path = line.substr(second ? 3 : memory + 8);
-    while (true) {
-      const std::string folder = root + path + "/memory.";
-      const int64_t limit = number_in(folder + (second ? "max" : "limit_in_bytes"));
-      if (limit > 0 && (strictest.limit == 0 || limit < strictest.limit)) {
-        strictest.limit = limit;
-        strictest.others = number_in(folder + (second ? "current" : "usage_in_bytes"));
-      }
-      if (path.empty() || path == "/") break;
-      path.resize(path.rfind('/'));
-    }
-  }
-  return strictest;
+// Bytes; 0 when it is not there.
+int64_t kib_of(const char* file, const char* key) {
+  return entry_of(file, key).value_or(0) * 1024;
 }
 
 // "2.50 GiB" or "123 bytes" after `before`; 0 when it is not there.
@@ -67,14 +30,14 @@ int64_t size_after(const std::string& text, const std::string& before) {
 
 Memory host_memory() {
   Memory memory{"host memory"};
-  memory.limit = entry("/proc/meminfo", "MemTotal:");
-  memory.own = entry("/proc/self/status", "RssAnon:") + entry("/proc/self/status", "RssShmem:");
-  int64_t used = memory.limit - entry("/proc/meminfo", "MemAvailable:");
-  const Memory group = control_group();
-  if (group.limit > 0 && (memory.limit == 0 || group.limit < memory.limit)) {
-    memory.what = group.what;
+  memory.limit = kib_of("/proc/meminfo", "MemTotal:");
+  memory.own = kib_of("/proc/self/status", "RssAnon:") + kib_of("/proc/self/status", "RssShmem:");
+  int64_t used = memory.limit - kib_of("/proc/meminfo", "MemAvailable:");
+  for (const ControlGroup& group : control_groups()) {
+    if (memory.limit > 0 && group.limit >= memory.limit) continue;
+    memory.what = "the control group's memory";
     memory.limit = group.limit;
-    used = group.others;
+    used = group.used;
   }
   memory.others = std::max<int64_t>(0, used - memory.own);
   return memory;
