@@ -1,10 +1,9 @@
 #include "coordinator/run_status.h"
 
-#include <algorithm>
 #include <cmath>
-#include <cstdio>
 
 #include "checkpoints/file.h"
+#include "checkpoints/run_checkpoint.h"
 #include "cluster/program.h"
 #include "cluster/slurm.h"
 #include "comm/error.h"
@@ -92,13 +91,7 @@ Status look_at_run(const std::string& run_dir) {
   now.exit = read_exit_report(run_dir);
   now.stop_asked = end_requested(run_dir);
   now.account = read_account(run_dir, now.sign ? now.sign->time_s : 0);
-  for (const std::string& name : list_folder(run_dir + "/checkpoints")) {
-    long long step = 0;
-    char rest = 0;
-    if (std::sscanf(name.c_str(), "step-%lld.h5%c", &step, &rest) == 1)
-      now.checkpoints.push_back(step);
-  }
-  std::sort(now.checkpoints.begin(), now.checkpoints.end());
+  now.checkpoints = checkpoint_steps(run_dir);
   LastRecords last = last_records(run_dir, kStepsShown);
   now.steps = std::move(last.steps);
   now.best = std::move(last.evaluation);
