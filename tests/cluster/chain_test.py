@@ -5,10 +5,7 @@ hash."""
 import json
 import os
 import re
-import shutil
 import signal
-import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -16,33 +13,9 @@ from pathlib import Path
 import slurm  # finds runs
 import runs
 from runs import check
-from slurm import box
+from slurm import box, ended, output, wait_until
 
 STEPS = 60
-
-
-def state(job):
-    shown = box("run", "scontrol", "-o", "show", "job", job).stdout
-    return dict(word.split("=", 1) for word in shown.split() if "=" in word).get("JobState")
-
-
-def ended(job):
-    return state(job) in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
-
-
-def wait_until(condition, seconds, what):
-    end = time.time() + seconds
-    while not condition():
-        if time.time() > end:
-            sys.exit(f"FAILED: {what} did not happen within {seconds} s")
-        time.sleep(0.1)
-
-
-def output(run_dir, job):
-    try:
-        return (run_dir / f"slurm-{job}.out").read_text()
-    except FileNotFoundError:
-        return ""
 
 
 def ranks_of(run_dir):
@@ -95,7 +68,7 @@ def next_link(config, folder, expected):
     jobs = submit(config, run_dir, 3)
     cancel_deaf(jobs[0], run_dir)
     wait_until(lambda: all(ended(job) for job in jobs), 300, "the end of the chain")
-    states = [state(job) for job in jobs]
+    states = [slurm.state(job)[0] for job in jobs]
     check(states == ["CANCELLED", "COMPLETED", "CANCELLED"],
           f"the second link finished the run and took the third from the queue: {states}")
     check(runs.content_hash(run_dir) == expected, f"the undisturbed hash {expected}")
@@ -134,31 +107,22 @@ def of_another(config, folder):
                  "--begin=now+10", str(script)).stdout.strip()
     wait_until(lambda: ended(first), 60, "a link that finds the run in other hands")
     check(re.search(r"the run belongs to job " + jobs[0], output(run_dir, first)) and
-          state(first) == "FAILED" and state(second) != "CANCELLED",
-          f"a live owner elsewhere: {state(first)}, the link behind it {state(second)}")
+          slurm.state(first)[0] == "FAILED" and slurm.state(second)[0] != "CANCELLED",
+          f"a live owner elsewhere: {slurm.state(first)}, the link behind it {slurm.state(second)}")
     for job in (second, *jobs):
         box("run", "scancel", job)
 
 
 def main():
-    folder = Path(tempfile.mkdtemp(prefix="svfleet-chain-", dir="/var/tmp"))
-    folder.chmod(0o777)
     os.environ["KILLWAIT"] = "15"
-    try:
-        with slurm.nodes(4):
-            config = slurm.own_copies(folder, steps=STEPS, tokens=48)
-            alone = folder / "alone"
-            runs.run(config, alone, 1)
-            expected = runs.content_hash(alone)
-            next_link(config, folder, expected)
-            by_hand(config, folder, expected)
-            of_another(config, folder)
-    except SystemExit:
-        for run in folder.glob("*/slurm-*.out"):
-            print(f"--- {run}\n{run.read_text()}")
-        raise
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with slurm.shared_folder() as folder, slurm.nodes(4):
+        config = slurm.own_copies(folder, steps=STEPS, tokens=48)
+        alone = folder / "alone"
+        runs.run(config, alone, 1)
+        expected = runs.content_hash(alone)
+        next_link(config, folder, expected)
+        by_hand(config, folder, expected)
+        of_another(config, folder)
 
 
 main()

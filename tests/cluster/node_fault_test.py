@@ -4,16 +4,13 @@ allocation, and end with the undisturbed hash. With too few nodes left the job i
 import json
 import os
 import re
-import shutil
-import sys
-import tempfile
 import time
 from pathlib import Path
 
 import slurm  # finds runs
 import runs
 from runs import check
-from slurm import box
+from slurm import box, fields, output, wait_until
 
 STEPS = 60
 # From the fault to the first new chunk; an idle machine takes 3 s of it.
@@ -27,32 +24,12 @@ def submit(config, run_dir, *words):
     return json.loads(done.stdout)["jobs"][0]
 
 
-def job_fields(job):
-    shown = box("run", "scontrol", "-o", "show", "job", job).stdout
-    return dict(word.split("=", 1) for word in shown.split() if "=" in word)
-
-
-def wait_until(condition, seconds, what):
-    end = time.time() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.time() > end:
-            sys.exit(f"FAILED: {what} did not happen within {seconds} s")
-        time.sleep(0.05)
-
-
 def ledger(run_dir, kind):
     try:
         lines = (run_dir / "ledger.jsonl").read_text().splitlines()
     except FileNotFoundError:
         return []
     return [record for record in map(json.loads, lines) if record["kind"] == kind]
-
-
-def output(run_dir):
-    return "".join(f.read_text() for f in sorted(Path(run_dir).glob("slurm-*.out")))
 
 
 def running(run_dir):
@@ -69,16 +46,16 @@ def in_the_allocation(config, run_dir, expected, fail, mend, said, node="n2"):
                        300, "a chunk of another start")[0]["time"]
     mend()
     starts, ends = ledger(run_dir, "start"), ledger(run_dir, "end")
-    fields = job_fields(job)
+    known = fields(job)
     check(re.search(said, ends[0]["reason"]) and ends[0]["hosts"] == [node],
           f"the end of the first start names {node}: {ends[0]['reason']}")
     check([(s["job"], s["restarts"], s.get("start")) for s in starts] == [(job, 0, 0), (job, 0, 1)]
-          and fields["Restarts"] == "0", f"the same job {job}, restarts {fields['Restarts']}")
+          and known["Restarts"] == "0", f"the same job {job}, restarts {known['Restarts']}")
     check(sorted(starts[1]["hosts"]) == sorted({"n1", "n2", "n3"} - {node}),
           f"on {starts[1]['hosts']}")
     check(first - began < GENEROUS_S, f"first new chunk {first - began:.1f} s after the fault")
-    wait_until(lambda: job_fields(job)["JobState"] not in ("RUNNING", "COMPLETING"), 300, "the end")
-    check(job_fields(job)["JobState"] == "COMPLETED" and "starting again on 2 nodes" in output(run_dir),
+    wait_until(lambda: fields(job)["JobState"] not in ("RUNNING", "COMPLETING"), 300, "the end")
+    check(fields(job)["JobState"] == "COMPLETED" and "starting again on 2 nodes" in output(run_dir),
           "completed, and its output tells of the second start")
     check(runs.content_hash(run_dir) == expected, f"with the undisturbed hash {expected}")
 
@@ -117,26 +94,24 @@ def too_few_left(folder, config, expected):
     fault, run_dir = Path(os.environ["SVFLEET_TEST_FAULT"]), folder / "alone_on_a_node"
     job = submit(config, run_dir, "--nodes", "1")
     running(run_dir)
-    node = job_fields(job)["NodeList"]
+    node = fields(job)["NodeList"]
     fault.write_text(f"ecc {node}")
     wait_until(lambda: len(ledger(run_dir, "start")) == 2, 180, "the second start")
-    fields = job_fields(job)
-    check(fields["Restarts"] == "1" and fields["ExcNodeList"] == node and fields["NodeList"] != node,
-          f"a job on {node} alone was requeued, and runs on {fields['NodeList']}")
+    known = fields(job)
+    check(known["Restarts"] == "1" and known["ExcNodeList"] == node and known["NodeList"] != node,
+          f"a job on {node} alone was requeued, and runs on {known['NodeList']}")
     fault.unlink()
     # Requeued for another reason after that start elsewhere: the node is welcome again.
     box("run", "scancel", "--signal=USR1", job)
     wait_until(lambda: len(ledger(run_dir, "start")) == 3, 180, "the third start")
-    check(job_fields(job)["ExcNodeList"] == "(null)", "and then every node will do again")
-    wait_until(lambda: job_fields(job)["JobState"] not in ("RUNNING", "COMPLETING"), 300, "the end")
+    check(fields(job)["ExcNodeList"] == "(null)", "and then every node will do again")
+    wait_until(lambda: fields(job)["JobState"] not in ("RUNNING", "COMPLETING"), 300, "the end")
     check(runs.content_hash(run_dir) == expected, "it ends with the undisturbed hash")
 
 
 def main():
-    folder = Path(tempfile.mkdtemp(prefix="svfleet-node-fault-", dir="/var/tmp"))
-    folder.chmod(0o777)
-    os.environ["SVFLEET_TEST_FAULT"] = str(folder / "fault")
-    try:
+    with slurm.shared_folder() as folder:
+        os.environ["SVFLEET_TEST_FAULT"] = str(folder / "fault")
         with slurm.nodes(3):
             config = slurm.own_copies(folder, steps=STEPS, tokens=48)
             alone = folder / "alone"
@@ -144,12 +119,6 @@ def main():
             expected = runs.content_hash(alone)
             faults(folder, config, expected)
             too_few_left(folder, config, expected)
-    except SystemExit:
-        for run in folder.glob("*/slurm-*.out"):
-            print(f"--- {run}\n{run.read_text()}")
-        raise
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 main()

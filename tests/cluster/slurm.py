@@ -19,11 +19,16 @@ def box(*arguments, timeout=120):
     return subprocess.run([BOX, *arguments], capture_output=True, text=True, timeout=timeout)
 
 
-def state(job):
-    """State, restarts and exit code as Slurm knows them."""
+def fields(job):
+    """All that Slurm knows of a job."""
     shown = box("run", "scontrol", "-o", "show", "job", job).stdout
-    fields = dict(word.split("=", 1) for word in shown.split() if "=" in word)
-    return fields.get("JobState"), int(fields.get("Restarts", 0)), fields.get("ExitCode")
+    return dict(word.split("=", 1) for word in shown.split() if "=" in word)
+
+
+def state(job):
+    """State, restarts and exit code."""
+    known = fields(job)
+    return known.get("JobState"), int(known.get("Restarts", 0)), known.get("ExitCode")
 
 
 def ended(job):
@@ -31,15 +36,17 @@ def ended(job):
 
 
 def wait_until(condition, seconds, what):
+    """What the condition gives once it holds."""
     end = time.time() + seconds
-    while not condition():
+    while not (value := condition()):
         if time.time() > end:
             sys.exit(f"FAILED: {what} did not happen within {seconds} s")
         time.sleep(0.1)
+    return value
 
 
-def output(run_dir):
-    return "".join(f.read_text() for f in sorted(Path(run_dir).glob("slurm-*.out")))
+def output(run_dir, job="*"):
+    return "".join(f.read_text() for f in sorted(Path(run_dir).glob(f"slurm-{job}.out")))
 
 
 def skip(reason):
