@@ -49,8 +49,11 @@ NextStart next_start(const RunDecision& decision, const Allocation& allocation,
   NextStart next{false, 0, allocation.exclude};
   if (at_fault.empty()) return next;
   const auto others = but_for(but_for(nodes_up(), at_fault), allocation.exclude);
-  // As many as this job has: a spare node is worth waiting for no more than any other.
-  if (int64_t(others.size()) < int64_t(allocation.nodes.size())) return next;
+  // As many as this job has: a spare node is worth waiting for no more than any other. One more
+  // where the job could go on with the hosts at fault: Slurm keeps to the list when it requeues the
+  // job by itself, and a job that waits for the only nodes left waits for the next one to be
+  // mended.
+  if (others.size() < allocation.nodes.size() + (decision.by_host ? 0 : 1)) return next;
   next.without.insert(next.without.end(), at_fault.begin(), at_fault.end());
   return next;
 }

@@ -24,8 +24,8 @@ struct NextStart {
 
 // Pure. After a host's own fault the ranks start again at once on the others, as long as these are
 // half of the nodes that were asked for. Otherwise the job waits for another allocation, which
-// leaves the hosts at fault out if the partition has enough others: `nodes_up` tells which can be
-// had, and is asked only then.
+// leaves the hosts at fault out if the partition has enough others, one more than the job has nodes
+// unless this end was the host's fault: `nodes_up` tells which can be had, and is asked only then.
 NextStart next_start(const RunDecision& decision, const Allocation& allocation,
                      const std::function<std::vector<std::string>()>& nodes_up);
 

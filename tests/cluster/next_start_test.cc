@@ -46,7 +46,9 @@ TEST(NextStart, AnotherAllocationLeavesTheHostOutWhereOthersAreUp) {
   const Allocation two = of({"n1", "n2"}, 2);
   EXPECT_EQ(words(fault({"n1", "n2"}), two, {"n1", "n2", "n3", "n4"}), "requeue n9,n1,n2");
   EXPECT_EQ(words(fault({"n1", "n2"}), two, {"n1", "n2", "n3", "n9"}), "requeue n9");
-  EXPECT_EQ(words(fault({"n2"}, false), two, {"n1", "n2", "n3"}), "requeue n9,n2");
+  EXPECT_EQ(words(fault({"n2"}, false), two, {"n1", "n2", "n3", "n4"}), "requeue n9,n2");
+  // Another node that fails would leave none to go to, and the fault was lived with.
+  EXPECT_EQ(words(fault({"n2"}, false), two, {"n1", "n2", "n3"}), "requeue n9");
   EXPECT_EQ(words(fault({}, false), {{"n1"}, 1, {}}, {"n1", "n2", "n3"}), "requeue -");
 }
 
