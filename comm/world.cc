@@ -41,6 +41,9 @@ std::optional<int> known_size() {
 }
 
 #ifdef SVFLEET_HAVE_MPI
+constexpr char kLauncher[] =
+    "srun with the --mpi of your MPI ('--mpi=pmix' for Debian's; 'srun --mpi=list' shows them)";
+
 bool forced() {
   const char* text = std::getenv("SVFLEET_MPI");
   return text != nullptr && std::string_view(text) == "1";
@@ -73,13 +76,12 @@ std::unique_ptr<Group> make_world(const GroupOptions& options) {
   const bool unknown_size = !known_size() && set("PMIX_RANK");
   if (launch_size() > 1 || unknown_size || forced()) {
     if (in_slurm_step() && !set("OMPI_COMM_WORLD_RANK") && !set("PMIX_RANK") && !set("PMI_RANK"))
-      throw user_error("srun started ", launch_size(),
-                       " ranks that cannot find each other; use "
-                       "'srun --mpi=pmix'");
+      throw user_error("srun started ", launch_size(), " ranks that cannot find each other; use ",
+                       kLauncher);
     auto world = make_mpi_group(options);
     if (known_size() && world->size() != launch_size())
       throw user_error("the launcher started ", launch_size(), " ranks but MPI sees ",
-                       world->size(), "; use 'srun --mpi=pmix', or mpirun of the same MPI");
+                       world->size(), "; use ", kLauncher, ", or mpirun of the same MPI");
     return world;
   }
 #else
