@@ -23,7 +23,25 @@ within=()        # and what the ranks run in, such as apptainer exec --nv IMAGE
 # the script asks for the restart, and stays until it happens.
 #
 # The output of this script usually lies on the disk of the run. Where that hangs, so does whoever
-# writes there: what is to be said waits until the next start is under way.
+# writes there: that is a program of its own behind a pipe, and neither srun nor this script. What
+# is to be said waits all the same until the next start is under way, for a pipe may be full.
+print_from_pipe() { trap '' TERM USR1 INT HUP; exec cat; }
+if [ /dev/fd/1 -ef /dev/fd/2 ]; then
+  exec > >(print_from_pipe) 2>&1
+else
+  exec 2> >(print_from_pipe >&2) > >(print_from_pipe)
+fi
+printer=$!
+# Slurm ends what the script leaves behind: not before it has been printed.
+# shellcheck disable=SC2317  # the trap calls it
+let_print() {
+  exec >&- 2>&-
+  for _ in {1..50}; do
+    kill -0 "$printer" || break
+    sleep 0.1
+  done
+}
+trap let_print EXIT
 step='' warned='' notes=''
 note() { notes+="svfleet job: $1"$'\n'; }
 tell() { printf '%s' "$notes"; notes=''; }
@@ -59,6 +77,19 @@ ask_after_run() {
     esac
   done
   exec {answer}<&-
+}
+# After-run that does not answer, not even by failing: the disk may hang on this host alone. Prints
+# where not to start then, this host too if the partition has enough others.
+without_this_host() {
+  local others
+  others=$(timeout 30 sinfo -h -N -p "$SLURM_JOB_PARTITION" -o "%N %T" |
+    awk '$2 ~ /^(idle|mixed|allocated|completing)$/ {print $1}' | sort -u |
+    grep -cvxF -e "$SLURMD_NODENAME" -f <([ -z "$exclude" ] || scontrol show hostnames "$exclude"))
+  if [ "$others" -lt "$SLURM_JOB_NUM_NODES" ]; then
+    echo "$exclude"
+  else
+    echo "${exclude:+$exclude,}$SLURMD_NODENAME"
+  fi
 }
 not_again() {
   tell
@@ -99,6 +130,8 @@ for ((start = 0; ; ++start)); do
   note "starting again on $count nodes of this allocation, without $without"
 done
 
+silent=''
+[ "$decision" != none ] || silent=1
 case $decision in
   0|2|70|75|76) ;;
   *)  # a disk that failed, or a program out of reach: that says nothing about the run
@@ -114,7 +147,8 @@ esac
 
 if [ "$again" = requeue ] && [ "$decision" = 75 ]; then
   trap - USR1 TERM
-  if [ "$what" = requeue ]; then without=${count#-}; else without=$exclude; fi
+  if [ "$what" = requeue ]; then without=${count#-};
+  elif [ "$silent" ]; then without=$(without_this_host); else without=$exclude; fi
   for try in {1..30}; do  # the controller may be away for a while
     told="$(scontrol -o show job "$SLURM_JOB_ID")"
     case "$told" in

@@ -335,7 +335,7 @@ def raced(scene):
         rank.signal(signal.SIGKILL)
     scene.until_restarted()
     second = subprocess.Popen([cluster.SVFLEET, "decompose", str(scene.job.config), "--quiet"],
-                              stderr=subprocess.PIPE, text=True)
+                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     published = {}
 
     def all_published():

@@ -1,8 +1,11 @@
 // The batch script: what Slurm and bash make of it, with stand-ins for Slurm's commands.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
+#include <csignal>
 #include <cstring>
 #include <functional>
 
@@ -105,7 +108,8 @@ Ran run_job(const std::string& after_run, int restarts, const std::string& probe
   };
   program("srun", "case \"$*\" in *' true') " + probe +
                       " ;; *) printf 'ranks started '; printf '<%s>' \"$@\"; "
-                      "echo; echo \"start $SVFLEET_START\"; " + ranks + " ;; esac");
+                      "echo; echo \"start $SVFLEET_START\"; " +
+                      ranks + " ;; esac");
   program("scontrol",
           "if [ $1 = requeue ]; then echo requeue asked; elif [ $1 = update ]; then echo \"<$*>\"; "
           "else echo \"JobState=RUNNING "
@@ -210,6 +214,54 @@ TEST(JobScriptText, AHungAfterRunDoesNotHoldTheJob) {
   EXPECT_THAT(hung.out, ContainsRegex("requeue asked.*srun ended with"));
   EXPECT_THAT(run_job("echo plan requeue -; echo why; exit 75", 0).out,
               ContainsRegex("requeue asked.*why.*srun ended with"));
+}
+
+// Nor does srun, which prints what the ranks have said in the end. Not a byte more goes into the
+// job's output from the start of the ranks to the restart.
+TEST(JobScriptText, AHungOutputDoesNotHoldTheJob) {
+  const Scratch scratch;
+  const std::string at = scratch.path.string();
+  const auto program = [&](const std::string& name, const std::string& body) {
+    scratch.write("bin/" + name, "#!/bin/bash\n" + body + "\n");
+    chmod((scratch.path / "bin" / name).c_str(), 0755);
+  };
+  program("srun", "touch " + at + "/began; until [ -e " + at +
+                      "/full ]; do sleep 0.05; done; "
+                      "echo the last words; exit 75");
+  program("scontrol", "if [ $1 = requeue ]; then touch " + at +
+                          "/asked; else "
+                          "echo 'JobState=RUNNING Restarts=0 BatchFlag=1'; fi");
+  program("program", "exit 75");
+  JobScript job = example();
+  job.program = at + "/bin/program";
+  scratch.write("job.sh", job_script(job));
+  const std::string output = at + "/output";
+  ASSERT_EQ(mkfifo(output.c_str(), 0666), 0);
+  const int reader = open(output.c_str(), O_RDONLY | O_NONBLOCK);  // and never reads
+  const int filler = open(output.c_str(), O_WRONLY | O_NONBLOCK);
+  const pid_t child = fork();
+  if (child == 0) {
+    setsid();
+    setenv("PATH", (at + "/bin:" + getenv("PATH")).c_str(), 1);
+    setenv("SLURM_JOB_ID", "7", 1);
+    const int end = open(output.c_str(), O_WRONLY);
+    dup2(end, 1);
+    dup2(end, 2);
+    execlp("bash", "bash", (at + "/job.sh").c_str(), nullptr);
+    _exit(127);
+  }
+  const auto happens = [&](const char* file) {
+    for (int tenth = 0; tenth < 300 && !fs::exists(scratch.path / file); ++tenth) usleep(100000);
+    return fs::exists(scratch.path / file);
+  };
+  EXPECT_TRUE(happens("began"));
+  while (write(filler, "x", 1) == 1) continue;
+  scratch.write("full", "");
+  EXPECT_TRUE(happens("asked"));
+  kill(-child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  close(filler);
+  close(reader);
 }
 
 TEST(JobScriptText, AWarningBeforeTheRanksAreStartedIsNotLost) {
