@@ -22,15 +22,16 @@ within=()        # and what the ranks run in, such as apptainer exec --nv IMAGE
 # preemption Slurm signals only the step at once, and it restarts no job whose script has ended:
 # the script asks for the restart, and stays until it happens.
 #
-# The output of this script usually lies on the disk of the run. Where that hangs, so does whoever
-# writes there: that is a program of its own behind a pipe, and neither srun nor this script. What
-# is to be said waits all the same until the next start is under way, for a pipe may be full.
-print_from_pipe() { trap '' TERM USR1 INT HUP; exec cat; }
-if [ /dev/fd/1 -ef /dev/fd/2 ]; then
-  exec > >(print_from_pipe) 2>&1
-else
-  exec 2> >(print_from_pipe >&2) > >(print_from_pipe)
-fi
+# What is printed goes to RUN/slurm-JOB.out, usually on the disk of everything else. Where that hangs,
+# so does whoever writes there: that is a program of its own behind a pipe, and neither srun nor this
+# script, nor Slurm's own end of the job, which ends no job before it has told its output. What is
+# to be said waits all the same until the next start is under way, for a pipe may be full.
+print_from_pipe() {
+  trap '' TERM USR1 INT HUP
+  local output=$run_dir/slurm-$SLURM_JOB_ID.out
+  if { : >> "$output"; } 2> /dev/null; then exec cat >> "$output"; else exec cat; fi
+}
+exec > >(print_from_pipe) 2>&1
 printer=$!
 # Slurm ends what the script leaves behind: not before it has been printed.
 # shellcheck disable=SC2317  # the trap calls it
@@ -60,6 +61,9 @@ trap 'forward SIGTERM' TERM
 export SLURM_EXPORT_ENV=ALL
 # @PRELUDE@
 set +eu +o pipefail  # whatever the prelude has set
+# bash looks at its working directory whenever it looks for a program, and that may hang too.
+folder=$PWD
+cd /
 # Not for Slurm's programs, which may need other libraries of the same names.
 search=$libraries${libraries:+${LD_LIBRARY_PATH:+:}}${LD_LIBRARY_PATH:-}
 run=(env "LD_LIBRARY_PATH=$search" "$program")
@@ -111,8 +115,8 @@ for ((start = 0; ; ++start)); do
     note "$warned came before the ranks were started: they are not"
     code=75
   else
-    SVFLEET_START=$start srun @MPI@ --kill-on-bad-exit=1 --cpus-per-task="$cpus" "${where[@]}" \
-      "${srun_options[@]}" "${within[@]}" "${run[@]}" "${arguments[@]}" &
+    SVFLEET_START=$start srun @MPI@ --kill-on-bad-exit=1 --chdir="$folder" \
+      --cpus-per-task="$cpus" "${where[@]}" "${srun_options[@]}" "${within[@]}" "${run[@]}" "${arguments[@]}" &
     step=$!
     tell
     [ -z "$warned" ] || kill -USR1 "$step"  # it came in between
@@ -130,8 +134,7 @@ for ((start = 0; ; ++start)); do
   note "starting again on $count nodes of this allocation, without $without"
 done
 
-silent=''
-[ "$decision" != none ] || silent=1
+case $decision in none|124|137) silent=1 ;; *) silent='' ;; esac  # of timeout: 124, 137
 case $decision in
   0|2|70|75|76) ;;
   *)  # a disk that failed, or a program out of reach: that says nothing about the run

@@ -66,8 +66,7 @@ std::string sbatch_lines(const JobScript& job) {
   option("constraint", in_quotes(ask.constraint));
   option("exclude", in_quotes(ask.exclude));
   option("chdir", in_quotes(job.folder));
-  option("output", in_quotes(job.run_dir + "/slurm-%j.out"));
-  out += "#SBATCH --open-mode=append\n";
+  option("output", "/dev/null");  // job.sh says why
   option("signal", "B:USR1@" + std::to_string(job.warning_s));
   out += ask.requeue && ask.chain == 1 ? "#SBATCH --requeue" : "#SBATCH --no-requeue";
   for (const SbatchOption& more : ask.site.options) out += "\n" + sbatch_line(more);

@@ -49,7 +49,7 @@ def run_tests(folder):
                              text=True, check=True).stdout
     site = folder / "site.sh"
     text = default.replace("\n# @SBATCH@", "\n#SBATCH --comment=\"the site's, two words\"\n# @SBATCH@")
-    text = text.replace("\n  srun @MPI@", f"\n  {bin_folder}/site-launch @MPI@")
+    text = text.replace(" srun @MPI@", f" {bin_folder}/site-launch @MPI@")
     check(text != default and "site-launch" in text, "the site's template is another")
     site.write_text(text)
     prelude = folder / "prelude.sh"
@@ -74,8 +74,9 @@ within=(apptainer exec --nv image.sif)
     check(state(job)[0] == "COMPLETED", f"the site's job: {state(job)}")
     check(runs.content_hash(run_dir) == expected, f"the undisturbed hash {expected}")
     called = (folder / "site-launch.calls").read_text()
-    check(called.startswith("--mpi=pmix --kill-on-bad-exit=1 --cpus-per-task=2 --container-image="
-                            "image.sqsh apptainer exec --nv image.sif "), "the launcher got " + called)
+    check(called.startswith(f"--mpi=pmix --kill-on-bad-exit=1 --chdir={folder} --cpus-per-task=2 "
+                            "--container-image=image.sqsh apptainer exec --nv image.sif "),
+          "the launcher got " + called)
     called = (folder / "srun.calls").read_text()
     check("--container-image=image.sqsh" in called, "srun got the container's image")
     called = (folder / "apptainer.calls").read_text().splitlines()
