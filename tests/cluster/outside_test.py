@@ -36,7 +36,8 @@ exec {TRACE} {folder}/trace.$SLURM_JOB_ID.rank$SLURM_PROCID bash -c '{before} ex
     ranks.chmod(0o755)
     prelude.write_text(f"""if [ -z "$TRACED" ]; then
   export TRACED=1
-  exec {TRACE} {folder}/trace.$SLURM_JOB_ID.script bash "$0"
+  {TRACE} {folder}/trace.$SLURM_JOB_ID.script bash "$0"
+  exit
 fi
 within=({ranks})
 """)
