@@ -107,6 +107,31 @@ def curve(axes, records, *keys, label=None, color=BLUE, smoothed=False, line="-"
         axes.plot(steps, values, line, color=color, linewidth=1.5, marker="." if line != " " else "o", markersize=5, label=label)
 
 
+def by_task(records):
+    """{task: its records, with their steps}; empty where there is only one task, or an older run."""
+    tasks = {}
+    for record in records:
+        for one in record.get("by_task") or []:
+            tasks.setdefault(one["task"], []).append({**one, "step": record["step"]})
+    return tasks if len(tasks) > 1 else {}
+
+
+def draw_tasks(axes, steps, validations):
+    """Each task's share of right replies: in validation where there is one, else as sampled."""
+    tasks = by_task(validations) or by_task(steps)
+    for number, (task, records) in enumerate(tasks.items()):
+        at, values = series(records, "accuracy")
+        axes.plot(at, values if by_task(validations) else smooth(values), "--", linewidth=1.2, marker=".",
+                  color=plt.get_cmap("Dark2")(number % 8), label=f"task {task}")
+
+
+def draw_score(axes, steps, validations):
+    """Where it is not the share of right replies: several rewards."""
+    if any(abs(r["score"] - r["accuracy"]) > 1e-9 for r in steps + validations if "score" in r and "accuracy" in r):
+        curve(axes, steps, "score", label="score, sampled in training", color=GREY)
+        curve(axes, validations, "score", label="score, validation", color="black", line=" ")
+
+
 def draw_accuracy(axes, steps, validations):
     measured = [r for r in steps if r.get("counted") and isinstance(r.get("accuracy"), (int, float))]
     if measured:
@@ -120,9 +145,12 @@ def draw_accuracy(axes, steps, validations):
                                      for r in points]).T
         axes.errorbar([r["step"] for r in points], value, [value - low, high - value], color=ORANGE, fmt="o",
                       markersize=5, capsize=3, label=f"validation, {points[-1].get('n', '?')} items, greedy")
-        best = points[int(np.argmax(value))]
+        chosen = [r for r in points if r["step"] == points[-1].get("best_step")]  # by mean score
+        best = chosen[0] if chosen else points[int(np.argmax(value))]
         axes.annotate(f"{best['accuracy']:.3f}", (best["step"], best["accuracy"]), color=ORANGE,
                       xytext=(-5, -14), textcoords="offset points", ha="right", fontsize=9)
+    draw_score(axes, steps, validations)
+    draw_tasks(axes, steps, validations)
 
 
 def draw_seconds(axes, steps):
@@ -163,7 +191,7 @@ def draw_curves(steps, validations, title):
     curve(mismatch, trained, "log_prob_mismatch", "max", label="largest", color=ORANGE)
     curve(speed, steps, "tokens_per_s", label="sampled tokens by the clock")
     draw_seconds(seconds, steps)
-    titles = {reward: "Reward", accuracy: "Accuracy", ended: "Replies that end by themselves (share)",
+    titles = {reward: "Reward", accuracy: "Accuracy (share of right replies)", ended: "Replies that end by themselves (share)",
               signal: "Prompts with signal (share)", kl: "KL(policy ‖ base) (nats per reply)",
               entropy: "Entropy (nats per token)", gradient: "Gradient norm", tokens: "Length (tokens per reply)",
               z: "How far z has moved", mismatch: "|log π sampled − log π trained| (nats)",
