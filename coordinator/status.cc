@@ -108,8 +108,8 @@ json to_json(const Status& now) {
 
 std::string validation_text(const json& found) {
   char line[120];
-  std::snprintf(line, sizeof line, "%.3f [%.3f, %.3f]", of(found, "accuracy"), of(found, "low"),
-                of(found, "high"));
+  std::snprintf(line, sizeof line, "right %.3f [%.3f, %.3f]", of(found, "accuracy"),
+                of(found, "low"), of(found, "high"));
   std::string text = line;
   if (found.contains("score")) {  // older runs have none
     std::snprintf(line, sizeof line, ", score %.3f", of(found, "score"));

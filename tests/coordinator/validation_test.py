@@ -95,7 +95,7 @@ def early_stop(folder, config):
           and f"{end['best_score']:.3f}" in reason, f"log: {end}")
     status = svfleet("status", run_dir).stdout
     check(f"finished, {reason}" in status, "status: " + status.splitlines()[1])
-    check(re.search(r"\nbest +0\.\d{3} \[.*\], score 0\.\d{3} after step 0: experts/best", status)
+    check(re.search(r"\nbest +right 0\.\d{3} \[.*\], score 0\.\d{3} after step 0: experts/best", status)
           and "step 2 of 50" in status, "status names the best")
     check("experts/best is the base model" in (run_dir / "svfleet.log").read_text(), "a warning: the best is the base")
 
