@@ -116,13 +116,20 @@ def by_task(records):
     return tasks if len(tasks) > 1 else {}
 
 
-def draw_tasks(axes, steps, validations):
-    """Each task's share of right replies: in validation where there is one, else as sampled."""
-    tasks = by_task(validations) or by_task(steps)
-    for number, (task, records) in enumerate(tasks.items()):
-        at, values = series(records, "accuracy")
-        axes.plot(at, values if by_task(validations) else smooth(values), "--", linewidth=1.2, marker=".",
-                  color=plt.get_cmap("Dark2")(number % 8), label=f"task {task}")
+def draw_tasks(row, steps, validations):
+    """A row for the tasks of a mix: sampled in training (lines), and in validation (dots)."""
+    panels = {"accuracy": "Accuracy by task", "score": "Score by task",
+              "ended_fraction": "Replies that end by themselves, by task", "mean_tokens": "Length by task (tokens per reply)"}
+    sampled, validated = by_task(steps), by_task(validations)
+    for axes, key in zip(row, panels):
+        for number, task in enumerate(sampled):
+            color = plt.get_cmap("tab10")(number % 10)
+            at, values = series(sampled[task], key)
+            axes.plot(at, smooth(values), color=color, linewidth=1.5, label=f"{task}, mean of 5 steps")
+            at, values = series(validated.get(task, []), key)
+            if at:
+                axes.plot(at, values, "o", color=color, markersize=5, label=f"{task}, validation")
+    return dict(zip(row, panels.values()))
 
 
 def draw_score(axes, steps, validations):
@@ -150,7 +157,6 @@ def draw_accuracy(axes, steps, validations):
         axes.annotate(f"{best['accuracy']:.3f}", (best["step"], best["accuracy"]), color=ORANGE,
                       xytext=(-5, -14), textcoords="offset points", ha="right", fontsize=9)
     draw_score(axes, steps, validations)
-    draw_tasks(axes, steps, validations)
 
 
 def draw_seconds(axes, steps):
@@ -170,8 +176,9 @@ def draw_seconds(axes, steps):
 
 
 def draw_curves(steps, validations, title):
-    figure, grid = plt.subplots(3, 4, figsize=(19, 11), constrained_layout=True)
-    (reward, accuracy, ended, signal), (kl, entropy, gradient, tokens), (z, mismatch, speed, seconds) = grid
+    rows = 4 if by_task(steps) else 3
+    figure, grid = plt.subplots(rows, 4, figsize=(19, 11 * rows / 3), constrained_layout=True)
+    (reward, accuracy, ended, signal), (kl, entropy, gradient, tokens), (z, mismatch, speed, seconds) = grid[:3]
     curve(reward, steps, "reward", label="mean over replies", smoothed=True)
     draw_accuracy(accuracy, steps, validations)
     curve(ended, steps, "ended_fraction", label="sampled in training")
@@ -196,6 +203,8 @@ def draw_curves(steps, validations, title):
               entropy: "Entropy (nats per token)", gradient: "Gradient norm", tokens: "Length (tokens per reply)",
               z: "How far z has moved", mismatch: "|log π sampled − log π trained| (nats)",
               speed: "Speed (tokens per second)", seconds: "Seconds per step, of all workers added up"}
+    if rows > 3:
+        titles.update(draw_tasks(grid[3], steps, validations))
     for axes, name in titles.items():
         axes.set_title(name, loc="left", fontsize=11)
         axes.set_xlabel("step")
@@ -208,9 +217,9 @@ def draw_curves(steps, validations, title):
             axes.legend(fontsize=8, frameon=False)
         else:
             axes.text(0.5, 0.5, "not in the log", ha="center", color=GREY, transform=axes.transAxes)
-    for axes in (accuracy, ended, signal):
+    for axes in (accuracy, ended, signal, *grid[3:].flat[:3]):
         axes.set_ylim(-0.02, 1.02)
-    for axes in (entropy, gradient, tokens, z, mismatch, speed, seconds):
+    for axes in (entropy, gradient, tokens, z, mismatch, speed, seconds, *grid[3:].flat[3:]):
         axes.set_ylim(bottom=0)
     figure.suptitle(title, fontsize=13)
     return figure
