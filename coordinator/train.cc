@@ -197,12 +197,12 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
     if (code != kExitFinished && crew.time_was_short()) reason = kTimeShort;
     if (code == kExitFinished) reason = how_it_finished(trainer.state, config);
     if (trainer.asked_to_end) reason = "stopped as 'svfleet stop' asked";
-    report_end(folder, crew, tell.ledger.get(), code, reason, trainer.saved_step);
+    report_end(folder, crew, tell.ledger.get(), code, reason, trainer.saved_step, &trainer.state);
     // Not before the report: killed in between, the next start ends as well.
     if (crew.leads() && code == kExitFinished) withdraw_end_request(folder.path());
   } else if (!slurm_job().job.empty()) {  // its job script must not start it again
     report_end(folder, crew, tell.ledger.get(), code, how_it_finished(trainer.state, config),
-               trainer.state.step);
+               trainer.state.step, &trainer.state);
   }
   if (trainer.asked_to_end && crew.leads()) {
     if (line.json)

@@ -89,6 +89,8 @@ def early_stop(folder, config):
     done = train(config, run_dir, *still)
     end = records(run_dir, "event")[-1]
     reason = exit_reason(run_dir)
+    told = json.loads((run_dir / "exit.json").read_text())
+    check(told["best_step"] == 0 and f"{told['best_score']:.3f}" in reason and told["code"] == 0, f"exit.json: {told}")
     check(re.fullmatch(r"early_stop after 2 of 50 steps, best score 0\.\d{3} after step 0", reason), f"exit.json: {reason}")
     check(reason in done.stdout and "experts/best.safetensors" in done.stdout, "the last line: " + done.stdout.strip())
     check((end["name"], end["reason"], end["best_step"]) == ("finish", "early_stop", 0)
