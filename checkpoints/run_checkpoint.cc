@@ -95,6 +95,7 @@ std::string encode_state(const RunState& state) {
   out.real("best_score", state.best_score);
   out.integer("best_step", state.best_step);
   out.integer("validations_since_best", state.validations_since_best);
+  if (!state.validation.empty()) out.text("validation", state.validation);
   out.text("bits_config", state.bits_config);
   out.text("identity", state.identity);
   out.text("config", state.config);
@@ -136,6 +137,7 @@ RunState decode_state(const std::string& image, const std::string& origin) {
   state.best_score = in.real("best_score");
   state.best_step = in.integer("best_step");
   state.validations_since_best = in.integer("validations_since_best");
+  if (in.has("validation")) state.validation = in.text("validation");
   state.bits_config = in.text("bits_config");
   state.identity = in.text("identity");
   state.config = in.text("config");

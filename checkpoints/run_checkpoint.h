@@ -29,9 +29,10 @@ struct RunState {
   int64_t updates = 0;   // optimizer calls so far (a step without signal makes none)
   int64_t nonfinite_in_a_row = 0;
   int64_t nonfinite_total = 0;
-  double best_score = -1;  // best validation accuracy so far, -1 before the first
+  double best_score = -1;  // best mean score of a validation so far, -1 before the first
   int64_t best_step = -1;
   int64_t validations_since_best = 0;
+  std::string validation;   // what the best was chosen by and on; empty = not said
   std::string bits_config;  // canonical JSON of the settings that may alter bits
   std::string identity;     // canonical JSON: instruction set, build, threads, ...
   std::string config;       // effective YAML, for people
@@ -40,7 +41,7 @@ struct RunState {
   std::string parent;  // run and step this one was forked from, or empty
 };
 
-// Hash of everything above except `config` and `identity`: equal states, equal hash.
+// Hash of everything above except `config`, `identity` and `validation`: equal states, equal hash.
 std::string state_hash(const RunState& state);
 
 std::string encode_state(const RunState& state);                             // a file image

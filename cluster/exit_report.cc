@@ -29,6 +29,10 @@ void write_exit_report(const std::string& run_dir, const ExitReport& report) {
   json["start"] = report.start;
   json["step"] = report.step;
   json["hosts"] = report.hosts;
+  if (report.best_step >= 0) {
+    json["best_step"] = report.best_step;
+    json["best_score"] = report.best_score;
+  }
   json["time"] = time;
   write_file_atomic(path_of(run_dir),
                     json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
@@ -44,7 +48,9 @@ std::optional<ExitReport> read_exit_report(const std::string& run_dir) {
                       file.at("restarts"),
                       file.value("step", int64_t{-1}),
                       file.value("start", int64_t{0}),
-                      file.value("hosts", std::vector<std::string>{})};
+                      file.value("hosts", std::vector<std::string>{}),
+                      file.value("best_step", int64_t{-1}),
+                      file.value("best_score", -1.0)};
   } catch (const nlohmann::json::exception&) {
     return std::nullopt;
   } catch (const Error&) {

@@ -17,6 +17,9 @@ struct ExitReport {
   int64_t start = 0;  // of the ranks within this restart
   // Whose own fault it is; empty: no machine's.
   std::vector<std::string> hosts = {};
+  // Of validation; -1: there was none.
+  int64_t best_step = -1;
+  double best_score = -1;
 };
 
 // Atomic; the time (UTC) is added. Rank 0's last act.

@@ -32,6 +32,10 @@ struct Base {
 // What this configuration adapts of a model.
 std::vector<Target> targets_of(const Config& config, const Architecture& architecture);
 
+// The same, adapting what the experts adapt, whatever svd.targets and svd.layers say; unchanged
+// where there are none, or one has matrices that no svd.targets could name.
+Config adapting(const std::vector<Expert>& experts, Config config);
+
 // Where the factors of this configuration's model are.
 std::string store_folder(const Config& config);
 

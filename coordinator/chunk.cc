@@ -116,7 +116,8 @@ FinishedChunk compute_chunk(const Base& base, const Policy& policy, const ChunkR
                       {"signal", result.has_signal},
                       {"skipped", result.skipped}});
     for (int s = 0; s < rules.samples && int(texts.size()) < rules.sampled_texts; ++s)
-      texts.push_back({{"position", prompt.position},
+      texts.push_back({{"task", prompt.spec->name},
+                       {"position", prompt.position},
                        {"sample", s},
                        {"prompt", base.tokenizer->decode(prompts[g].tokens, false)},
                        {"reply", rollouts[g * rules.samples + s].text},

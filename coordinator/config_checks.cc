@@ -1,7 +1,9 @@
 // Settings that are each allowed but do not go together.
 #include <algorithm>
 #include <charconv>
+#include <filesystem>
 #include <initializer_list>
+#include <system_error>
 
 #include "coordinator/config_reader.h"
 
@@ -90,6 +92,20 @@ void check_train(const Config& config, const Places& places) {
                    shown(task.name) + "' has none");
 }
 
+// Somebody who is elsewhere than they think: nothing is relative to the run's file.
+void check_place(const Config& config, const std::string& what, const std::string& path,
+                 const std::string& where) {
+  const std::filesystem::path folder = std::filesystem::path(config.file).parent_path();
+  std::error_code ignored;
+  if (path.empty() || folder.empty() || std::filesystem::path(path).is_absolute() ||
+      std::filesystem::exists(path, ignored) || !std::filesystem::exists(folder / path, ignored))
+    return;
+  refuse(where, what + " '" + shown(path) + "' does not exist in the working directory, but in '" +
+                    folder.string() +
+                    "': paths are relative to the working directory; start svfleet there, or write "
+                    "the path from here");
+}
+
 }  // namespace
 
 void check_task(const TaskSpec& task, const std::string& label, const std::string& where,
@@ -132,11 +148,20 @@ void check_config(const Config& config, const Places& places) {
     check_task(config.tasks[i], name + ".",
                entry != places.end() ? entry->second : place_of(places, config.file, {"task"}),
                places);
+    const TaskSpec& task = config.tasks[i];
+    for (const std::string& file : {task.train, task.validation, task.test, task.few_shot})
+      if (task.file.empty())
+        check_place(config, name + ": file", file,
+                    entry != places.end() ? entry->second : config.file);
     for (size_t j = 0; j < i; ++j)
       if (config.tasks[i].name == config.tasks[j].name)
         refuse(entry != places.end() ? entry->second : config.file,
                "two tasks have the name '" + shown(config.tasks[i].name) + "'; give one a name");
   }
+  check_place(config, "model.path", config.model.path,
+              place_of(places, config.file, {"model.path"}));
+  check_place(config, "train.init_from", config.train.init_from,
+              place_of(places, config.file, {"train.init_from"}));
   check_train(config, places);
 }
 

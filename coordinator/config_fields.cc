@@ -142,9 +142,11 @@ std::vector<Field<Config>> make_config_fields() {
        AT(train.keep_checkpoints), no, between(1, 1000000)},
       {"train.validate_every", "Measure the validation split every so many steps; 0 = never.",
        AT(train.validate_every), no, between(0, 1000000)},
-      {"train.validation_items", "Items of the validation split that are used; 0 = all.",
+      {"train.validation_items",
+       "Items of each task's validation split that are used, the first ones; 0 = all.",
        AT(train.validation_items), no, at_least(0)},
-      {"train.early_stop_after", "Stop after so many validations without a better one; 0 = never.",
+      {"train.early_stop_after",
+       "Stop after so many validations without a better mean score; 0 = never.",
        AT(train.early_stop_after), no, between(0, 1000000)},
       {"train.log_kl_every",
        "Measure KL(policy || base) for the log every N steps where kl_beta is 0 (0 = never); with "
@@ -158,7 +160,7 @@ std::vector<Field<Config>> make_config_fields() {
 
       {"evaluate.split", "The split that is measured.", AT(evaluate.split), no,
        one_of({"test", "validation", "train"})},
-      {"evaluate.items", "Number of items, the first ones of the split; 0 = all.",
+      {"evaluate.items", "Number of items of each task, the first ones of the split; 0 = all.",
        AT(evaluate.items), no, at_least(0)},
       {"evaluate.temperature", "0 = greedy; otherwise replies are sampled, with the limits below.",
        AT(evaluate.temperature), no, between(0, 100)},

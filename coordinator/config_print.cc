@@ -239,7 +239,9 @@ Every command reads one YAML file and any number of `--set key=value` overrides,
 `--set train.steps=5`, `--set svd.targets=q_proj,v_proj` or `--set task.reward=random`.
 `svfleet config FILE` prints the effective configuration with its comments. An unknown key, a wrong
 type or a value out of range is refused with its line, and the exit code is 2.
-Relative paths are relative to the working directory; inside a task file, to that file.
+
+A relative path is relative to the working directory, wherever it is written: in this file, in `--set`,
+on the command line. Only a task file names its data beside itself, so that task and data move together.
 
 *Alters the result* says whether a run may be resumed after the setting was changed. `yes`: it may
 alter the bits of the trained expert, so a run keeps it; `by content`: the path may change but the

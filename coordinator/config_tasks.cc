@@ -39,10 +39,15 @@ void read_task_file(const YAML::Node& path, TaskSpec& task, const std::string& l
     refuse(where, label + " must be a path of a task file, got " + shown(path));
   const std::string file = path.Scalar();
   std::error_code ignored;
-  if (!fs::exists(file, ignored))
+  if (!fs::exists(file, ignored)) {
+    const std::string folder = reading.source.folder();
+    const bool beside = !folder.empty() && fs::path(file).is_relative() &&
+                        fs::exists(fs::path(folder) / file, ignored);
     refuse(where, "task file '" + shown(file) +
-                      "' does not exist; the path is relative to the "
-                      "working directory");
+                      "' does not exist; the path is relative to the working directory" +
+                      (beside ? ", and it is there in '" + shown(folder) + "': start svfleet there"
+                              : std::string()));
+  }
   if (!fs::is_regular_file(file, ignored))
     refuse(where, "task file '" + shown(file) + "' is not a file");
   Reading inner{Source{file, ""}, reading.places, ""};

@@ -99,7 +99,7 @@ Error report_alone(const Error& error, const RunFolder& folder, Crew& crew, Ledg
 }  // namespace
 
 void report_end(const RunFolder& folder, Crew& crew, Ledger* ledger, int code, std::string reason,
-                int64_t step) {
+                int64_t step, const RunState* best) {
   if (!crew.leads()) return;
   const std::string signal = stop_signal_name();
   if (reason.empty() && code == kExitFinished) reason = "finished";
@@ -107,7 +107,12 @@ void report_end(const RunFolder& folder, Crew& crew, Ledger* ledger, int code, s
     reason = "stopped by " + (signal.empty() ? "a signal to another rank" : signal);
   const Watchdog limit("svfleet: " + reason + "; exit.json could not be written in time",
                        kReportLimit_s, code == kExitFinished ? int(kExitRequeue) : code);
-  write_exit_report(folder.path(), report_of(code, reason, step, {}));
+  ExitReport report = report_of(code, reason, step, {});
+  if (best && best->best_step >= 0) {
+    report.best_step = best->best_step;
+    report.best_score = best->best_score;
+  }
+  write_exit_report(folder.path(), report);
   end_of_ledger(ledger, code, reason, crew.timeout_s());
 }
 

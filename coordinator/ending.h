@@ -11,10 +11,11 @@
 
 namespace svfleet {
 
-// On rank 0, elsewhere nothing. An empty `reason` is made from `code`. `step`: finished and saved.
-// A writer that was taken over says nothing: Error.
+// On rank 0, elsewhere nothing. An empty `reason` is made from `code`. `step`: finished and saved;
+// `best`: the state that knows the best step, where there is one. A writer that was taken over says
+// nothing: Error.
 void report_end(const RunFolder& folder, Crew& crew, Ledger* ledger, int code, std::string reason,
-                int64_t step);
+                int64_t step, const RunState* best = nullptr);
 
 // Any rank, for the exception that ends it. What all ranks throw alike (AgreedError) is reported by
 // rank 0 and, should its machine be the one at fault, by the first rank of another. Of a rank that

@@ -1,4 +1,6 @@
 // svfleet evaluate: base and experts on the same items, with intervals and a paired test.
+#include <spdlog/spdlog.h>
+
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
@@ -8,7 +10,10 @@
 #include "coordinator/commands.h"
 #include "coordinator/controls.h"
 #include "coordinator/evaluation.h"
+#include "coordinator/evaluation_table.h"
 #include "coordinator/factors.h"
+#include "coordinator/splits.h"
+#include "coordinator/training_plan.h"
 #include "coordinator/weight_watch.h"
 
 namespace svfleet {
@@ -21,38 +26,28 @@ struct Row {
   McNemar paired;  // against the base
 };
 
+json numbers(const Tally& tally) {
+  const Interval interval = wilson(tally.right, tally.counted);
+  return {{"right", tally.right},         {"n", tally.counted},
+          {"accuracy", tally.accuracy()}, {"low", interval.low},
+          {"high", interval.high},        {"score", tally.score()},
+          {"ended", tally.ended_share()}, {"mean_tokens", tally.mean_tokens()}};
+}
+
 json row_json(const Row& row, bool is_base) {
-  const Evaluation& e = row.evaluation;
-  const Interval interval = wilson(e.right, e.n);
-  json out = {{"name", e.name},
-              {"right", e.right},
-              {"n", e.n},
-              {"accuracy", e.accuracy()},
-              {"low", interval.low},
-              {"high", interval.high},
-              {"ended", e.ended_share()},
-              {"mean_tokens", e.mean_tokens}};
+  json out = numbers(row.evaluation.all);
+  out["name"] = row.evaluation.name;
+  for (const Tally& tally : row.evaluation.by_task) {
+    json task = numbers(tally);
+    task["task"] = tally.task;
+    out["by_task"].push_back(task);
+  }
   if (!is_base) {
     out["p_value"] = row.paired.p;
     out["only_base"] = row.paired.only_first;
     out["only_expert"] = row.paired.only_second;
   }
   return out;
-}
-
-void print_row(const Row& row, bool is_base) {
-  const Evaluation& e = row.evaluation;
-  const Interval interval = wilson(e.right, e.n);
-  std::printf("%-36s %6.3f  [%.3f, %.3f]  %5lld/%-5lld  %6.1f%%  %7.1f", e.name.c_str(),
-              e.accuracy(), interval.low, interval.high, static_cast<long long>(e.right),
-              static_cast<long long>(e.n), 100 * e.ended_share(), e.mean_tokens);
-  if (is_base)
-    std::printf("\n");
-  else
-    std::printf("  %s%.1e (%lld : %lld)%s\n", row.paired.p < 1e-12 ? "<" : "",
-                std::max(row.paired.p, 1e-12), static_cast<long long>(row.paired.only_first),
-                static_cast<long long>(row.paired.only_second),
-                row.paired.p > 0.05 ? "  not distinguishable from base" : "");
 }
 
 void write_items(const std::string& path, const std::vector<Task>& tasks,
@@ -65,6 +60,7 @@ void write_items(const std::string& path, const std::vector<Task>& tasks,
       for (const Row& row : rows) {
         const ItemResult& result = row.evaluation.items[i];
         replies[row.evaluation.name] = {{"right", result.right},
+                                        {"score", result.score},
                                         {"ended", result.ended},
                                         {"tokens", result.tokens},
                                         {"reply", result.reply}};
@@ -83,8 +79,11 @@ void write_items(const std::string& path, const std::vector<Task>& tasks,
 
 }  // namespace
 
-int evaluate_command(const CommandLine& line, const Config& config) {
-  Crew crew(config);
+int evaluate_command(const CommandLine& line, const Config& given) {
+  Crew crew(given);
+  std::vector<Expert> experts;
+  for (const std::string& path : line.experts) experts.push_back(load_expert(path));
+  const Config config = adapting(experts, given);
   std::vector<Task> tasks;
   std::string data;
   for (const TaskSpec& spec : config.tasks) {
@@ -92,14 +91,16 @@ int evaluate_command(const CommandLine& line, const Config& config) {
     data += tasks.back().content_hash;
   }
   crew.agree("evaluation data", data);
-  std::vector<Expert> experts;
-  for (const std::string& path : line.experts) experts.push_back(load_expert(path));
   std::string expert_hashes;
   for (const Expert& expert : experts) expert_hashes += z_hash(expert) + " ";
   crew.agree("experts", expert_hashes);
   if (crew.leads() && !line.out.empty())
     write_file_atomic(line.out, "");  // fail now, not at the end
+  if (crew.leads())
+    for (const std::string& text : prompts_in_two_splits(config, config.evaluate.split))
+      spdlog::warn("{}", text);
   Base base = open_base(config, crew);
+  for (const Task& task : tasks) check_lengths(base, task, config.evaluate.split);
 
   EvaluationOptions options;
   options.batch = config.evaluate.batch;
@@ -135,24 +136,14 @@ int evaluate_command(const CommandLine& line, const Config& config) {
                 watch.changed_here());
   if (!crew.leads()) return kExitFinished;
 
-  if (line.json) {
-    json results = json::array();
-    for (size_t i = 0; i < rows.size(); ++i) results.push_back(row_json(rows[i], i == 0));
-    std::printf("%s\n", json{{"split", config.evaluate.split},
-                             {"n", rows[0].evaluation.n},
-                             {"temperature", config.evaluate.temperature},
-                             {"results", results}}
-                            .dump()
-                            .c_str());
-    if (!line.out.empty()) write_items(line.out, tasks, rows);
-    return kExitFinished;
-  }
-  std::printf("%s split, %lld items, %s\n", config.evaluate.split.c_str(),
-              static_cast<long long>(rows[0].evaluation.n),
-              config.evaluate.temperature > 0 ? "sampled" : "greedy");
-  std::printf("%-36s %6s  %-14s  %-11s  %7s  %7s  %s\n", "", "right", "95% interval", "", "ended",
-              "tokens", "McNemar p against base (only base : only this right)");
-  for (size_t i = 0; i < rows.size(); ++i) print_row(rows[i], i == 0);
+  json found = {{"split", config.evaluate.split},
+                {"n", rows[0].evaluation.all.counted},
+                {"temperature", config.evaluate.temperature}};
+  for (size_t i = 0; i < rows.size(); ++i) found["results"].push_back(row_json(rows[i], i == 0));
+  if (line.json)
+    std::printf("%s\n", found.dump(-1, ' ', false, json::error_handler_t::replace).c_str());
+  else
+    std::fputs(evaluation_table(found).c_str(), stdout);
   if (!line.out.empty()) write_items(line.out, tasks, rows);
   return kExitFinished;
 }

@@ -10,16 +10,33 @@ namespace {
 using nlohmann::json;
 
 struct Place {
+  size_t task;
   const TaskSpec* spec;
   const Item* item;
   int64_t key;  // over all tasks, in order
 };
 
-bool is_right(const Place& place, const Rollout& rollout) {
+double score_of(const Place& place, const Rollout& rollout) {
   // A reply cut by the length limit is wrong, unless the task says that it counts as it is.
-  if (!rollout.ended && place.spec->truncated != TruncatedRule::kScore) return false;
-  return score_reply(place.spec->rewards, place.spec->prefill + rollout.text, place.item->gold) >
-         1 - 1e-9;
+  if (!rollout.ended && place.spec->truncated != TruncatedRule::kScore) return 0;
+  return score_reply(place.spec->rewards, place.spec->prefill + rollout.text, place.item->gold);
+}
+
+void add(const ItemResult& item, Tally& tally) {
+  ++tally.replies;
+  ++tally.counted;
+  tally.right += item.right;
+  tally.ended += item.ended;
+  tally.tokens += item.tokens;
+  tally.score_sum += item.score;
+}
+
+json counts_of(const Tally& tally) {
+  return json::array({tally.counted, tally.right, tally.ended, tally.tokens, tally.score_sum});
+}
+
+Tally tally_of(const json& counts, const std::string& task) {
+  return {task, counts[0], counts[0], counts[1], counts[2], counts[3], counts[4]};
 }
 
 }  // namespace
@@ -35,9 +52,9 @@ std::optional<Evaluation> evaluate_policy(const Base& base, Crew& crew, const Po
                                           const EvaluationOptions& options,
                                           const std::string& name) {
   std::vector<Place> places;
-  for (const Task& task : tasks)
-    for (const Item& item : task.items)
-      places.push_back({&task.spec, &item, int64_t(places.size())});
+  for (size_t t = 0; t < tasks.size(); ++t)
+    for (const Item& item : tasks[t].items)
+      places.push_back({t, &tasks[t].spec, &item, int64_t(places.size())});
   const int64_t n = int64_t(places.size());
   const auto parts = crew.collect(
       {"evaluate", "evaluate " + name, "items", n, options.batch},
@@ -53,7 +70,7 @@ std::optional<Evaluation> evaluate_policy(const Base& base, Crew& crew, const Po
                              first + rollout.prompt, "): the model or the expert is damaged");
         json rows = json::array();
         for (const Rollout& rollout : rollouts)
-          rows.push_back({first + rollout.prompt, is_right(places[first + rollout.prompt], rollout),
+          rows.push_back({first + rollout.prompt, score_of(places[first + rollout.prompt], rollout),
                           rollout.ended, rollout.tokens.size(), rollout.text});
         return rows.dump(-1, ' ', false, json::error_handler_t::replace);
       });
@@ -66,25 +83,27 @@ std::optional<Evaluation> evaluate_policy(const Base& base, Crew& crew, const Po
     int64_t seen = 0;
     for (const std::string& part : *parts)
       for (const json& row : json::parse(part)) {
-        result.items.at(row[0].get<int64_t>()) = {row[1], row[2], row[3], row[4]};
+        const double score = row[1];
+        result.items.at(row[0].get<int64_t>()) = {score, is_right(score), row[2], row[3], row[4]};
         ++seen;
       }
     SVFLEET_CHECK(seen == n, seen, " of ", n, " items answered");
-    int64_t tokens = 0;
-    for (const ItemResult& item : result.items) {
-      result.right += item.right;
-      result.ended += item.ended;
-      tokens += item.tokens;
+    Tally all;
+    std::vector<Tally> by_task(tasks.size());
+    for (size_t i = 0; i < result.items.size(); ++i) {
+      add(result.items[i], all);
+      add(result.items[i], by_task[places[i].task]);
     }
-    counts = json{result.right, result.ended, tokens}.dump();
+    json told = json::array({counts_of(all)});
+    for (const Tally& tally : by_task) told.push_back(counts_of(tally));
+    counts = told.dump();
   }
   crew.group().broadcast(counts, 0, "broadcast evaluation");
-  json c = json::parse(counts);
+  const json told = json::parse(counts);
   result.name = name;
-  result.n = n;
-  result.right = c[0];
-  result.ended = c[1];
-  result.mean_tokens = n ? c[2].get<double>() / double(n) : 0;
+  result.all = tally_of(told[0], "");
+  for (size_t t = 0; t < tasks.size(); ++t)
+    result.by_task.push_back(tally_of(told[t + 1], tasks[t].spec.name));
   return result;
 }
 

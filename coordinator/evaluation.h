@@ -7,12 +7,14 @@
 
 #include "coordinator/base.h"
 #include "coordinator/policy.h"
+#include "coordinator/tally.h"
 #include "rl/statistics.h"
 #include "rl/task.h"
 
 namespace svfleet {
 
 struct ItemResult {
+  double score = 0;  // a cut reply by its task's rule
   bool right = false;
   bool ended = false;  // by itself
   int64_t tokens = 0;
@@ -21,11 +23,9 @@ struct ItemResult {
 
 struct Evaluation {
   std::string name;
-  int64_t n = 0, right = 0, ended = 0;
-  double mean_tokens = 0;
+  Tally all;
+  std::vector<Tally> by_task;     // in order of the tasks
   std::vector<ItemResult> items;  // rank 0 only; tasks in order, items in order
-  double accuracy() const { return n ? double(right) / double(n) : 0; }
-  double ended_share() const { return n ? double(ended) / double(n) : 0; }
   std::vector<bool> verdicts() const;
 };
 

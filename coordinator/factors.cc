@@ -221,6 +221,11 @@ class Decomposition {
 
   bool decompose_all(const std::vector<int>& missing) {
     if (missing.empty()) return true;
+    if (keep_ && crew_.leads())  // hours for a large model, which nobody asked for by name
+      spdlog::info(
+          "{} of {} factors are missing in '{}': decomposing; set svd.store if you have them "
+          "elsewhere",
+          missing.size(), targets_.size(), store_.folder());
     const auto found =
         crew_.collect({.what = "decompose",
                        .label = "decompose",

@@ -1,7 +1,9 @@
 // svfleet generate: a prompt's reply by the base model and by experts, one below the other,
 // streamed.
 #include <cstdio>
+#include <iostream>
 #include <nlohmann/json.hpp>
+#include <string>
 
 #include "comm/error.h"
 #include "coordinator/base.h"
@@ -11,13 +13,42 @@
 
 namespace svfleet {
 
-int generate_command(const CommandLine& line, const Config& config) {
-  Crew crew(config);
+namespace {
+
+using nlohmann::json;
+
+// "-" stands for the lines of standard input, which rank 0 alone has.
+std::vector<std::string> prompts_of(const CommandLine& line, Crew& crew) {
+  std::vector<std::string> prompts;
+  for (const std::string& prompt : line.prompts) {
+    if (prompt != "-") {
+      prompts.push_back(prompt);
+      continue;
+    }
+    std::string told;
+    if (crew.leads()) {
+      json lines = json::array();
+      for (std::string text; std::getline(std::cin, text);)
+        if (!text.empty()) lines.push_back(text);
+      told = lines.dump(-1, ' ', false, json::error_handler_t::replace);
+    }
+    crew.group().broadcast(told, 0, "broadcast prompts");
+    for (const json& text : json::parse(told)) prompts.push_back(text);
+  }
+  return prompts;
+}
+
+}  // namespace
+
+int generate_command(const CommandLine& line, const Config& given) {
+  Crew crew(given);
   std::vector<Expert> experts;
   for (const std::string& path : line.experts) experts.push_back(load_expert(path));
   std::string expert_hashes;
   for (const Expert& expert : experts) expert_hashes += z_hash(expert) + " ";
   crew.agree("experts", expert_hashes);
+  const Config config = adapting(experts, given);
+  const std::vector<std::string> prompts = prompts_of(line, crew);
   Base base = open_base(config, crew);
   std::vector<std::pair<std::string, std::vector<float>>> policies;
   if (!experts.empty() && !open_factors(config, crew, base)) return kExitRequeue;
@@ -32,20 +63,27 @@ int generate_command(const CommandLine& line, const Config& config) {
   sampling.top_p = config.evaluate.top_p;
   sampling.min_p = config.evaluate.min_p;
   sampling.seed = uint64_t(config.evaluate.seed);
-  nlohmann::json results = nlohmann::json::array();
-  for (size_t p = 0; p < line.prompts.size(); ++p) {
+  // As evaluate applies them: another form is another rounding, and may give another reply.
+  const bool merged = config.train.sampling_form == "merged";
+  Policy in_force = base_policy(base);
+  size_t whose = 0;  // policies[whose - 1], or the base
+  json results = json::array();
+  for (size_t p = 0; p < prompts.size(); ++p) {
     Item item;
     if (spec.has_system) item.messages.push_back({"system", spec.system});
-    item.messages.push_back({"user", line.prompts[p]});
-    if (!spec.chat) item.messages = {{"user", line.prompts[p]}};
+    item.messages.push_back({"user", prompts[p]});
+    if (!spec.chat) item.messages = {{"user", prompts[p]}};
     Prompt prompt = make_prompt(base, spec, item, int64_t(p));
     if (line.max_new_tokens) prompt.max_new_tokens = int(*line.max_new_tokens);
-    if (crew.leads() && !line.json) std::printf("> %s\n", line.prompts[p].c_str());
+    if (crew.leads() && !line.json) std::printf("> %s\n", prompts[p].c_str());
     for (size_t i = 0; i <= policies.size(); ++i) {
       const std::string name = i == 0 ? "base" : policies[i - 1].first;
-      const Policy policy =
-          i == 0 ? base_policy(base) : enforce(base, crew, policies[i - 1].second, false);
+      if (i > 0 && i != whose) {
+        in_force = enforce(base, crew, policies[i - 1].second, merged);
+        whose = i;
+      }
       if (!crew.leads()) continue;
+      const Policy policy = i == 0 ? base_policy(base) : in_force;
       OnText stream = [&](const std::string& text) {
         std::fputs(text.c_str(), stdout);
         std::fflush(stdout);
@@ -53,13 +91,17 @@ int generate_command(const CommandLine& line, const Config& config) {
       if (line.json)
         stream = nullptr;
       else
-        std::printf("[%s] ", name.c_str());
+        std::printf("[%s] %s", name.c_str(), spec.prefill.c_str());
       const Rollout reply = generate(*base.model, *base.tokenizer, {prompt}, 1, sampling,
                                      policy.sampling, policy.d, stream)
                                 .front();
+      if (!reply.finite)
+        throw user_error("the logits of ", name, " hold a NaN or infinity (prompt ", p + 1,
+                         "): the model or the expert is damaged");
       if (line.json)
-        results.push_back({{"prompt", line.prompts[p]},
+        results.push_back({{"prompt", prompts[p]},
                            {"name", name},
+                           {"prefill", spec.prefill},
                            {"reply", reply.text},
                            {"ended", reply.ended},
                            {"tokens", reply.tokens.size()}});
@@ -68,8 +110,9 @@ int generate_command(const CommandLine& line, const Config& config) {
     }
   }
   if (crew.leads() && line.json)
-    std::printf("%s\n",
-                results.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+    std::printf("%s\n", json{{"temperature", sampling.temperature}, {"results", results}}
+                            .dump(-1, ' ', false, json::error_handler_t::replace)
+                            .c_str());
   return kExitFinished;
 }
 

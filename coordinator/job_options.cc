@@ -49,6 +49,8 @@ void add_site(CLI::App* command, SiteWords& site) {
                    "One more option of sbatch, such as --sbatch=--reservation=spring; may be "
                    "repeated")
       ->type_name("OPTION")
+      ->expected(1)
+      ->take_all()
       ->allow_extra_args(false);
   command
       ->add_option("--prelude", site.prelude,
@@ -94,9 +96,9 @@ void add_submit_options(CLI::App* command, CommandLine* line) {
   text("--job-name", job.name, "NAME", "svfleet-<name of run_dir> otherwise");
   count("--chain", job.chain, 1000,
         "Jobs in a row, each after the end of the one before, for sites that forbid requeueing");
-  command->add_flag("!--no-requeue", job.requeue,
-                    "End with code 75 instead of asking to be "
-                    "started again");
+  command->add_flag_callback(
+      "--no-requeue", [&job] { job.requeue = false; },
+      "End with code 75 instead of asking to be started again");
   add_patience(command, line);
   command->add_flag("--allow-local", job.allow_local,
                     "Accept a run folder that only one machine sees; for a single node");

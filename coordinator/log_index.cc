@@ -124,10 +124,14 @@ LogIndex index_logs(const std::string& run_dir) {
 
 LastRecords last_records(const std::string& run_dir, size_t steps) {
   std::deque<std::pair<int64_t, std::string>> kept;
+  std::map<int64_t, std::string> evaluations;  // by step
   std::string evaluation;
   read_lines(path_of(run_dir, kFiles[0]), [&](std::string_view text) {
     const Line line(text, Line::Until::kEnd);
-    if (line.is_record && line.kind == "evaluation") evaluation = text;
+    if (line.is_record && line.kind == "evaluation") {
+      evaluation = text;
+      if (line.step) evaluations[*line.step] = text;
+    }
     if (!line.is_record || line.kind != "step" || !line.step) return;
     std::erase_if(kept, [&](const auto& one) { return one.first == *line.step; });
     kept.emplace_back(*line.step, text);
@@ -135,7 +139,12 @@ LastRecords last_records(const std::string& run_dir, size_t steps) {
   });
   LastRecords last;
   for (const auto& [step, text] : kept) last.steps.push_back(json::parse(text));
-  if (!evaluation.empty()) last.evaluation = json::parse(evaluation);
+  if (evaluation.empty()) return last;
+  last.evaluation = json::parse(evaluation);
+  const auto best = last.evaluation.find("best_step");
+  if (best == last.evaluation.end() || !best->is_number_integer()) return last;
+  if (const auto found = evaluations.find(best->get<int64_t>()); found != evaluations.end())
+    last.best = json::parse(found->second);
   return last;
 }
 

@@ -26,7 +26,8 @@ LogIndex index_logs(const std::string& run_dir);
 
 struct LastRecords {
   std::vector<nlohmann::json> steps;  // in the order of the file, of each step its last attempt
-  nlohmann::json evaluation;          // null when there is none
+  nlohmann::json evaluation;          // the last one; null when there is none
+  nlohmann::json best;                // the one that chose the best expert, or null
 };
 LastRecords last_records(const std::string& run_dir, size_t steps);
 

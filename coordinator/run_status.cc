@@ -48,6 +48,8 @@ void judge(Status& now) {
                 now.owner->who.host + " since " + now.owner->started;
   } else if (now.finished) {
     now.state = "finished";
+    if (now.exit && now.exit->code == kExitFinished && now.exit->reason != "finished")
+      now.state += ", " + now.exit->reason;  // early_stop
   } else if (account.waits && !account.last_job.empty() && job_ended(account.last_job)) {
     now.state = "not running: job " + account.last_job + " has ended";
     now.advice = "submit it again to go on";
@@ -94,7 +96,8 @@ Status look_at_run(const std::string& run_dir) {
   now.checkpoints = checkpoint_steps(run_dir);
   LastRecords last = last_records(run_dir, kStepsShown);
   now.steps = std::move(last.steps);
-  now.best = std::move(last.evaluation);
+  now.validation = std::move(last.evaluation);
+  now.best = std::move(last.best);
   judge(now);
   return now;
 }

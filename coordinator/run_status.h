@@ -27,7 +27,8 @@ struct Status {
   Account account;
   std::vector<int64_t> checkpoints;
   std::vector<nlohmann::json> steps;  // the last kStepsShown of the log, oldest first
-  nlohmann::json best;                // the last validation, or null
+  nlohmann::json validation;          // the last one, or null
+  nlohmann::json best;                // the one that chose the best expert, or null
 };
 
 // Error(kExitUser) when `run_dir` is not a run folder.

@@ -92,7 +92,8 @@ json to_json(const Status& now) {
               {"total_s", now.account.total_s},
               {"goodput", now.account.goodput},
               {"last_steps", steps},
-              {"last_validation", now.best}};
+              {"last_validation", now.validation},
+              {"best_validation", now.best}};
   if (now.sign)
     out["sign"] = {{"time", now.sign->time_s},
                    {"doing", now.sign->doing},
@@ -103,6 +104,44 @@ json to_json(const Status& now) {
                    {"steps_per_s", now.sign->steps_per_s}};
   if (const double left = seconds_left(now); left >= 0) out["seconds_left"] = left;
   return out;
+}
+
+std::string validation_text(const json& found) {
+  char line[120];
+  std::snprintf(line, sizeof line, "right %.3f [%.3f, %.3f]", of(found, "accuracy"),
+                of(found, "low"), of(found, "high"));
+  std::string text = line;
+  if (found.contains("score")) {  // older runs have none
+    std::snprintf(line, sizeof line, ", score %.3f", of(found, "score"));
+    text += line;
+  }
+  return text + " after step " + std::to_string(found.value("step", int64_t{0}));
+}
+
+// Where there are several.
+void print_tasks(const Status& now) {
+  const auto by_task = [](const json& record) {
+    const json none = json::array();
+    return record.is_object() && record.contains("by_task") && record["by_task"].is_array()
+               ? record["by_task"]
+               : none;
+  };
+  const auto table = [](const std::string& title, const json& tasks) {
+    if (tasks.size() < 2) return;
+    std::printf("\n  %-24s %9s %9s %7s %8s\n", title.c_str(), "accuracy", "score", "ended",
+                "tokens");
+    for (const json& task : tasks)
+      if (task.is_object())
+        std::printf("  %-24s %9.3f %9.3f %7.2f %8.1f\n",
+                    task.value("task", std::string("?")).c_str(), of(task, "accuracy"),
+                    of(task, "score"), of(task, "ended_fraction"), of(task, "mean_tokens"));
+  };
+  const auto title = [](const char* what, const json& record) {
+    return std::string(what) + std::to_string(record.value("step", int64_t{0}));
+  };
+  if (!now.steps.empty()) table(title("step ", now.steps.back()), by_task(now.steps.back()));
+  if (!now.validation.is_null())
+    table(title("validation after step ", now.validation), by_task(now.validation));
 }
 
 void print_progress(const Status& now) {
@@ -139,24 +178,21 @@ void print_progress(const Status& now) {
   for (const int64_t one : now.checkpoints)
     saved += (saved.empty() ? "" : ", ") + std::to_string(one);
   row("checkpoints", saved.empty() ? "none" : "after step " + saved);
-  if (!now.best.is_null()) {
-    char line[120];
-    std::snprintf(line, sizeof line, "%.3f [%.3f, %.3f] after step %lld", of(now.best, "accuracy"),
-                  of(now.best, "low"), of(now.best, "high"),
-                  static_cast<long long>(now.best.value("step", int64_t{0})));
-    row("validation", line);
-  }
+  if (!now.validation.is_null()) row("validation", validation_text(now.validation));
+  if (!now.best.is_null()) row("best", validation_text(now.best) + ": experts/best.safetensors");
 }
 
 void print_steps(const Status& now) {
   if (now.steps.empty()) return;
-  std::printf("\n  %8s %9s %9s %7s %8s %9s %9s\n", "step", "reward", "accuracy", "ended", "tokens",
-              "tokens/s", "seconds");
+  std::printf("\n  %8s %9s %9s %9s %7s %8s %9s %9s\n", "step", "reward", "accuracy", "score",
+              "ended", "tokens", "tokens/s", "seconds");
   for (const json& one : now.steps) {
-    std::printf("  %8lld %9.3f %9.3f %7.2f %8.1f %9.1f %9.2f\n",
+    // Older runs call the score accuracy.
+    const char* score = one.contains("score") ? "score" : "accuracy";
+    std::printf("  %8lld %9.3f %9.3f %9.3f %7.2f %8.1f %9.1f %9.2f\n",
                 static_cast<long long>(one.value("step", int64_t{0})), of(one, "reward"),
-                of(one, "accuracy"), of(one, "ended_fraction"), of(one, "mean_tokens"),
-                of(one, "tokens_per_s"), of(one, "wall_s"));
+                of(one, "accuracy"), of(one, score), of(one, "ended_fraction"),
+                of(one, "mean_tokens"), of(one, "tokens_per_s"), of(one, "wall_s"));
   }
 }
 
@@ -214,6 +250,7 @@ int status_command(const CommandLine& line) {
               now.advice.c_str());
   print_progress(now);
   print_steps(now);
+  print_tasks(now);
   print_attempts(now);
   print_time(now);
   return kExitFinished;

@@ -16,20 +16,31 @@ double number(const json& value) {
   return value.is_null() ? std::nan("") : value.get<double>();
 }
 
-void add_chunk(const json& summary, StepRecord& record) {
+// `scores` are before the task's rule on cut replies, `score_sum` is after it.
+void add_group(const json& group, TruncatedRule rule, Tally& tally) {
+  const json &scores = group.at("scores"), &ended = group.at("ended");
+  for (size_t s = 0; s < scores.size(); ++s) {
+    ++tally.replies;
+    tally.ended += ended.at(s).get<bool>();
+    tally.tokens += group.at("tokens").at(s).get<int64_t>();
+    const bool as_it_is = ended.at(s).get<bool>() || rule == TruncatedRule::kScore;
+    tally.right += as_it_is && is_right(number(scores.at(s)));
+  }
+  tally.counted += group.at("counted").get<int64_t>();
+  tally.score_sum += number(group.at("score_sum"));
+}
+
+void add_chunk(const json& summary, const TrainingPlan& plan, StepRecord& record) {
   for (const json& group : summary.at("groups")) {
     ++record.groups;
     record.signal_groups += group.at("signal").get<bool>();
     (group.at("skipped").get<bool>() ? record.skipped_groups : record.trained_groups)++;
-    record.counted += group.at("counted").get<int64_t>();
     record.truncated += group.at("truncated").get<int64_t>();
-    record.score_sum += number(group.at("score_sum"));
     for (const json& reward : group.at("rewards")) record.reward_sum += number(reward);
-    for (const json& tokens : group.at("tokens")) record.tokens += tokens.get<int64_t>();
-    for (const json& ended : group.at("ended")) {
-      record.ended += ended.get<bool>();
-      ++record.replies;
-    }
+    const auto task = group.at("task").get<size_t>();
+    const TruncatedRule rule = plan.tasks.at(task).spec.truncated;
+    add_group(group, rule, record.all);
+    add_group(group, rule, record.by_task.at(task));
   }
   record.entropy_sum += number(summary.at("entropy"));
   if (const json& kl = summary.at("kl"); !kl.is_null()) {
@@ -51,6 +62,12 @@ double per(double sum, int64_t count) {
   return count ? sum / double(count) : 0;
 }
 
+json with_tasks(const Tally& all, const std::vector<Tally>& by_task) {
+  json out = to_json(all);
+  for (const Tally& one : by_task) out["by_task"].push_back(to_json(one));
+  return out;
+}
+
 }  // namespace
 
 StepRecord gather_record(Crew& crew, const std::vector<FinishedChunk>& own, int64_t restored,
@@ -70,12 +87,13 @@ StepRecord gather_record(Crew& crew, const std::vector<FinishedChunk>& own, int6
   SVFLEET_CHECK(int64_t(all.size()) == plan.chunks_per_step, all.size(), " chunks of ",
                 plan.chunks_per_step);
   StepRecord record;
+  for (const Task& task : plan.tasks) record.by_task.emplace_back().task = task.spec.name;
   record.chunks_by_rank.assign(crew.ranks(), 0);
   record.chunk_s_by_rank.assign(crew.ranks(), 0);
   for (int c = 0; c < int(all.size()); ++c) {
     SVFLEET_CHECK(all[c][0].get<int>() == c, "chunk ", c, " is missing or there twice");
     const json summary = json::parse(all[c][1].get<std::string>());
-    add_chunk(summary, record);
+    add_chunk(summary, plan, record);
     if (all[c][2].get<bool>()) {
       ++record.restored_chunks;
       continue;
@@ -115,17 +133,14 @@ json StepRecord::to_json(const RunState& state, const Policy& policy) const {
   json times = seconds;
   for (const auto& [phase, s] : chunk_seconds) times[phase] = s;
   json out = {{"position", state.position},
-              {"reward", per(reward_sum, counted)},
-              {"accuracy", per(score_sum, counted)},
+              {"reward", per(reward_sum, all.counted)},
               {"signal_fraction", per(double(signal_groups), groups)},
               {"groups", groups},
               {"skipped_groups", skipped_groups},
-              {"replies", replies},
-              {"counted", counted},
+              {"replies", all.replies},
+              {"counted", all.counted},
               {"truncated", truncated},
-              {"ended_fraction", per(double(ended), replies)},
-              {"mean_tokens", per(double(tokens), replies)},
-              {"entropy", per(entropy_sum, tokens)},
+              {"entropy", per(entropy_sum, all.tokens)},
               {"gradient_norm", gradient_norm},
               {"learning_rate", learning_rate},
               {"updates", state.updates},
@@ -134,7 +149,7 @@ json StepRecord::to_json(const RunState& state, const Policy& policy) const {
               {"log_prob_mismatch", {{"mean", mismatch_mean()}, {"max", mismatch_max}}},
               {"merged_weights_changed", policy.changed_share},
               {"largest_z_move", largest},
-              {"tokens_per_s", wall_s > 0 ? double(tokens) / wall_s : 0},
+              {"tokens_per_s", wall_s > 0 ? double(all.tokens) / wall_s : 0},
               {"wall_s", wall_s},
               {"seconds", times},
               {"restored_chunks", restored_chunks},
@@ -143,8 +158,11 @@ json StepRecord::to_json(const RunState& state, const Policy& policy) const {
               {"longest_chunk_s", longest_chunk_s},
               {"z_hash", policy.hash},
               {"state_hash", state_hash(state)}};
+  out.update(with_tasks(all, by_task));
   if (kl_measured)
-    out["kl"] = {{"k1", per(kl1, replies)}, {"k2", per(kl2, replies)}, {"k3", per(kl3, replies)}};
+    out["kl"] = {{"k1", per(kl1, all.replies)},
+                 {"k2", per(kl2, all.replies)},
+                 {"k3", per(kl3, all.replies)}};
   return out;
 }
 
@@ -155,23 +173,22 @@ double StepRecord::mismatch_mean() const {
 std::string StepRecord::line() const {
   char text[200];
   std::snprintf(text, sizeof text,
-                "accuracy %.2f, signal %.2f, ended %.2f, tokens %.1f, |g| %.3g%s",
-                per(score_sum, counted), per(double(signal_groups), groups),
-                per(double(ended), replies), per(double(tokens), replies), gradient_norm,
+                "accuracy %.2f, score %.2f, signal %.2f, ended %.2f, tokens %.1f, |g| %.3g%s",
+                all.accuracy(), all.score(), per(double(signal_groups), groups), all.ended_share(),
+                all.mean_tokens(), gradient_norm,
                 finite ? "" : ", gradient NOT FINITE: step skipped");
   return text;
 }
 
 json validation_record(const RunState& state, const Evaluation& evaluation) {
-  const Interval interval = wilson(evaluation.right, evaluation.n);
-  return {{"accuracy", evaluation.accuracy()},
-          {"right", evaluation.right},
-          {"n", evaluation.n},
-          {"low", interval.low},
-          {"high", interval.high},
-          {"ended_fraction", evaluation.ended_share()},
-          {"mean_tokens", evaluation.mean_tokens},
-          {"best_step", state.best_step}};
+  const Interval interval = wilson(evaluation.all.right, evaluation.all.counted);
+  json out = with_tasks(evaluation.all, evaluation.by_task);
+  out.update({{"n", evaluation.all.counted},
+              {"low", interval.low},
+              {"high", interval.high},
+              {"best_step", state.best_step},
+              {"best_score", state.best_score}});
+  return out;
 }
 
 }  // namespace svfleet

@@ -11,14 +11,17 @@
 #include "coordinator/crew.h"
 #include "coordinator/evaluation.h"
 #include "coordinator/policy.h"
+#include "coordinator/tally.h"
 #include "coordinator/training_plan.h"
 
 namespace svfleet {
 
 struct StepRecord {
   int64_t groups = 0, signal_groups = 0, skipped_groups = 0, trained_groups = 0;
-  int64_t replies = 0, counted = 0, truncated = 0, ended = 0, tokens = 0;
-  double score_sum = 0, reward_sum = 0, entropy_sum = 0;
+  Tally all;
+  std::vector<Tally> by_task;  // in order of the tasks
+  int64_t truncated = 0;
+  double reward_sum = 0, entropy_sum = 0;
   bool kl_measured = false;
   double kl1 = 0, kl2 = 0, kl3 = 0;  // estimates of KL(policy || base), summed over replies
   double mismatch_sum = 0, mismatch_max = 0;

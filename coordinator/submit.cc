@@ -9,6 +9,7 @@
 #include "checkpoints/file.h"
 #include "checkpoints/hash.h"
 #include "checkpoints/owner.h"
+#include "checkpoints/run_checkpoint.h"
 #include "cluster/allocation_end.h"
 #include "cluster/job_script.h"
 #include "cluster/partition.h"
@@ -16,6 +17,7 @@
 #include "cluster/slurm.h"
 #include "comm/error.h"
 #include "coordinator/base.h"
+#include "coordinator/best.h"
 #include "coordinator/commands.h"
 #include "coordinator/config_reader.h"
 #include "coordinator/fork.h"
@@ -24,9 +26,11 @@
 #include "coordinator/log_index.h"
 #include "coordinator/progress.h"
 #include "coordinator/run_program.h"
+#include "coordinator/splits.h"
 #include "coordinator/stop_request.h"
 #include "coordinator/submission.h"
 #include "coordinator/submit_checks.h"
+#include "coordinator/training_plan.h"
 
 namespace svfleet {
 namespace {
@@ -77,6 +81,24 @@ std::string default_name(const std::string& run_dir, bool chain) {
   return name;
 }
 
+// What train finds before it loads the model, hours in the queue later: bad items, layers that the
+// model lacks, settings that the run was not started with. Returns the last line of a run that is
+// finished; empty: there is something to do.
+std::string check_run(const Config& config) {
+  const std::vector<Task> tasks = training_tasks(config), validation = validation_tasks(config);
+  targets_of(config, read_architecture(config.model.path));
+  for (const std::string& text : prompts_in_two_splits(config)) print_line("svfleet: " + text);
+  if (!is_folder(config.run_dir + "/checkpoints")) return "";
+  auto state = load_newest_checkpoint(config.run_dir).state;
+  if (!state) return "";
+  check_settings(*state, config, tasks);
+  forget_other_best(validated_on(validation), config, *state);
+  if (!is_finished(*state, config) || !file_exists(config.run_dir + "/experts/final.safetensors"))
+    return "";
+  const char* best = state->best_step >= 0 ? "best" : "final";
+  return last_words(*state, config, true, config.run_dir + "/experts/" + best + ".safetensors");
+}
+
 }  // namespace
 
 int submit_command(const CommandLine& line, const Config& config) {
@@ -88,6 +110,16 @@ int submit_command(const CommandLine& line, const Config& config) {
   // A child starts from its parent.
   const std::string start = line.fork.empty() ? config.train.init_from : "";
   check_files(config, start);
+  if (const std::string finished = check_run(config); !finished.empty()) {
+    if (!line.dry_run) {
+      const json told = {
+          {"jobs", json::array()}, {"already_finished", true}, {"message", finished}};
+      std::printf("%s\n",
+                  line.json ? told.dump().c_str() : (finished + "; no job is needed").c_str());
+      return kExitFinished;
+    }
+    print_line("svfleet: " + finished + "; no job is needed");
+  }
   job.run_dir = resolved_path(config.run_dir);
   job.store = resolved_path(store_folder(config));
   job.folder = resolved_path(".");
@@ -164,8 +196,10 @@ int submit_command(const CommandLine& line, const Config& config) {
   } else {
     std::string list;
     for (const std::string& one : jobs) list += (list.empty() ? "" : ", ") + one;
-    std::printf("submitted %s as job %s; its output: %s/slurm-%s.out\n", ask.name.c_str(),
-                list.c_str(), job.run_dir.c_str(), jobs[0].c_str());
+    const bool one = jobs.size() == 1;
+    std::printf("submitted %s as job%s %s; %s output: %s/slurm-%s.out\n", ask.name.c_str(),
+                one ? "" : "s", list.c_str(), one ? "its" : "their", job.run_dir.c_str(),
+                one ? jobs[0].c_str() : "%j");
   }
   return kExitFinished;
 }

@@ -12,6 +12,7 @@
 #include "comm/error.h"
 #include "comm/stage.h"
 #include "comm/wait.h"
+#include "coordinator/best.h"
 #include "coordinator/commands.h"
 #include "coordinator/ending.h"
 #include "coordinator/factors.h"
@@ -19,6 +20,7 @@
 #include "coordinator/identity.h"
 #include "coordinator/preflight.h"
 #include "coordinator/run_program.h"
+#include "coordinator/splits.h"
 #include "coordinator/stop_request.h"
 #include "coordinator/trainer.h"
 #include "worker/libtorch.h"
@@ -43,7 +45,7 @@ struct Telling {
   }
 };
 
-SignOfLife first_sign(const Crew& crew) {
+SignOfLife first_sign(const Config& config, const Crew& crew) {
   const SlurmJob slurm = slurm_job();
   SignOfLife sign;
   sign.host = crew.hosts()[0];
@@ -51,16 +53,17 @@ SignOfLife first_sign(const Crew& crew) {
   sign.job = slurm.job;
   sign.restarts = slurm.restarts;
   sign.doing = "loading the model";
+  sign.steps = config.train.steps;
   return sign;
 }
 
-void start_pulse(const RunFolder& folder, const Crew& crew, Telling& tell) {
+void start_pulse(const Config& config, const RunFolder& folder, const Crew& crew, Telling& tell) {
   if (tell.ledger && !tell.pulse)
-    tell.pulse = std::make_unique<Pulse>(folder.path(), first_sign(crew),
+    tell.pulse = std::make_unique<Pulse>(folder.path(), first_sign(config, crew),
                                          [&folder] { folder.verify_owner(); });
 }
 
-Telling start_telling(const RunFolder& folder, const Crew& crew) {
+Telling start_telling(const Config& config, const RunFolder& folder, const Crew& crew) {
   Telling tell;
   if (!crew.leads()) return tell;
   const auto before = last_sign_of_life(folder.path());
@@ -71,7 +74,7 @@ Telling start_telling(const RunFolder& folder, const Crew& crew) {
       folder.path(),
       Attempt{slurm.job, slurm.restarts, crew.ranks(), crew.slots(), crew.hosts(), slurm.start},
       process_began_s(), before ? before->time_s : 0, hold);
-  if (!hold) start_pulse(folder, crew, tell);
+  if (!hold) start_pulse(config, folder, crew, tell);
   return tell;
 }
 
@@ -125,6 +128,7 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
   const double load_s = wall_clock_s() - load_from;
   const TrainingPlan plan = make_plan(config, base);
   crew.agree("training data and settings", plan.bits);
+  crew.agree("validation data", plan.validated_on);
 
   const bool child = fork || (found && lineage(found->parent));
   RunState fresh = first_state(config, base, plan, hardware, child);
@@ -148,10 +152,13 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
   }
   RunState start = found ? std::move(*found) : std::move(fresh);
   const int64_t start_step = start.step;
+  const std::string former = folder.expert_path("best-step-" + std::to_string(start.best_step));
+  const std::string forgotten = forget_other_best(plan.validated_on, config, start);
   Trainer trainer{
       config,           crew,       base, folder, plan, log.get(), tell.ledger.get(), nullptr,
       std::move(start), start_step, {},   load_s};
-  const bool was_finished = trainer.finished() && file_exists(folder.expert_path("final"));
+  const bool was_finished =
+      is_finished(trainer.state, config) && file_exists(folder.expert_path("final"));
   int code = kExitFinished;
   if (!was_finished) {
     if (crew.leads()) {
@@ -159,13 +166,15 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
       // Of a run that was finished and has more steps now: until this end it is not finished.
       remove_file(folder.expert_path("final"));
       tell.ledger->go_ahead();
-      start_pulse(folder, crew, tell);
+      start_pulse(config, folder, crew, tell);
       trainer.pulse = tell.pulse.get();
       tell.ledger->resumed(trainer.state.step);
       spdlog::info("{}", preflight.line());
-      spdlog::info("{} {}{}, {} ranks, {} workers here",
+      spdlog::info("{} {}{}, {} rank{}, {} worker{} here",
                    found ? "resuming after step" : "starting at step", trainer.state.step,
-                   fork ? " of " + fork->run_dir : "", crew.ranks(), crew.workers());
+                   fork ? " of " + fork->run_dir : "", crew.ranks(), crew.ranks() == 1 ? "" : "s",
+                   crew.workers(), crew.workers() == 1 ? "" : "s");
+      for (const std::string& text : prompts_in_two_splits(config)) spdlog::warn("{}", text);
       start_event.update({{"step", trainer.state.step},
                           {"ranks", crew.ranks()},
                           {"workers", crew.workers()},
@@ -175,17 +184,25 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
                           {"parameters", trainer.state.p.size()},
                           {"state_hash", state_hash(trainer.state)}});
       log->event(found ? "resume" : fork ? "fork" : "start", start_event);
+      if (!forgotten.empty()) {
+        rename_file(folder.expert_path("best"), former);
+        spdlog::warn("{}; it is kept as {}, and the best is chosen anew from step {} on", forgotten,
+                     former, start_step);
+        log->event("best_forgotten", {{"step", start_step}, {"why", forgotten}, {"kept", former}});
+      }
     }
     if (!found) trainer.checkpoint();
     code = trainer.run();
     std::string reason;
     if (code != kExitFinished && crew.time_was_short()) reason = kTimeShort;
+    if (code == kExitFinished) reason = how_it_finished(trainer.state, config);
     if (trainer.asked_to_end) reason = "stopped as 'svfleet stop' asked";
-    report_end(folder, crew, tell.ledger.get(), code, reason, trainer.saved_step);
+    report_end(folder, crew, tell.ledger.get(), code, reason, trainer.saved_step, &trainer.state);
     // Not before the report: killed in between, the next start ends as well.
     if (crew.leads() && code == kExitFinished) withdraw_end_request(folder.path());
   } else if (!slurm_job().job.empty()) {  // its job script must not start it again
-    report_end(folder, crew, tell.ledger.get(), code, "", trainer.state.step);
+    report_end(folder, crew, tell.ledger.get(), code, how_it_finished(trainer.state, config),
+               trainer.state.step, &trainer.state);
   }
   if (trainer.asked_to_end && crew.leads()) {
     if (line.json)
@@ -202,19 +219,19 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
   }
   if (crew.leads() && code == kExitFinished) {
     // Validation, where there is one, chooses.
-    const std::string best =
-        trainer.state.best_step >= 0 ? folder.expert_path("best") : folder.expert_path("final");
-    json result = {{"steps", trainer.state.step},
-                   {"already_finished", was_finished},
-                   {"expert", folder.expert_path("final")},
-                   {"best_validation", trainer.state.best_score},
-                   {"best_expert", best},
-                   {"hash", state_hash(trainer.state)}};
-    if (line.json)
-      std::printf("%s\n", result.dump().c_str());
-    else
-      std::printf("%s after %lld steps: %s\n", was_finished ? "already finished" : "finished",
-                  static_cast<long long>(trainer.state.step), best.c_str());
+    const RunState& end = trainer.state;
+    const bool validated = end.best_step >= 0;
+    const std::string best = folder.expert_path(validated ? "best" : "final");
+    const json result = {{"steps", end.step},
+                         {"already_finished", was_finished},
+                         {"reason", stopped_early(end, config) ? "early_stop" : "finished"},
+                         {"expert", folder.expert_path("final")},
+                         {"best_validation", validated ? json(end.best_score) : json()},
+                         {"best_step", validated ? json(end.best_step) : json()},
+                         {"best_expert", best},
+                         {"hash", state_hash(end)}};
+    std::printf("%s\n", line.json ? result.dump().c_str()
+                                  : last_words(end, config, was_finished, best).c_str());
   }
   return code;
 }
@@ -227,7 +244,7 @@ int train_command(const CommandLine& line, const Config& config) {
   RunFolder folder(config, crew);
   // Not before: a log that an earlier owner has open is replaced when the folder is taken.
   if (crew.leads()) open_messages(folder.path(), 0);
-  Telling tell = start_telling(folder, crew);
+  Telling tell = start_telling(config, folder, crew);
   try {
     return train_in(folder, line, config, crew, tell);
   } catch (...) {

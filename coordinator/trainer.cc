@@ -13,6 +13,7 @@
 #include "comm/error.h"
 #include "comm/exact_sum.h"
 #include "comm/stage.h"
+#include "coordinator/best.h"
 #include "coordinator/chunk.h"
 #include "coordinator/evaluation.h"
 #include "coordinator/fork.h"
@@ -24,14 +25,8 @@ namespace {
 
 using nlohmann::json;
 
-// |log pi_sample - log pi_train| per token; bfloat16 forms differ by about 0.03.
-constexpr double kMismatchWarning = 0.1;
-
 // Fixed: the batch is part of what a reply depends on, and validation chooses the expert.
 constexpr int64_t kValidationBatch = 32;
-
-// Merging smaller moves than this into bfloat16 loses most of them (DESIGN section 2, measured).
-constexpr double kSmallMove = 5e-3;
 
 // Summed over chunks, by what a chunk does.
 std::map<std::string, double> seconds_of(const std::vector<FinishedChunk>& chunks) {
@@ -146,8 +141,9 @@ void Trainer::step(const std::vector<FinishedChunk>& own, StepRecord& record) {
 }
 
 void Trainer::update(std::vector<double>& sum, StepRecord& record) {
-  if (record.trained_groups == 0 || record.counted == 0) return;  // no signal: no optimizer call
-  for (double& dz : sum) dz /= double(record.counted);
+  if (record.trained_groups == 0 || record.all.counted == 0)
+    return;  // no signal: no optimizer call
+  for (double& dz : sum) dz /= double(record.all.counted);
   std::vector<float> gradient =
       chain_to_p(plan.parametrisation, base.model->targets(), state.p, sum, base.model->sigmas());
   record.gradient_norm = clip_global_norm(gradient, config.train.clip_norm);
@@ -172,8 +168,8 @@ bool Trainer::validate(bool now) {
                            "validation");
   });
   if (!result) return false;
-  if (result->accuracy() > state.best_score) {
-    state.best_score = result->accuracy();
+  if (result->all.score() > state.best_score) {
+    state.best_score = result->all.score();
     state.best_step = state.step;
     state.validations_since_best = 0;
     if (crew.leads()) save("best");
@@ -197,7 +193,7 @@ void Trainer::save(const std::string& name, const RunState& of) {
                      {"run_id", folder.run_id()}};
   if (!state.parent.empty()) expert.metadata["parent"] = state.parent;
   if (state.best_step == of.step)
-    expert.metadata["validation_accuracy"] = std::to_string(state.best_score);
+    expert.metadata["validation_score"] = std::to_string(state.best_score);
   timed("save", [&] {
     make_folder(folder.path() + "/experts");
     save_expert(folder.expert_path(name), expert);
@@ -245,12 +241,6 @@ bool Trainer::too_often_nonfinite() const {
   return state.nonfinite_in_a_row >= config.train.max_nonfinite_steps;
 }
 
-bool Trainer::finished() const {
-  const int64_t patience = config.train.early_stop_after;
-  return state.step >= config.train.steps ||
-         (patience > 0 && state.validations_since_best >= patience);
-}
-
 int Trainer::run() {
   const int64_t per_step = plan.chunks_per_step;
   Progress progress({.label = "train",
@@ -265,11 +255,10 @@ int Trainer::run() {
   seconds.clear();
   start_watch();
   // The base, or the parent's state, counts too: an expert is only best where it beats what it
-  // started from.
-  const auto parent = lineage(state.parent);
-  if (state.step == (parent ? parent->step : 0) && state.best_step < 0 && !validate(/*now=*/true))
+  // started from. The same where the best so far no longer counts.
+  if (state.best_step < 0 && !validate(/*now=*/true))
     return stopped("a stop was asked for during validation");
-  while (!finished()) {
+  while (!is_finished(state, config)) {
     crew.group().set_step(state.step);
     if (end_asked()) return ended_as_asked();
     const double start = AllocationEnd::steady_clock_s();
@@ -291,23 +280,15 @@ int Trainer::run() {
     if (log) {
       const InStage telling(Stage::kTelling);
       log->step(state.step, record.to_json(state, policy), z_statistics(policy, *base.model),
-                finished());
+                is_finished(state, config));
       for (const json& text : record.texts) log->rollout(state.step, text);
       note = record.line();
-      if (record.mismatch_mean() > kMismatchWarning)
-        spdlog::warn(
-            "step {}: sampling and gradient disagree by {:.3f} per token on average; "
-            "use train.sampling_form: activation, or model.dtype: float32",
-            state.step, record.mismatch_mean());
-      warn_of_small_moves();
-      if (!record.finite)
-        spdlog::warn("step {}: the gradient is not finite: step skipped ({} in a row)", state.step,
-                     state.nonfinite_in_a_row);
+      warn_after(record);
     }
     // After the log: killed in between, the step is redone and logged again. Redone steps cost
     // the same bits: fewer checkpoints are safe, only slower to resume.
-    if (state.step % config.train.checkpoint_every == 0 || finished() || too_often_nonfinite() ||
-        state.best_step == state.step)
+    if (state.step % config.train.checkpoint_every == 0 || is_finished(state, config) ||
+        too_often_nonfinite() || state.best_step == state.step)
       checkpoint();
     if (too_often_nonfinite()) {
       if (crew.leads()) save("last");
@@ -324,7 +305,12 @@ int Trainer::run() {
   note_clean();
   save("final");
   // Saving comes after a step's record: this is what the last one took.
-  log->event("finish", {{"step", state.step}, {"seconds", seconds}});
+  log->event("finish", {{"step", state.step},
+                        {"reason", stopped_early(state, config) ? "early_stop" : "finished"},
+                        {"best_step", state.best_step},
+                        {"best_score", state.best_step < 0 ? json() : json(state.best_score)},
+                        {"seconds", seconds}});
+  warn_at_end();
   ledger->spent("saving");
   return kExitFinished;
 }
@@ -337,19 +323,6 @@ int Trainer::ended_as_asked() {
   save("last");
   ledger->spent("saving");
   return kExitFinished;
-}
-
-void Trainer::warn_of_small_moves() {
-  double largest = 0;
-  for (float value : policy.z) largest = std::max(largest, std::abs(double(value) - 1));
-  if (warned_of_small_moves || config.model.dtype != "bfloat16" ||
-      policy.sampling != Apply::kMerged || largest == 0 || largest >= kSmallMove)
-    return;
-  warned_of_small_moves = true;
-  spdlog::warn(
-      "step {}: z has moved by at most {:.1e}, and merged bfloat16 weights lose moves below 5e-3 "
-      "({:.0f} % of the weights changed); use train.sampling_form: activation",
-      state.step, largest, 100 * policy.changed_share);
 }
 
 int Trainer::stopped(const std::string& why) {

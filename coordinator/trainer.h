@@ -1,6 +1,6 @@
 // The training run: prompts -> chunks -> rollouts -> rewards -> z gradient -> exact sum -> step ->
 // checkpoint. Restartable after a kill at any point of it; trainer.cc reads in that order. What
-// happens when memory changes meanwhile: trainer_watch.cc.
+// happens when memory changes meanwhile: trainer_watch.cc; what it warns of: trainer_warnings.cc.
 #pragma once
 
 #include <map>
@@ -44,7 +44,7 @@ struct Trainer {
   std::map<std::string, double> restored_seconds{};  // of chunks that an earlier process computed
   std::string note{};                                // on the last step, beside the progress
   double longest_chunk_s = 0;                        // known to rank 0
-  bool warned_of_small_moves = false;
+  int64_t steps_of_small_moves = 0, steps_without_signal = 0;  // in a row, of this process
   int64_t restored = 0;       // chunks of this step, by an earlier process
   bool computed = false;      // a chunk of this process was handed out
   bool asked_to_end = false;  // by `svfleet stop`
@@ -79,8 +79,8 @@ struct Trainer {
   // The optimizer's step, or none (record.finite is false) when it would leave the finite numbers.
   void update(std::vector<double>& sum, StepRecord& record);
 
-  // Every validate_every steps, and `now`: accuracy on the validation split, the best expert and
-  // how long it has been the best. False when a stop was asked for.
+  // Every validate_every steps, and `now`: the mean score on the validation split, the best expert
+  // and how long it has been the best. False when a stop was asked for.
   bool validate(bool now = false);
 
   // Rank 0: z of a state as experts/NAME.safetensors.
@@ -110,12 +110,14 @@ struct Trainer {
 
   bool too_often_nonfinite() const;
 
-  bool finished() const;
-
   // Until finished or told to stop; returns the exit code.
   int run();
 
-  void warn_of_small_moves();  // once, when merging into bfloat16 loses them
+  // Rank 0, once each: what may make the training vain.
+  void warn_after(const StepRecord& record);
+  void warn_of_small_moves();  // merging into bfloat16 loses them
+  // Rank 0: the finished run has learnt nothing.
+  void warn_at_end() const;
 
   int stopped(const std::string& why);  // says so; the exit code that asks to be started again
 };

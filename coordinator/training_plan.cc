@@ -25,20 +25,18 @@ std::string chat_hash(const Base& base) {
   return hash_bytes(base.chat->name() + base.chat->render({{"user", "question"}}));
 }
 
-// A prompt that does not fit is found now, not when its turn comes hours later.
-void check_lengths(const Base& base, const Task& task) {
-  const Architecture& arch = base.model->architecture();
-  int64_t limit = arch.max_positions;
-  if (arch.sliding_window && (!limit || arch.sliding_window < limit)) limit = arch.sliding_window;
-  if (!limit) return;
-  for (const Item& item : task.items) {
-    const int64_t prompt = int64_t(make_prompt(base, task.spec, item, 0).tokens.size());
-    if (prompt + task.spec.max_new_tokens > limit)
-      throw user_error(task.spec.train, ":", item.index + 1, ": the prompt has ", prompt,
-                       " tokens and may be answered with ", task.spec.max_new_tokens,
-                       ", more than the model's ", limit,
-                       "; shorten it or the task's max_new_tokens");
-  }
+// Settings and data, without what only the loaded model tells.
+json settings_and_data(const Config& config, const std::vector<Task>& tasks) {
+  json data = json::array();
+  for (const Task& task : tasks) data.push_back(task.content_hash);
+  return {{"settings", json::parse(bits_config(config))}, {"data", data}};
+}
+
+[[noreturn]] void refuse_changed(const std::string& now, const std::string& before) {
+  throw user_error(
+      "settings or data differ from those that this run was started with: ", differing(now, before),
+      "; undo the change, or start a child run with it: svfleet train --fork RUN "
+      "--set run_dir=...");
 }
 
 Apply gradient_form(const std::string& name) {
@@ -64,18 +62,54 @@ std::vector<ChunkPrompt> TrainingPlan::prompts(const Config& config, int64_t pos
   return prompts;
 }
 
+void check_lengths(const Base& base, const Task& task, const std::string& split) {
+  const Architecture& arch = base.model->architecture();
+  int64_t limit = arch.max_positions;
+  if (arch.sliding_window && (!limit || arch.sliding_window < limit)) limit = arch.sliding_window;
+  if (!limit) return;
+  const TaskSpec& spec = task.spec;
+  const std::string& file = split == "train"        ? spec.train
+                            : split == "validation" ? spec.validation
+                                                    : spec.test;
+  for (const Item& item : task.items) {
+    const int64_t prompt = int64_t(make_prompt(base, spec, item, 0).tokens.size());
+    if (prompt + spec.max_new_tokens > limit)
+      throw user_error(file, ":", item.index + 1, ": the prompt has ", prompt,
+                       " tokens and may be answered with ", spec.max_new_tokens,
+                       ", more than the model's ", limit,
+                       "; shorten it or the task's max_new_tokens");
+  }
+}
+
+std::vector<Task> training_tasks(const Config& config) {
+  std::vector<Task> tasks;
+  for (const TaskSpec& spec : config.tasks) tasks.push_back(load_task(spec, "train"));
+  return tasks;
+}
+
+std::vector<Task> validation_tasks(const Config& config) {
+  std::vector<Task> tasks;
+  if (config.train.validate_every <= 0) return tasks;
+  for (const TaskSpec& spec : config.tasks)
+    tasks.push_back(load_task(spec, "validation", config.train.validation_items));
+  return tasks;
+}
+
+std::string validated_on(const std::vector<Task>& validation) {
+  if (validation.empty()) return "";
+  json data = json::array();
+  for (const Task& task : validation) data.push_back(task.content_hash);
+  return json{{"by", "score"}, {"data", data}}.dump();
+}
+
 TrainingPlan make_plan(const Config& config, const Base& base) {
   const TrainConfig& train = config.train;
   TrainingPlan plan;
-  json data = json::array();
-  for (const TaskSpec& spec : config.tasks) {
-    plan.tasks.push_back(load_task(spec, "train"));
-    check_lengths(base, plan.tasks.back());
-    data.push_back(plan.tasks.back().content_hash);
-    if (train.validate_every > 0) {
-      plan.validation.push_back(load_task(spec, "validation", train.validation_items));
-    }
-  }
+  plan.tasks = training_tasks(config);
+  plan.validation = validation_tasks(config);
+  for (const Task& task : plan.tasks) check_lengths(base, task, "train");
+  for (const Task& task : plan.validation) check_lengths(base, task, "validation");
+  plan.validated_on = validated_on(plan.validation);
   for (const Target& target : base.model->targets())
     plan.segment_ends.push_back(target.offset + target.length());
   plan.chunks_per_step = train.prompts_per_step / train.prompts_per_chunk;
@@ -84,8 +118,9 @@ TrainingPlan make_plan(const Config& config, const Base& base) {
                       {"config", base.model->architecture().content_hash()},
                       {"tokenizer", base.tokenizer->content_hash()},
                       {"chat_template", chat_hash(base)}};
-  plan.bits =
-      json{{"settings", json::parse(bits_config(config))}, {"data", data}, {"model", model}}.dump();
+  json bits = settings_and_data(config, plan.tasks);
+  bits["model"] = model;
+  plan.bits = bits.dump();
   plan.parametrisation = parametrisation(train.parametrisation);
 
   plan.rules.seed = uint64_t(train.seed);
@@ -141,11 +176,7 @@ void check_resumable(const RunState& state, const RunState& fresh, bool allow_di
     throw user_error("the factor store has changed since this run started (was ", state.store_hash,
                      ", now ", fresh.store_hash,
                      "): its z belong to the old factors; restore it, or choose another run_dir");
-  if (state.bits_config != fresh.bits_config)
-    throw user_error("settings or data differ from those that this run was started with: ",
-                     differing(fresh.bits_config, state.bits_config),
-                     "; undo the change, or start a child run with it: svfleet train --fork RUN "
-                     "--set run_dir=...");
+  if (state.bits_config != fresh.bits_config) refuse_changed(fresh.bits_config, state.bits_config);
   if (state.slots != fresh.slots)
     throw user_error(
         "the adapted matrices differ from those of this run; check svd.targets and "
@@ -160,6 +191,14 @@ void check_resumable(const RunState& state, const RunState& fresh, bool allow_di
         differing(fresh.identity, state.identity),
         "; resume on such a machine (on Slurm: submit --constraint), or accept it with "
         "--allow-different-hardware");
+}
+
+void check_settings(const RunState& state, const Config& config, const std::vector<Task>& tasks) {
+  json before = json::parse(state.bits_config, nullptr, false);
+  if (!before.is_object()) return;  // train says so
+  before.erase("model");
+  const json now = settings_and_data(config, tasks);
+  if (now != before) refuse_changed(now.dump(), before.dump());
 }
 
 }  // namespace svfleet

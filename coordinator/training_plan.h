@@ -18,6 +18,8 @@ struct TrainingPlan {
   std::vector<int64_t> segment_ends;  // of the flat z vector, one per matrix
   int64_t chunks_per_step = 0;
   std::string bits;  // canonical JSON of all that may alter bits: settings and data
+  // What validation measures, and on which items; empty when never validated.
+  std::string validated_on;
   Parametrisation parametrisation = Parametrisation::kDirect;
   ChunkRules rules;        // without step and run_id
   AdamWOptions optimizer;  // at the full learning rate
@@ -28,6 +30,15 @@ struct TrainingPlan {
 
 TrainingPlan make_plan(const Config& config, const Base& base);
 
+// Its parts that need no model.
+std::vector<Task> training_tasks(const Config& config);
+std::vector<Task> validation_tasks(const Config& config);
+std::string validated_on(const std::vector<Task>& validation);
+
+// A prompt that does not fit into the model's positions with the longest reply is found now, not
+// when its turn comes hours later: Error(kExitUser) with file:line.
+void check_lengths(const Base& base, const Task& task, const std::string& split);
+
 // The state that a run starts from: the base model, or train.init_from. A child starts from its
 // parent (coordinator/fork.h), whatever init_from says.
 RunState first_state(const Config& config, const Base& base, const TrainingPlan& plan,
@@ -36,5 +47,8 @@ RunState first_state(const Config& config, const Base& base, const TrainingPlan&
 // Error(kExitUser) naming what changed when `state` cannot be continued with this configuration,
 // model, factor store or hardware.
 void check_resumable(const RunState& state, const RunState& fresh, bool allow_different_hardware);
+
+// The part of it that needs no model: settings, and training data.
+void check_settings(const RunState& state, const Config& config, const std::vector<Task>& tasks);
 
 }  // namespace svfleet

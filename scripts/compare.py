@@ -1,23 +1,54 @@
-"""Prints what `svfleet evaluate --json` found as a table: compare.py EVALUATION.json"""
+"""Prints what `svfleet evaluate --json` found as `svfleet evaluate` does: compare.py EVALUATION.json
+
+right: replies that all rewards of their task call right; score: the mean of what the rewards gave;
+expert : base: items that only the one, and only the other, got right; p: exact McNemar test."""
 import json
 import sys
-from pathlib import Path
+from collections import Counter
+from pathlib import PurePosixPath
+
+
+def short(name):
+    """runs/a/experts/best.safetensors shuffled -> a/best shuffled"""
+    path, ending, more = name.rpartition(".safetensors")
+    if not ending:
+        return name
+    path = PurePosixPath(path)
+    run = path.parent.parent.name if path.parent.name == "experts" else ""
+    return f"{run}/{path.name}{more}" if run else path.name + more
+
+
+def row(name, columns, found):
+    # Evaluations kept by earlier versions have no score.
+    score = f"{found['score']:.3f}" if "score" in found else "-"
+    interval = f"{found['low']:.3f} to {found['high']:.3f}"
+    text = (f"{name:<{columns}}{str(found['right']) + '/' + str(found['n']):>12}{found['accuracy']:>10.3f}{interval:>18}"
+            f"{score:>8}{found['ended']:>8.1%}{found['mean_tokens']:>8.1f}")
+    if "p_value" in found:
+        text += f"{str(found['only_expert']) + ' : ' + str(found['only_base']):>16}{found['p_value']:>10.2g}"
+        if found["p_value"] > 0.05:
+            text += "  not distinguishable from base"
+    return text
+
+
+def header(columns, experts):
+    text = f"{'':<{columns}}{'right':>12}{'accuracy':>10}{'95 % interval':>18}{'score':>8}{'ended':>8}{'tokens':>8}"
+    return text + (f"{'expert : base':>16}{'p':>10}" if experts else "")
 
 
 def table(evaluation):
-    lines = [f"{evaluation['n']} items of the {evaluation['split']} split",
-             f"{'':<12}{'right':>7}{'accuracy':>10}{'95 % interval':>18}{'ended':>8}{'tokens':>8}"]
-    for result in evaluation["results"]:
-        name = Path(result["name"]).stem
-        interval = f"{result['low']:.3f} to {result['high']:.3f}"
-        lines.append(f"{name:<12}{result['right']:>7}{result['accuracy']:>10.3f}{interval:>18}"
-                     f"{result['ended']:>8.1%}{result['mean_tokens']:>8.1f}")
-    for result in evaluation["results"]:
-        if "p_value" in result:
-            lines.append(f"{Path(result['name']).stem} against base on the same items: {result['only_expert']} "
-                         f"right only with it, {result['only_base']} only without; exact McNemar p = {result['p_value']:.2g}")
+    results = evaluation["results"]
+    names = [short(result["name"]) for result in results]
+    names = [r["name"] if Counter(names)[n] > 1 else n for n, r in zip(names, results)]
+    columns = max([12, *map(len, names), *(len(t["task"]) + 2 for r in results for t in r.get("by_task", []))])
+    lines = [f"{evaluation['n']} items of the {evaluation['split']} split", header(columns, len(results) > 1)]
+    for name, result in zip(names, results):
+        lines.append(row(name, columns, result))
+        if len(result.get("by_task", [])) > 1:
+            lines += [row("  " + task["task"], columns, task) for task in result["by_task"]]
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    print(table(json.loads(Path(sys.argv[1]).read_text())))
+    with open(sys.argv[1], encoding="utf-8") as file:
+        print(table(json.load(file)))

@@ -107,6 +107,38 @@ def curve(axes, records, *keys, label=None, color=BLUE, smoothed=False, line="-"
         axes.plot(steps, values, line, color=color, linewidth=1.5, marker="." if line != " " else "o", markersize=5, label=label)
 
 
+def by_task(records):
+    """{task: its records, with their steps}; empty where there is only one task, or an older run."""
+    tasks = {}
+    for record in records:
+        for one in record.get("by_task") or []:
+            tasks.setdefault(one["task"], []).append({**one, "step": record["step"]})
+    return tasks if len(tasks) > 1 else {}
+
+
+def draw_tasks(row, steps, validations):
+    """A row for the tasks of a mix: sampled in training (lines), and in validation (dots)."""
+    panels = {"accuracy": "Accuracy by task", "score": "Score by task",
+              "ended_fraction": "Replies that end by themselves, by task", "mean_tokens": "Length by task (tokens per reply)"}
+    sampled, validated = by_task(steps), by_task(validations)
+    for axes, key in zip(row, panels):
+        for number, task in enumerate(sampled):
+            color = plt.get_cmap("tab10")(number % 10)
+            at, values = series(sampled[task], key)
+            axes.plot(at, smooth(values), color=color, linewidth=1.5, label=f"{task}, mean of 5 steps")
+            at, values = series(validated.get(task, []), key)
+            if at:
+                axes.plot(at, values, "o", color=color, markersize=5, label=f"{task}, validation")
+    return dict(zip(row, panels.values()))
+
+
+def draw_score(axes, steps, validations):
+    """Where it is not the share of right replies: several rewards."""
+    if any(abs(r["score"] - r["accuracy"]) > 1e-9 for r in steps + validations if "score" in r and "accuracy" in r):
+        curve(axes, steps, "score", label="score, sampled in training", color=GREY)
+        curve(axes, validations, "score", label="score, validation", color="black", line=" ")
+
+
 def draw_accuracy(axes, steps, validations):
     measured = [r for r in steps if r.get("counted") and isinstance(r.get("accuracy"), (int, float))]
     if measured:
@@ -120,9 +152,11 @@ def draw_accuracy(axes, steps, validations):
                                      for r in points]).T
         axes.errorbar([r["step"] for r in points], value, [value - low, high - value], color=ORANGE, fmt="o",
                       markersize=5, capsize=3, label=f"validation, {points[-1].get('n', '?')} items, greedy")
-        best = points[int(np.argmax(value))]
+        chosen = [r for r in points if r["step"] == points[-1].get("best_step")]  # by mean score
+        best = chosen[0] if chosen else points[int(np.argmax(value))]
         axes.annotate(f"{best['accuracy']:.3f}", (best["step"], best["accuracy"]), color=ORANGE,
                       xytext=(-5, -14), textcoords="offset points", ha="right", fontsize=9)
+    draw_score(axes, steps, validations)
 
 
 def draw_seconds(axes, steps):
@@ -142,8 +176,9 @@ def draw_seconds(axes, steps):
 
 
 def draw_curves(steps, validations, title):
-    figure, grid = plt.subplots(3, 4, figsize=(19, 11), constrained_layout=True)
-    (reward, accuracy, ended, signal), (kl, entropy, gradient, tokens), (z, mismatch, speed, seconds) = grid
+    rows = 4 if by_task(steps) else 3
+    figure, grid = plt.subplots(rows, 4, figsize=(19, 11 * rows / 3), constrained_layout=True)
+    (reward, accuracy, ended, signal), (kl, entropy, gradient, tokens), (z, mismatch, speed, seconds) = grid[:3]
     curve(reward, steps, "reward", label="mean over replies", smoothed=True)
     draw_accuracy(accuracy, steps, validations)
     curve(ended, steps, "ended_fraction", label="sampled in training")
@@ -163,11 +198,13 @@ def draw_curves(steps, validations, title):
     curve(mismatch, trained, "log_prob_mismatch", "max", label="largest", color=ORANGE)
     curve(speed, steps, "tokens_per_s", label="sampled tokens by the clock")
     draw_seconds(seconds, steps)
-    titles = {reward: "Reward", accuracy: "Accuracy", ended: "Replies that end by themselves (share)",
+    titles = {reward: "Reward", accuracy: "Accuracy (share of right replies)", ended: "Replies that end by themselves (share)",
               signal: "Prompts with signal (share)", kl: "KL(policy ‖ base) (nats per reply)",
               entropy: "Entropy (nats per token)", gradient: "Gradient norm", tokens: "Length (tokens per reply)",
               z: "How far z has moved", mismatch: "|log π sampled − log π trained| (nats)",
               speed: "Speed (tokens per second)", seconds: "Seconds per step, of all workers added up"}
+    if rows > 3:
+        titles.update(draw_tasks(grid[3], steps, validations))
     for axes, name in titles.items():
         axes.set_title(name, loc="left", fontsize=11)
         axes.set_xlabel("step")
@@ -180,9 +217,9 @@ def draw_curves(steps, validations, title):
             axes.legend(fontsize=8, frameon=False)
         else:
             axes.text(0.5, 0.5, "not in the log", ha="center", color=GREY, transform=axes.transAxes)
-    for axes in (accuracy, ended, signal):
+    for axes in (accuracy, ended, signal, *grid[3:].flat[:3]):
         axes.set_ylim(-0.02, 1.02)
-    for axes in (entropy, gradient, tokens, z, mismatch, speed, seconds):
+    for axes in (entropy, gradient, tokens, z, mismatch, speed, seconds, *grid[3:].flat[3:]):
         axes.set_ylim(bottom=0)
     figure.suptitle(title, fontsize=13)
     return figure

@@ -48,6 +48,15 @@ TEST(RunCheckpoint, RoundTrip) {
   EXPECT_EQ(state_hash(decode_state(encode_state(empty), "memory")), state_hash(empty));
 }
 
+// What the best was chosen on came later: it is no part of the hash.
+TEST(RunCheckpoint, ValidationMayBeMissing) {
+  RunState state = example_state();
+  EXPECT_EQ(decode_state(encode_state(state), "memory").validation, "");
+  state.validation = R"({"by":"score","data":["00"]})";
+  EXPECT_EQ(decode_state(encode_state(state), "memory").validation, state.validation);
+  EXPECT_EQ(state_hash(state), state_hash(example_state()));
+}
+
 // Made by the first version; every later one must read it.
 TEST(RunCheckpoint, ReadsVersion1) {
   const std::string path = fixture("checkpoint_v1.h5");

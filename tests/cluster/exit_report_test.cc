@@ -36,6 +36,10 @@ TEST(ExitReport, IsReadableJsonAndGoesAway) {
       << R"({"reason": "why", "code": 75, "job": "42", "restarts": 3, "step": 17})";
   EXPECT_EQ(read_exit_report(run)->start, 0);
   EXPECT_TRUE(read_exit_report(run)->hosts.empty());
+  EXPECT_EQ(read_exit_report(run)->best_step, -1);
+  write_exit_report(run, {"early_stop", 0, "", 0, 17, 0, {}, 12, 0.75});
+  EXPECT_EQ(read_exit_report(run)->best_step, 12);
+  EXPECT_EQ(read_exit_report(run)->best_score, 0.75);
   remove_exit_report(run);
   EXPECT_FALSE(std::filesystem::exists(run + "/exit.json"));
   EXPECT_THROW(write_exit_report(run + "/none", {}), Error);

@@ -107,6 +107,34 @@ def chain_cut_short(folder, environment, config, good):
           "a chain that is refused half-way: " + done.stderr.strip())
 
 
+def known_to_train(folder, environment, config, good):
+    """What train would find only in the job: settings that a run was not started with, a run that is
+    finished."""
+    log = folder / "sbatch.log"
+    log.unlink(missing_ok=True)
+    runs.run(config, folder / "run", 1, "--set", "train.steps=2", "--set", "train.validate_every=1", "--set",
+             "train.validation_items=4")
+    words = [*good, "--set", "train.steps=2"]
+    done = submit(environment, config, *words, "--set", "train.seed=5")
+    check(done.returncode == 2 and "train.seed: 5 now, 0 in the run" in done.stderr
+          and "undo the change" in done.stderr, "a changed setting: " + done.stderr.strip())
+    done = submit(environment, config, *words)
+    check(done.returncode == 0 and f"already finished after 2 steps: {folder}/run/experts/best.safetensors" in
+          done.stdout and "no job is needed" in done.stdout, "a finished run: " + done.stdout.strip())
+    told = json.loads(submit(environment, config, *words, "--json").stdout)
+    check(told["jobs"] == [] and told["already_finished"], f"the same for programs: {told}")
+    done = submit(environment, config, *words, "--dry-run")
+    check(done.returncode == 0 and done.stdout.startswith("#!/bin/bash") and "no job is needed" in done.stderr,
+          "a dry run shows its script all the same")
+    check(not log.exists(), "sbatch was called for none of them")
+    shutil.copy(folder / "tasks/train.jsonl", folder / "tasks/test.jsonl")
+    done = submit(environment, config, *good, "--set", "train.steps=3")
+    check(done.returncode == 0 and log.exists(), "extended, it is handed in: " + done.stdout.strip())
+    check("svfleet: " in done.stderr and "prompts stand in the train split and in the test split, first" in done.stderr,
+          "items of two splits: " + done.stderr.strip())
+    shutil.rmtree(folder / "run")
+
+
 def refused_beside_another(folder, environment):
     """A job of which no rank began ends with 2, unless another job has the run: that is none of its
     business."""
@@ -170,6 +198,8 @@ def main():
             (config, ["--exclude", "/etc/passwd"], "--exclude '/etc/passwd' may hold"),
             (config, ["--set", f"train.init_from={folder}/gone"], "train.init_from"),
             (config, ["--job-name", "a\nb"], "--job-name"),
+            (config, ["--set", "task.prompt={quesiton}"], "train.jsonl:1: "),
+            (config, ["--set", "svd.layers=0..40"], "svd.layers: '0..40' is outside this model's layers 0..1"),
         ]
         for file, words, expected in wrong:
             names = set(words[::2])
@@ -222,6 +252,7 @@ def main():
         out_of_sight(folder, environment, config, good)
         callers_environment(folder, environment, config, good)
         chain_cut_short(folder, environment, config, good)
+        known_to_train(folder, environment, config, good)
         refused_beside_another(folder, environment)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -248,6 +248,17 @@ def task_files(b):
     no_test = b.other_config("no_test.yaml", (f"  test: {b.tasks}/test.jsonl\n", ""))
     refused("missing split", ["evaluate", no_test, "--set", "evaluate.split=test"], USER,
             ["task 'vowels' has no test split", "give its JSONL file"])
+    for split in ("test", "validation"):  # the items of the others are in order
+        path = b.tasks / f"{split}.jsonl"
+        good = path.read_bytes()
+        set_line(4, '{"question": "' + 900 * "long " + '", "answer": "4"}')(path)
+        what = ["evaluate", b.config, "--quiet", "--set", f"evaluate.split={split}"]
+        refused(f"too long an item of the {split} split", what, USER,
+                [f"{split}.jsonl:4: the prompt has", "tokens", "more than the model's", "shorten it"])
+        if split == "validation":
+            refused("too long an item to validate", b.train("--set", "train.validate_every=1"), USER,
+                    ["validation.jsonl:4: the prompt has", "shorten it"])
+        path.write_bytes(good)
     b.unharmed("bad task files")
 
 
@@ -466,7 +477,8 @@ def experts(b, other):
             ["bad.safetensors", "entries, the matrix needs"])
     edit_safetensors(bad, lambda header, data: data[:-4] + b"\x00\x00\xc0\x7f", expert)
     refused("expert with a NaN", evaluate(bad), USER, ["bad.safetensors", "not finite"])
-    refused("expert of matrices that are not adapted", evaluate(expert, "--set", "svd.targets=[mlp]"),
+    refused("expert of matrices that are not adapted",
+            b.train("--set", "svd.targets=[mlp]", "--set", f"train.init_from={expert}", run=b.folder / "new_run"),
             USER, ["final.safetensors' adapts", "not among svd.targets", "widen them"])
     bad.write_bytes(expert.read_bytes())
     flip(bad, bad.stat().st_size - 4)

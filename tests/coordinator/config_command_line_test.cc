@@ -1,6 +1,9 @@
 // What each command line means, and the one line that a wrong one gives.
 #include <gmock/gmock.h>
 
+#include <fstream>
+#include <iterator>
+
 #include "comm/error.h"
 #include "coordinator/command_line.h"
 
@@ -9,6 +12,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 CommandLine parse(std::vector<const char*> words) {
   words.insert(words.begin(), "svfleet");
@@ -88,6 +92,19 @@ TEST(CommandLine, HelpAndVersion) {
   }
 }
 
+TEST(CommandLine, HelpSaysNothingThatDoesNotHold) {
+  EXPECT_THAT(parse({"evaluate", "--help"}).text, Not(HasSubstr("FILE ...")));
+  EXPECT_THAT(parse({"evaluate", "--help"}).text, Not(HasSubstr("VALUE ...")));
+  EXPECT_THAT(parse({"submit", "--help"}).text, Not(HasSubstr("{false}")));
+}
+
+TEST(Reference, IsThePageOfCommandsInDocs) {
+  std::ifstream page(std::string(SVFLEET_SOURCE_DIR) + "/docs/commands.md");
+  const std::string text{std::istreambuf_iterator<char>(page), {}};
+  EXPECT_EQ(parse({"--reference"}).text, text)
+      << "write it anew with svfleet --reference > docs/commands.md";
+}
+
 TEST(CommandLine, WrongUsageIsOneLine) {
   EXPECT_EQ(error_of({"train", "r"}), "no error");
   EXPECT_EQ(error_of({}), "no command was given; see svfleet --help");
@@ -101,7 +118,13 @@ TEST(CommandLine, WrongUsageIsOneLine) {
   EXPECT_EQ(error_of({"train", "r", "s"}),
             "The following argument was not expected: s; see svfleet train --help");
   EXPECT_EQ(error_of({"train", "r", "--expert", "e"}),
-            "The following arguments were not expected: e --expert; see svfleet train --help");
+            "The following arguments were not expected: --expert e; see svfleet train --help");
+  EXPECT_EQ(
+      error_of({"submit", "r", "--array", "0-3", "--nodes", "2", "--export=ALL"}),
+      "The following arguments were not expected: --array 0-3 --export=ALL; see svfleet submit "
+      "--help");
+  EXPECT_EQ(error_of({"evaluate", "r", "--expert", "a", "b"}),
+            "The following argument was not expected: b; see svfleet evaluate --help");
   for (const std::vector<const char*>& words :
        {std::vector<const char*>{"evaluate", "r", "--expert"},
         {"train", "r", "--set"},

@@ -316,5 +316,26 @@ TEST_F(ConfigErrors, Overrides) {
                           {"train.steps=a\nb"});
 }
 
+TEST_F(ConfigErrors, PathsThatLieBesideTheFile) {
+  write_text("exp/data/train.jsonl", "{}\n");
+  write_text("exp/tasks/t.yaml", "train: ../data/train.jsonl\nreward: exact\n");
+  write_text("exp/m/config.json", "{}");
+  const std::string start =
+      "' does not exist in the working directory, but in 'exp': paths are relative "
+      "to the working directory; start svfleet there, or write the path from here";
+  write_text("exp/run.yaml",
+             "model: {path: m}\nrun_dir: r\ntask: {train: data/none, reward: exact}\n");
+  EXPECT_EQ(error_of("exp/run.yaml"), "exp/run.yaml:1: model.path 'm" + start);
+  write_text("exp/run.yaml",
+             "model: {path: n}\nrun_dir: r\ntask: {train: data/train.jsonl, reward: exact}\n");
+  EXPECT_EQ(error_of("exp/run.yaml"), "exp/run.yaml:3: task: file 'data/train.jsonl" + start);
+  write_text("exp/run.yaml", "model: {path: n}\nrun_dir: r\ntask: tasks/t.yaml\n");
+  EXPECT_EQ(error_of("exp/run.yaml"),
+            "exp/run.yaml:3: task file 'tasks/t.yaml' does not exist; the path is relative to the "
+            "working directory, and it is there in 'exp': start svfleet there");
+  write_text("exp/run.yaml", "model: {path: n}\nrun_dir: r\ntask: exp/tasks/t.yaml\n");
+  EXPECT_EQ(load_config("exp/run.yaml", {}).tasks[0].train, "exp/data/train.jsonl");
+}
+
 }  // namespace
 }  // namespace svfleet

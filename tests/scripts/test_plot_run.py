@@ -146,6 +146,33 @@ class PlotRun(unittest.TestCase):
         run(self.folder)
         self.assertNotEqual(first[0], pictures[0].read_bytes())
 
+    def test_several_tasks_and_rewards_are_drawn(self):
+        made_up_run(self.folder, steps=16)
+        run(self.folder)
+        before = (self.folder / "curves.png").read_bytes()
+        lines = [json.loads(line) for line in (self.folder / "log.jsonl").read_text().splitlines()]
+        for record in lines:  # as a run of two tasks writes it
+            if record["kind"] in ("step", "evaluation"):
+                record["score"] = record["accuracy"]
+                record["by_task"] = [dict(task="all", n=16, accuracy=record["accuracy"])]
+        write = lambda: (self.folder / "log.jsonl").write_text("".join(json.dumps(r) + "\n" for r in lines))
+        write()
+        run(self.folder)
+        self.assertEqual(before, (self.folder / "curves.png").read_bytes())  # one task, score = accuracy
+        pictures = {before}
+        for key, value in (("score", 0.75), ("by_task", [dict(task="a", n=9, accuracy=0.2, score=0.3),
+                                                         dict(task="b", n=7, accuracy=0.9, score=0.9)])):
+            for record in lines:
+                if record["kind"] in ("step", "evaluation"):
+                    record[key] = value
+            write()
+            self.assertEqual(run(self.folder).returncode, 0)
+            pictures.add((self.folder / "curves.png").read_bytes())
+        self.assertEqual(len(pictures), 3)
+        records = [dict(step=3, by_task=[dict(task="a", accuracy=0.2), dict(task="b", accuracy=0.9)]), dict(step=4)]
+        self.assertEqual(plot_run.by_task(records), {"a": [dict(task="a", accuracy=0.2, step=3)],
+                                                     "b": [dict(task="b", accuracy=0.9, step=3)]})
+
     def test_an_unfinished_run_has_curves_only(self):
         made_up_run(self.folder, steps=3)
         (self.folder / "experts" / "final.safetensors").unlink()

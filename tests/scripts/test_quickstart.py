@@ -30,10 +30,10 @@ ANSWER = {
     "split": "test", "n": 1000,
     "results": [
         {"name": "base", "right": 433, "n": 1000, "accuracy": 0.433, "low": 0.4026, "high": 0.4639,
-         "ended": 0.88, "mean_tokens": 13.25},
+         "score": 0.433, "ended": 0.88, "mean_tokens": 13.25, "by_task": [{"task": "max3"}]},
         {"name": "runs/quickstart/experts/final.safetensors", "right": 978, "n": 1000, "accuracy": 0.978,
-         "low": 0.967, "high": 0.9854, "ended": 1.0, "mean_tokens": 12.0, "p_value": 1.5e-160,
-         "only_base": 3, "only_expert": 548},
+         "low": 0.967, "high": 0.9854, "score": 0.978, "ended": 1.0, "mean_tokens": 12.0,
+         "by_task": [{"task": "max3"}], "p_value": 1.5e-160, "only_base": 3, "only_expert": 548},
     ],
 }
 
@@ -80,10 +80,10 @@ class Quickstart(unittest.TestCase):
         self.assertEqual(calls, ["decompose", "evaluate", "train", "hash", "evaluate"])
         before_training, after = result.stdout.split("== 5/7 train")
         self.assertRegex(before_training, r"200 items of the validation split\n.*\n"
-                                          r"base +80 +0\.400 +0\.335 to 0\.469 +88\.5% +13\.5\n")
-        self.assertRegex(after, r"548 right only with it, 3 only without; exact McNemar p = 1\.5e-160\n")
-        self.assertRegex(result.stdout, r"base +433 +0\.433 +0\.403 to 0\.464 +88\.0% +13\.2\n"
-                                        r"final +978 +0\.978 +0\.967 to 0\.985 +100\.0% +12\.0\n")
+                                          r"base +80/200 +0\.400 +0\.335 to 0\.469 +- +88\.5% +13\.5\n")
+        self.assertRegex(after, r"base +433/1000 +0\.433 +0\.403 to 0\.464 +0\.433 +88\.0% +13\.2\n"
+                                r"quickstart/final +978/1000 +0\.978 +0\.967 to 0\.985 +0\.978 +100\.0% +12\.0"
+                                r" +548 : 3 +1\.5e-160\n")
         for picture in ("curves.png", "z.png"):
             self.assertTrue((self.run_folder / picture).exists())
             self.assertIn(f"runs/quickstart/{picture}", result.stdout.split("== done")[1])
@@ -122,11 +122,30 @@ class Quickstart(unittest.TestCase):
 
 
 class Compare(unittest.TestCase):
-    def test_table(self):
-        lines = compare.table(ANSWER).split("\n")
+    def test_names(self):
+        for name, expected in (("base", "base"), ("runs/a/experts/best.safetensors", "a/best"),
+                               ("runs/a/experts/best.safetensors shuffled", "a/best shuffled"),
+                               ("/x/mine.safetensors mirrored", "mine mirrored"),
+                               ("experts/best.safetensors", "best")):
+            self.assertEqual(compare.short(name), expected)
+
+    def test_columns_hold_whatever_the_names(self):
+        long = "runs/" + 30 * "n" + "/experts/final.safetensors"
+        tasks = [{**ANSWER["results"][0], "task": task} for task in ("max3", "first_letter")]
+        answer = {**ANSWER, "results": [{**ANSWER["results"][0], "by_task": tasks},
+                                        {**ANSWER["results"][1], "name": long, "p_value": 0.5}]}
+        lines = compare.table(answer).split("\n")
         self.assertEqual(lines[0], "1000 items of the test split")
-        self.assertEqual(lines[-1], "final against base on the same items: 548 right only with it, "
-                                    "3 only without; exact McNemar p = 1.5e-160")
+        for header, cell in (("accuracy", "0.433"), ("95 % interval", "0.403 to 0.464"), ("tokens", "13.2")):
+            for line in lines[2:5]:
+                self.assertEqual(line.index(cell) + len(cell), lines[1].index(header) + len(header), line)
+        self.assertEqual([line.split()[0] for line in lines[2:]], ["base", "max3", "first_letter", 30 * "n" + "/final"])
+        self.assertTrue(lines[-1].endswith("0.5  not distinguishable from base"))
+
+    def test_equal_names_are_written_out(self):
+        results = [{**ANSWER["results"][1], "name": f"{run}/x/experts/final.safetensors"} for run in "ab"]
+        table = compare.table({**ANSWER, "results": results})
+        self.assertIn("\na/x/experts/final.safetensors ", table)
 
 
 if __name__ == "__main__":

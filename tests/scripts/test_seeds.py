@@ -33,7 +33,7 @@ else:
         if flag == "--expert":
             names += [expert, expert + " shuffled", expert + " mirrored"] if "--controls" in words else [expert]
     print(json.dumps({"split": "test", "n": 1000, "results": [
-        {"name": n, "accuracy": a, "low": a - 0.01, "high": a + 0.01, "ended": 1, "mean_tokens": 9,
+        {"name": n, "right": round(1000 * a), "n": 1000, "accuracy": a, "score": a, "low": a - 0.01, "high": a + 0.01, "ended": 1, "mean_tokens": 9,
          **({} if n == "base" else {"p_value": 1e-9, "only_base": 1, "only_expert": 2})}
         for n in names for a in [accuracy.get(n.replace("runs/q/", ""), 0.25)]]}))
 '''
