@@ -1,14 +1,16 @@
 // svfleet evaluate: base and experts on the same items, with intervals and a paired test.
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <optional>
 
-#include "checkpoints/file.h"
+#include "checkpoints/out_file.h"
 #include "comm/error.h"
 #include "coordinator/base.h"
 #include "coordinator/commands.h"
 #include "coordinator/controls.h"
 #include "coordinator/evaluation.h"
 #include "coordinator/factors.h"
+#include "coordinator/json_line.h"
 #include "coordinator/weight_watch.h"
 
 namespace svfleet {
@@ -55,8 +57,7 @@ void print_row(const Row& row, bool is_base) {
                 row.paired.p > 0.05 ? "  not distinguishable from base" : "");
 }
 
-void write_items(const std::string& path, const std::vector<Task>& tasks,
-                 const std::vector<Row>& rows) {
+std::string item_lines(const std::vector<Task>& tasks, const std::vector<Row>& rows) {
   std::string lines;
   size_t i = 0;
   for (const Task& task : tasks)
@@ -69,16 +70,15 @@ void write_items(const std::string& path, const std::vector<Task>& tasks,
                                         {"tokens", result.tokens},
                                         {"reply", result.reply}};
       }
-      lines += json{{"task", task.spec.name},
-                    {"item", item.index},
-                    {"prompt", item.messages.back().content},
-                    {"gold", item.gold.answer},
-                    {"replies", replies}}
-                   .dump(-1, ' ', false, json::error_handler_t::replace) +
-               "\n";
+      const json record = {{"task", task.spec.name},
+                           {"item", item.index},
+                           {"prompt", item.messages.back().content},
+                           {"gold", item.gold.answer},
+                           {"replies", replies}};
+      lines += on_one_line(record.dump(-1, ' ', false, json::error_handler_t::replace)) + "\n";
       ++i;
     }
-  write_file_atomic(path, lines);
+  return lines;
 }
 
 }  // namespace
@@ -97,8 +97,8 @@ int evaluate_command(const CommandLine& line, const Config& config) {
   std::string expert_hashes;
   for (const Expert& expert : experts) expert_hashes += z_hash(expert) + " ";
   crew.agree("experts", expert_hashes);
-  if (crew.leads() && !line.out.empty())
-    write_file_atomic(line.out, "");  // fail now, not at the end
+  std::optional<OutFile> out;
+  if (crew.leads() && !line.out.empty()) out.emplace(line.out);  // fail now, not at the end
   Base base = open_base(config, crew);
 
   EvaluationOptions options;
@@ -134,6 +134,7 @@ int evaluate_command(const CommandLine& line, const Config& config) {
                 change + " changed in memory during the evaluation: bad memory; start again",
                 watch.changed_here());
   if (!crew.leads()) return kExitFinished;
+  if (out) out->write(item_lines(tasks, rows));
 
   if (line.json) {
     json results = json::array();
@@ -144,7 +145,6 @@ int evaluate_command(const CommandLine& line, const Config& config) {
                              {"results", results}}
                             .dump()
                             .c_str());
-    if (!line.out.empty()) write_items(line.out, tasks, rows);
     return kExitFinished;
   }
   std::printf("%s split, %lld items, %s\n", config.evaluate.split.c_str(),
@@ -153,7 +153,6 @@ int evaluate_command(const CommandLine& line, const Config& config) {
   std::printf("%-36s %6s  %-14s  %-11s  %7s  %7s  %s\n", "", "right", "95% interval", "", "ended",
               "tokens", "McNemar p against base (only base : only this right)");
   for (size_t i = 0; i < rows.size(); ++i) print_row(rows[i], i == 0);
-  if (!line.out.empty()) write_items(line.out, tasks, rows);
   return kExitFinished;
 }
 

@@ -7,6 +7,7 @@
 #include "coordinator/base.h"
 #include "coordinator/commands.h"
 #include "coordinator/factors.h"
+#include "coordinator/json_line.h"
 #include "coordinator/policy.h"
 
 namespace svfleet {
@@ -69,7 +70,8 @@ int generate_command(const CommandLine& line, const Config& config) {
   }
   if (crew.leads() && line.json)
     std::printf("%s\n",
-                results.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+                on_one_line(results.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace))
+                    .c_str());
   return kExitFinished;
 }
 
