@@ -42,10 +42,10 @@ void save_expert(const std::string& path, const Expert& expert) {
 
 Expert load_expert(const std::string& path) {
   if (!file_exists(path)) throw user_error("there is no expert file '", path, "'; check the path");
-  SafetensorsData data = read_safetensors(path);
-  auto format = data.metadata.find("format");
-  if (format == data.metadata.end() || format->second != kFormat)
+  // Before the tensors: a model's may be of other types.
+  if (read_safetensors_metadata(path)["format"] != kFormat)
     throw user_error("'", path, "' is not an expert: its metadata has no format=", kFormat);
+  SafetensorsData data = read_safetensors(path);
   if (const std::string version = data.metadata["version"]; version != kVersion)
     throw user_error("the expert '", path, "' has version '", version, "', this svfleet reads ",
                      kVersion, "; use a newer svfleet");

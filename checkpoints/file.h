@@ -53,9 +53,9 @@ uint64_t free_bytes(const std::string& folder);
 // Deletes leftover *.tmp-* files of dead writers in a folder: those made on this host by a process
 // that is gone, and those of other hosts after a day.
 void remove_stale_temporaries(const std::string& folder);
-// Deletes all *.tmp-* files in a folder. A writer that has not renamed its own yet then cannot: for
-// the new owner of a run folder.
-void remove_temporaries(const std::string& folder);
+// Deletes all temporary files of a run folder (run_names.h), and no one else's. A writer that has
+// not renamed its own yet then cannot: for the new owner.
+void remove_run_temporaries(const std::string& run_dir);
 
 // While it lives, each change that this process makes below `folder` by the functions above (a file
 // renamed into place, a line appended, a file removed, a folder made) is preceded by a call of

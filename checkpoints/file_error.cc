@@ -96,7 +96,7 @@ WriteGuard::WriteGuard(std::string folder, std::function<void()> check) {
   while (folder.ends_with('/')) folder.pop_back();
   std::lock_guard<std::mutex> lock(guard_mutex);
   SVFLEET_CHECK(!guard, "a guard for ", folder, " beside that for ", guard->prefix);
-  guard = std::make_shared<const Guard>(folder + "/", std::move(check));
+  guard = std::make_shared<const Guard>(Guard{folder + "/", std::move(check)});
 }
 
 WriteGuard::~WriteGuard() {

@@ -87,7 +87,7 @@ std::vector<FinishedChunk> read_chunks(const std::string& run_dir, const std::st
   for (const auto& [number, path] : files) {
     try {
       FinishedChunk chunk = decode(path);
-      auto refuse = [&](const char* what, const auto& is, const auto& wanted) {
+      auto refuse = [&path = path](const char* what, const auto& is, const auto& wanted) {
         throw disk_error("'", path, "' belongs to ", what, " ", is, ", not ", wanted);
       };
       if (chunk.run_id != run_id) refuse("run", chunk.run_id, run_id);

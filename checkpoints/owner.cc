@@ -240,18 +240,20 @@ Owner::~Owner() {
 }
 
 void Owner::shut_out_others() const {
-  for (const char* folder : {"", "/checkpoints", "/chunks", "/experts"})
-    remove_temporaries(run_dir_ + folder);
+  remove_run_temporaries(run_dir_);
   // What takers that were killed have left; nobody succeeds an owner before us any more.
   const std::string ours = "owner.json.after-" + me_.token;
   for (const std::string& name : list_folder(run_dir_))
-    if (name.starts_with("owner.json.") && !name.starts_with(ours))
+    if ((name.starts_with("owner.json.after-") || name.starts_with("owner.json.left-")) &&
+        !name.starts_with(ours))
       remove_file(run_dir_ + "/" + name);
   if (!predecessor_) return;
   const bool settled = settle_last_line(run_dir_, *predecessor_);
-  for (const std::string& name : list_folder(run_dir_))
-    if (name == "svfleet.log" || name == "ledger.jsonl" || (name.ends_with(".jsonl") && !settled))
-      write_file_atomic(run_dir_ + "/" + name, read_file(run_dir_ + "/" + name));
+  std::vector<std::string> logs = {"svfleet.log", "ledger.jsonl"};
+  if (!settled) logs.insert(logs.end(), {"log.jsonl", "rollouts.jsonl", "z.jsonl"});
+  for (const std::string& name : logs)
+    if (const std::string path = run_dir_ + "/" + name; file_exists(path))
+      write_file_atomic(path, read_file(path));
 }
 
 void Owner::verify() const {

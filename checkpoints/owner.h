@@ -54,8 +54,8 @@ class Owner {
                                       const std::string& cluster) = nullptr);
   Owner(Owner&&) noexcept;
   ~Owner();  // releases the folder if still ours
-  // Removes all temporary files and the claims of others, so that no other process can rename its
-  // own into place any more. After a take-over also completes the last line of the old owner
+  // Removes the run's temporary files and the claims of others, so that no other process can rename
+  // its own into place any more. After a take-over also completes the last line of the old owner
   // (own_lines.h), and replaces logs that others append to as well, or all where that is not
   // possible, by copies of themselves, so that a line for a log opened before goes to no file. Call
   // first of all, under a WriteGuard.

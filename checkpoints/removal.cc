@@ -8,6 +8,7 @@
 #include "checkpoints/file_steps.h"
 #include "checkpoints/file_system.h"
 #include "checkpoints/process.h"
+#include "checkpoints/run_names.h"
 #include "comm/error.h"
 #include "comm/stage.h"
 
@@ -111,9 +112,12 @@ void remove_stale_temporaries(const std::string& folder) {
   }
 }
 
-void remove_temporaries(const std::string& folder) {
-  for (const std::string& name : list_folder(folder))
-    if (name.find(kTemporary) != name.npos) remove_temporary(folder + "/" + name);
+void remove_run_temporaries(const std::string& run_dir) {
+  for (const char* folder : {"", "checkpoints", "chunks", "experts"}) {
+    const std::string path = *folder ? run_dir + "/" + folder : run_dir;
+    for (const std::string& name : list_folder(path))
+      if (is_run_temporary(folder, name)) remove_temporary(path + "/" + name);
+  }
 }
 
 }  // namespace svfleet

@@ -12,7 +12,22 @@ if(NOT EXISTS "${TORCH_DIR}/lib/libtorch_cpu.so")
   message(FATAL_ERROR "libtorch not found: run scripts/setup, or set -DTORCH_DIR=<site-packages>/torch")
 endif()
 find_package(Threads REQUIRED)
-set(_nvidia "${TORCH_DIR}/../nvidia")
+# Libraries are linked through links beside the program, where it also looks for them when it runs
+# (RUNPATH $ORIGIN/lib): links that are made anew make it start in another place.
+function(link_beside name to)
+  cmake_path(IS_PREFIX CMAKE_SOURCE_DIR "${to}" NORMALIZE _to_moves)
+  cmake_path(IS_PREFIX CMAKE_SOURCE_DIR "${CMAKE_BINARY_DIR}" NORMALIZE _build_moves)
+  if(_to_moves AND _build_moves)
+    file(RELATIVE_PATH to ${CMAKE_BINARY_DIR} ${to})
+  endif()
+  file(REMOVE ${CMAKE_BINARY_DIR}/${name})
+  file(CREATE_LINK ${to} ${CMAKE_BINARY_DIR}/${name} SYMBOLIC)
+endfunction()
+link_beside(lib "${TORCH_DIR}/lib")
+set(_torch_lib "${CMAKE_BINARY_DIR}/lib")
+set(_nvidia "${CMAKE_BINARY_DIR}/nvidia")
+get_filename_component(_site_packages "${TORCH_DIR}" DIRECTORY)
+link_beside(nvidia "${_site_packages}/nvidia")
 
 add_library(torchx_cpu INTERFACE)
 add_library(torchx::cpu ALIAS torchx_cpu)
@@ -21,7 +36,7 @@ add_library(torchx::cpu ALIAS torchx_cpu)
 target_compile_options(torchx_cpu INTERFACE
   "$<$<COMPILE_LANGUAGE:CXX>:SHELL:-idirafter ${TORCH_DIR}/include -idirafter ${TORCH_DIR}/include/torch/csrc/api/include>")
 target_link_libraries(torchx_cpu INTERFACE
-  ${TORCH_DIR}/lib/libtorch_cpu.so ${TORCH_DIR}/lib/libc10.so Threads::Threads)
+  ${_torch_lib}/libtorch_cpu.so ${_torch_lib}/libc10.so Threads::Threads)
 # libtorch_cpu needs libcupti and libcudart at run time only; its RUNPATH finds them.
 target_link_options(torchx_cpu INTERFACE LINKER:--allow-shlib-undefined)
 
@@ -45,6 +60,6 @@ if(SVFLEET_CUDA)
   # libtorch_cuda registers its kernels in static initialisers; nothing refers to it by symbol.
   target_link_options(torchx_cuda INTERFACE LINKER:--no-as-needed)
   target_link_libraries(torchx_cuda INTERFACE
-    ${TORCH_DIR}/lib/libtorch_cuda.so ${TORCH_DIR}/lib/libc10_cuda.so torchx_cpu
+    ${_torch_lib}/libtorch_cuda.so ${_torch_lib}/libc10_cuda.so torchx_cpu
     NCCL::nccl CUDA::cudart)
 endif()

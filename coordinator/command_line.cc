@@ -98,7 +98,7 @@ compares hashes and checksums. Changes nothing; what is damaged is listed, and t
 
 Examples:
   svfleet verify run.yaml
-  svfleet verify runs/a/config.yaml --json
+  svfleet verify runs/a --json
   mpirun -n 4 --bind-to none svfleet verify run.yaml)";
 
 constexpr char kConfigFooter[] =
@@ -124,7 +124,9 @@ std::string first_line(const std::string& text) {
 }
 
 void add_config(CLI::App* command, CommandLine* line, bool required = true) {
-  command->add_option("CONFIG", line->config_file, "YAML file; see examples/quickstart.yaml")
+  command
+      ->add_option("CONFIG", line->config_file,
+                   "YAML file (see examples/quickstart.yaml), or the folder of a run")
       ->required(required)
       ->type_name("");
   command

@@ -1,9 +1,11 @@
 #include "coordinator/config.h"
 
+#include <algorithm>
 #include <filesystem>
 
 #include "checkpoints/file.h"
 #include "coordinator/config_reader.h"
+#include "coordinator/run_file.h"
 
 namespace svfleet {
 namespace {
@@ -58,21 +60,67 @@ void apply_override(Config& config, const std::string& text, Places& places) {
 
 }  // namespace
 
+namespace {
+
+void read_text(const std::string& text, Config& config, Places& places) {
+  const Source source{config.file, ""};
+  const YAML::Node node = parse_yaml(text, source);
+  if (node.IsNull())
+    refuse(config.file, "the configuration is empty; see examples/quickstart.yaml");
+  read_mapping(node, config_fields(), config, "", Reading{source, &places, ""});
+}
+
+// The configuration of the run in a folder, or empty.
+std::string of_run(std::string folder) {
+  while (folder.size() > 1 && folder.back() == '/') folder.pop_back();
+  return file_exists(folder + "/run.json") ? configuration_of(folder) : "";
+}
+
+// A run is where its folder is, wherever that was when its configuration was written.
+void stay_in_folder(Config& config, const Places& places) {
+  const auto elsewhere = [&](const std::string& folder) {
+    return !folder.empty() &&
+           (config.run_dir.empty() || resolved_path(folder) != resolved_path(config.run_dir));
+  };
+  if (const std::string folder = run_folder_of(config.file); elsewhere(folder))
+    config.run_dir = folder;
+  if (const std::string folder = run_begun_with(config.file);
+      elsewhere(folder) && !config.run_dir.empty())
+    refuse(places.count("run_dir") ? places.at("run_dir") : config.file,
+           "run_dir is '" + config.run_dir +
+               "', but the run that was begun with this file lies in '" + folder +
+               "' beside it, moved or copied: set run_dir to that folder to go on with it, "
+               "or to another one with --set run_dir=...");
+}
+
+}  // namespace
+
 Config load_config(const std::string& file, const std::vector<std::string>& overrides) {
   Config config;
   config.file = file;
   std::error_code ignored;
   if (!std::filesystem::exists(file, ignored))
     refuse(file, "no such file; the path is relative to the working directory");
-  if (std::filesystem::is_directory(file, ignored))
-    refuse(file, "is a folder; give a YAML file in it");
-  const Source source{file, ""};
+  if (std::filesystem::is_directory(file, ignored)) {
+    config.file = of_run(file);
+    if (config.file.empty())
+      refuse(file, "is a folder and holds no run; give a YAML file or a run folder");
+  }
   Places places;
-  const YAML::Node node = parse_yaml(read_file(file), source);
-  if (node.IsNull()) refuse(file, "the configuration is empty; see examples/quickstart.yaml");
-  read_mapping(node, config_fields(), config, "", Reading{source, &places, ""});
+  read_text(read_file(config.file), config, places);
   for (const auto& text : overrides) apply_override(config, text, places);
+  if (std::none_of(overrides.begin(), overrides.end(),
+                   [](const std::string& text) { return text.starts_with("run_dir="); }))
+    stay_in_folder(config, places);
   check_config(config, places);
+  return config;
+}
+
+Config parse_config(const std::string& text, const std::string& name) {
+  Config config;
+  config.file = name;
+  Places places;
+  read_text(text, config, places);
   return config;
 }
 

@@ -10,10 +10,12 @@ add_library(svfleet_config STATIC
   config_tasks.cc
   identity.cc
   job_options.cc
+  json_line.cc
   ledger.cc
   log_index.cc
   progress.cc
   pulse.cc
+  run_file.cc
   run_log.cc
   stop_request.cc
   stragglers.cc

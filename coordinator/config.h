@@ -123,10 +123,15 @@ struct Config {
   std::string file;  // where it came from, for messages
 };
 
-// Reads YAML and applies `key=value` overrides ("train.steps=5"). Relative paths inside are
-// relative to the working directory, those inside a task file to that file. Errors are
-// Error(kExitUser) like "run.yaml:12: unknown key 'lerning_rate', did you mean 'learning_rate'?".
+// Reads YAML, or the configuration of the run in a folder, and applies `key=value` overrides
+// ("train.steps=5"). What a run folder has of its run is for that folder, wherever it was before.
+// Relative paths inside are relative to the working directory, those inside a task file to that
+// file. Errors are Error(kExitUser) like "run.yaml:12: unknown key 'lerning_rate', did you mean
+// 'learning_rate'?".
 Config load_config(const std::string& file, const std::vector<std::string>& overrides);
+
+// The same from the text of a whole configuration that print_config made; `name` is for messages.
+Config parse_config(const std::string& text, const std::string& name);
 
 // The effective configuration as commented YAML, which load_config reads back to the same Config.
 std::string print_config(const Config& config);
@@ -134,5 +139,8 @@ std::string print_config(const Config& config);
 std::string config_reference();
 // Canonical JSON of the settings that may alter the bits of a training result, and of nothing else.
 std::string bits_config(const Config& config);
+// The same with those too that alter nothing as they are, such as train.steps of a constant
+// schedule and settings at their default.
+std::string all_bits_config(const Config& config);
 
 }  // namespace svfleet

@@ -206,14 +206,15 @@ void write_rows(std::string& out, const std::vector<Field<S>>& fields, S& defaul
 
 template <class S>
 void collect_bits(std::map<std::string, std::string>& json, const std::vector<Field<S>>& fields,
-                  S& owner, const std::string& prefix, bool steps_matter) {
+                  S& owner, const std::string& prefix, bool steps_matter, bool all) {
   S defaults;
   for (const auto& field : fields) {
     if (std::holds_alternative<std::vector<TaskSpec>*>(field.ref(owner))) continue;
     const std::string value = value_text(field, owner, Style::kJson);
-    const bool in =
-        field.bits == Bits::kYes || (field.bits == Bits::kUnlessConstant && steps_matter) ||
-        (field.bits == Bits::kUnlessDefault && value != value_text(field, defaults, Style::kJson));
+    const bool in = field.bits == Bits::kYes ||
+                    (field.bits == Bits::kUnlessConstant && (steps_matter || all)) ||
+                    (field.bits == Bits::kUnlessDefault &&
+                     (all || value != value_text(field, defaults, Style::kJson)));
     if (in) json[prefix + field.key] = value;
   }
 }
@@ -275,17 +276,29 @@ One reward or a list of them; `reward: last_number` is short for `rewards: [{kin
   return out;
 }
 
-std::string bits_config(const Config& config) {
+namespace {
+
+std::string canonical(const Config& config, bool all) {
   Config copy = config;
   std::map<std::string, std::string> json;
   const bool steps_matter = config.train.schedule != "constant";
-  collect_bits(json, config_fields(), copy, "", steps_matter);
+  collect_bits(json, config_fields(), copy, "", steps_matter, all);
   for (size_t i = 0; i < copy.tasks.size(); ++i)
-    collect_bits(json, task_fields(), copy.tasks[i], "task." + std::to_string(i) + ".", true);
+    collect_bits(json, task_fields(), copy.tasks[i], "task." + std::to_string(i) + ".", true, all);
   std::string out;
   for (const auto& [key, value] : json)
     out += (out.empty() ? "{" : ",") + quoted(key) + ":" + value;
   return out + "}";
+}
+
+}  // namespace
+
+std::string bits_config(const Config& config) {
+  return canonical(config, false);
+}
+
+std::string all_bits_config(const Config& config) {
+  return canonical(config, true);
 }
 
 }  // namespace svfleet

@@ -3,8 +3,9 @@
 
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <optional>
 
-#include "checkpoints/file.h"
+#include "checkpoints/out_file.h"
 #include "comm/error.h"
 #include "coordinator/base.h"
 #include "coordinator/commands.h"
@@ -12,6 +13,7 @@
 #include "coordinator/evaluation.h"
 #include "coordinator/evaluation_table.h"
 #include "coordinator/factors.h"
+#include "coordinator/json_line.h"
 #include "coordinator/splits.h"
 #include "coordinator/training_plan.h"
 #include "coordinator/weight_watch.h"
@@ -50,8 +52,7 @@ json row_json(const Row& row, bool is_base) {
   return out;
 }
 
-void write_items(const std::string& path, const std::vector<Task>& tasks,
-                 const std::vector<Row>& rows) {
+std::string item_lines(const std::vector<Task>& tasks, const std::vector<Row>& rows) {
   std::string lines;
   size_t i = 0;
   for (const Task& task : tasks)
@@ -65,16 +66,15 @@ void write_items(const std::string& path, const std::vector<Task>& tasks,
                                         {"tokens", result.tokens},
                                         {"reply", result.reply}};
       }
-      lines += json{{"task", task.spec.name},
-                    {"item", item.index},
-                    {"prompt", item.messages.back().content},
-                    {"gold", item.gold.answer},
-                    {"replies", replies}}
-                   .dump(-1, ' ', false, json::error_handler_t::replace) +
-               "\n";
+      const json record = {{"task", task.spec.name},
+                           {"item", item.index},
+                           {"prompt", item.messages.back().content},
+                           {"gold", item.gold.answer},
+                           {"replies", replies}};
+      lines += on_one_line(record.dump(-1, ' ', false, json::error_handler_t::replace)) + "\n";
       ++i;
     }
-  write_file_atomic(path, lines);
+  return lines;
 }
 
 }  // namespace
@@ -94,8 +94,8 @@ int evaluate_command(const CommandLine& line, const Config& given) {
   std::string expert_hashes;
   for (const Expert& expert : experts) expert_hashes += z_hash(expert) + " ";
   crew.agree("experts", expert_hashes);
-  if (crew.leads() && !line.out.empty())
-    write_file_atomic(line.out, "");  // fail now, not at the end
+  std::optional<OutFile> out;
+  if (crew.leads() && !line.out.empty()) out.emplace(line.out);  // fail now, not at the end
   if (crew.leads())
     for (const std::string& text : prompts_in_two_splits(config, config.evaluate.split))
       spdlog::warn("{}", text);
@@ -135,6 +135,7 @@ int evaluate_command(const CommandLine& line, const Config& given) {
                 change + " changed in memory during the evaluation: bad memory; start again",
                 watch.changed_here());
   if (!crew.leads()) return kExitFinished;
+  if (out) out->write(item_lines(tasks, rows));
 
   json found = {{"split", config.evaluate.split},
                 {"n", rows[0].evaluation.all.counted},
@@ -144,7 +145,6 @@ int evaluate_command(const CommandLine& line, const Config& given) {
     std::printf("%s\n", found.dump(-1, ' ', false, json::error_handler_t::replace).c_str());
   else
     std::fputs(evaluation_table(found).c_str(), stdout);
-  if (!line.out.empty()) write_items(line.out, tasks, rows);
   return kExitFinished;
 }
 

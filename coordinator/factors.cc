@@ -27,6 +27,13 @@ void check_shape(const SafetensorsFolder& files, const Target& target) {
     read_weight(files, target.name, {target.rows, target.cols}, at::kFloat);  // says what is wrong
 }
 
+bool knows_all(const FactorStore::Manifest& manifest, const SafetensorsFolder& files) {
+  const std::vector<std::string>& names = files.names();
+  return std::all_of(names.begin(), names.end(), [&](const std::string& name) {
+    return manifest.tensor_hashes.contains(name);
+  });
+}
+
 // Collective. The manifest that rank 0 reads; where there is none, or the folder has changed since,
 // the model is hashed. Nothing when stopped.
 std::optional<FactorStore::Manifest> read_manifest(Crew& crew, const FactorStore& store,
@@ -36,7 +43,8 @@ std::optional<FactorStore::Manifest> read_manifest(Crew& crew, const FactorStore
   const std::string fingerprint = files.quick_fingerprint();
   int32_t unknown[1] = {0};
   if (crew.leads())
-    unknown[0] = !store.load_manifest(&manifest) || manifest.model_fingerprint != fingerprint;
+    unknown[0] = !store.load_manifest(&manifest) || manifest.model_fingerprint != fingerprint ||
+                 !knows_all(manifest, files);
   crew.group().all_reduce_max(unknown, "look for model hashes");
   *changed = unknown[0];
   if (unknown[0]) {

@@ -7,24 +7,18 @@
 #include "checkpoints/file.h"
 #include "comm/error.h"
 #include "coordinator/identity.h"
+#include "coordinator/run_file.h"
+#include "coordinator/training_plan.h"
 
 namespace svfleet {
 namespace {
 
 using nlohmann::json;
 
-// run.json; an empty object when the folder holds no run.
-json run_of(const std::string& run_dir) {
-  const std::string file = run_dir + "/run.json";
-  if (!file_exists(file)) return json::object();
-  json run = json::parse(read_file(file), nullptr, false);
-  if (!run.is_object() || !run.contains("run_id") || !run["run_id"].is_string())
-    throw user_error("'", file, "' is not a run's description; give a run folder");
-  return run;
-}
-
+// Empty when the folder holds no run.
 std::string run_id_of(const std::string& run_dir) {
-  return run_of(run_dir).value("run_id", "");
+  const auto run = read_run_file(run_dir);
+  return run ? run->run_id : "";
 }
 
 // The parent as run.json has it, also as RUN@STEP; empty when the run is no child.
@@ -32,9 +26,9 @@ struct Recorded {
   std::string run_dir, point;
 };
 Recorded recorded_parent(const std::string& run_dir) {
-  const json parent = run_of(run_dir).value("parent", json::object());
-  const std::string folder = parent.value("run_dir", "");
-  return {folder, folder + "@" + std::to_string(parent.value("step", int64_t{0}))};
+  const auto run = read_run_file(run_dir);
+  if (!run) return {};
+  return {run->parent_run_dir, run->parent_run_dir + "@" + std::to_string(run->parent_step)};
 }
 
 std::string given_run_dir(const CommandLine& line) {
@@ -126,15 +120,14 @@ std::optional<Lineage> lineage(const std::string& parent) {
 std::string config_file(const CommandLine& line) {
   if (!line.config_file.empty() || line.fork.empty()) return line.config_file;
   const ForkPoint point = fork_point(line.fork);
-  const std::string of_parent = point.run_dir + "/config.yaml", child = given_run_dir(line);
+  const std::string of_parent = configuration_of(point.run_dir), child = given_run_dir(line);
   if (child.empty())
     throw user_error("--fork without CONFIG takes the parent's settings, its run folder too; give ",
                      "the child one of its own with --set run_dir=...");
-  if (!file_exists(of_parent) && file_exists(child + "/config.yaml")) return child + "/config.yaml";
-  if (!file_exists(of_parent))
-    throw user_error("--fork: '", point.run_dir,
-                     "' is not a run folder, it has no config.yaml; give RUN or RUN@STEP");
-  return of_parent;
+  if (!of_parent.empty()) return of_parent;
+  if (const std::string own = configuration_of(child); !own.empty()) return own;
+  throw user_error("--fork: '", point.run_dir,
+                   "' is not a run folder, it has no effective.yaml; give RUN or RUN@STEP");
 }
 
 void check_fork(const CommandLine& line, const Config& config) {
@@ -150,7 +143,8 @@ void check_fork(const CommandLine& line, const Config& config) {
                      "' is not a run folder, it has no run.json; give RUN or RUN@STEP");
   }
   if (config.train.init_from.empty()) return;
-  if (load_config(point.run_dir + "/config.yaml", {}).train.init_from != config.train.init_from)
+  const std::string of_parent = configuration_of(point.run_dir);
+  if (of_parent.empty() || load_config(of_parent, {}).train.init_from != config.train.init_from)
     throw user_error("train.init_from '", config.train.init_from,
                      "' is for new runs, a fork starts from the parent's checkpoint; leave one of "
                      "the two out");
@@ -220,15 +214,12 @@ RunState child_state(const Fork& fork, RunState fresh, const TrainConfig& train)
 
 json record_parent(const Fork& fork, const RunState& child, const RunFolder& folder) {
   folder.verify_owner();
-  json run = run_of(folder.path());
+  json run = read_run_file(folder.path()).value().all;
   run["parent"] = {{"run_dir", fork.run_dir},
                    {"run_id", fork.from.run_id},
                    {"step", fork.from.step},
                    {"state_hash", fork.from.state_hash}};
-  // One entry for each setting or content that may alter bits.
-  run["changed"] = differences(child.bits_config, fork.parent.bits_config, "now", "in the parent");
-  // An earlier start, refused, may have left other settings here.
-  write_file_atomic(folder.path() + "/config.yaml", child.config);
+  run["changed"] = changes(child, fork.parent, "now", "in the parent");
   write_file_atomic(folder.path() + "/run.json", run.dump(1) + "\n");
   return {{"parent", run["parent"]}, {"changed", run["changed"]}};
 }

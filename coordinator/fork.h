@@ -52,8 +52,8 @@ std::optional<Fork> open_fork(const CommandLine& line, const RunFolder& folder,
 // that means nothing: another base model, factor store, choice of matrices or parametrisation.
 RunState child_state(const Fork& fork, RunState fresh, const TrainConfig& train);
 
-// Rank 0, before the child's first checkpoint: its parent and its settings, for people and for a
-// start after a kill in between. Returns what the log is to say.
+// Rank 0, before the child's first checkpoint: its parent, for people and for a start after a kill
+// in between. Returns what the log is to say.
 nlohmann::json record_parent(const Fork& fork, const RunState& child, const RunFolder& folder);
 
 }  // namespace svfleet

@@ -9,6 +9,7 @@
 #include "coordinator/base.h"
 #include "coordinator/commands.h"
 #include "coordinator/factors.h"
+#include "coordinator/json_line.h"
 #include "coordinator/policy.h"
 
 namespace svfleet {
@@ -110,9 +111,10 @@ int generate_command(const CommandLine& line, const Config& given) {
     }
   }
   if (crew.leads() && line.json)
-    std::printf("%s\n", json{{"temperature", sampling.temperature}, {"results", results}}
-                            .dump(-1, ' ', false, json::error_handler_t::replace)
-                            .c_str());
+    std::printf("%s\n",
+                on_one_line(json{{"temperature", sampling.temperature}, {"results", results}}.dump(
+                                -1, ' ', false, json::error_handler_t::replace))
+                    .c_str());
   return kExitFinished;
 }
 

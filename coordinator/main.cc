@@ -1,8 +1,11 @@
 // svfleet: commands, and the one place where errors end.
+#include <fcntl.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -121,12 +124,36 @@ int run(const CommandLine& line) {
   return end_of(line.command, command(), what_is_kept);
 }
 
+// A file that is opened later must not get the number of a standard stream that was closed: what is
+// printed would go there. To this one for standard output nothing can be written.
+void keep_standard_streams() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (fcntl(fd, F_GETFD) < 0) (void)!open("/dev/null", fd == STDERR_FILENO ? O_WRONLY : O_RDONLY);
+}
+
+// Results that nobody got are none: a full disk, a pipe whose reader is gone.
+void check_printed() {
+  errno = 0;
+  const bool failed = std::ferror(stdout) != 0;
+  if (std::fflush(stdout) == 0 && !failed) return;
+  if (errno == 0) {  // it failed earlier: once more, to learn why
+    std::clearerr(stdout);
+    std::putchar('\n');
+    std::fflush(stdout);
+  }
+  throw disk_error("cannot write to standard output",
+                   errno ? std::string(": ") + std::strerror(errno) : "",
+                   "; send it elsewhere and start again: nothing saved so far is lost");
+}
+
 volatile std::sig_atomic_t code_at_end = kExitInternal;
 
 // Ranks often fail together, all with the same line: rank 0 speaks first, and its end takes the
 // others with it. A rank that fails alone speaks after a moment. Whoever the launcher ends by
 // SIGTERM meanwhile still has its own code: a job's is the highest of all ranks.
-int report(int code, const std::string& message) {
+int report(int code, std::string message) {
+  for (char& c : message)  // a name out of a damaged file may hold anything
+    if (static_cast<unsigned char>(c) < ' ') c = ' ';
   end_within(kEndLimit_s, "svfleet: " + message, code);
   const int rank = launch_rank();
   if (rank != 0) {
@@ -145,7 +172,9 @@ int main(int argc, char** argv) {
   using namespace svfleet;
   int code = kExitInternal;
   try {
+    keep_standard_streams();
     code = run(parse_command_line(argc, argv));
+    if (code == kExitFinished) check_printed();
     end_within(kEndLimit_s, "svfleet: this process could not end by itself", code);
     if (code == kExitFinished) return code;
   } catch (...) {

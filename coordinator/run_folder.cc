@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <random>
@@ -13,9 +14,11 @@
 
 #include "checkpoints/clean.h"
 #include "checkpoints/file.h"
+#include "checkpoints/run_names.h"
 #include "cluster/allocation_end.h"
 #include "cluster/slurm.h"
 #include "comm/error.h"
+#include "coordinator/run_file.h"
 
 namespace svfleet {
 namespace {
@@ -29,19 +32,29 @@ std::string random_id() {
   return text;
 }
 
+void write_configuration(const std::string& run_dir, const std::string& given,
+                         const std::string& text) {
+  const std::string path = effective_path(run_dir);
+  if (given.empty() || resolved_path(given) != resolved_path(path)) write_file_atomic(path, text);
+}
+
+// Before the first change of a folder in which no run has been begun.
+void check_nothing_foreign(const std::string& path, const Config& config) {
+  if (file_exists(path + "/run.json") || !is_folder(path)) return;
+  if (const std::string names = foreign_names(path, config.file); !names.empty())
+    throw user_error("run_dir '", path, "' holds no run, but ", names, ", which svfleet did not ",
+                     "make; choose another run_dir: a new folder or an empty one");
+}
+
 std::string open_run(const std::string& path, const Config& config) {
   make_folder(path);
-  const std::string file = path + "/run.json";
-  if (file_exists(file)) {
-    json run = json::parse(read_file(file), nullptr, false);
-    if (run.is_object() && run.contains("run_id")) return run["run_id"].get<std::string>();
-    throw user_error("'", file, "' is not a run's description; choose another run_dir, or remove ",
-                     "it if the folder holds nothing of value");
-  }
-  std::string id = random_id();
-  write_file_atomic(path + "/config.yaml", print_config(config));
-  write_file_atomic(file,
-                    json{{"format", "svfleet-run"}, {"version", 1}, {"run_id", id}}.dump(1) + "\n");
+  if (const auto run = read_run_file(path)) return run->run_id;
+  const std::string id = random_id();
+  json run = {{"format", "svfleet-run"}, {"version", 1}, {"run_id", id}};
+  const std::filesystem::path given = config.file.empty() ? "" : resolved_path(config.file);
+  if (given.parent_path() == resolved_path(path)) run["config"] = given.filename().string();
+  write_configuration(path, config.file, print_config(config));
+  write_file_atomic(path + "/run.json", run.dump(1) + "\n");
   return id;
 }
 
@@ -91,7 +104,9 @@ std::optional<Owner> try_to_take(const std::string& path, const OwnerIdentity& m
 
 }  // namespace
 
-RunFolder::RunFolder(const Config& config, Crew& crew) : path_(config.run_dir) {
+RunFolder::RunFolder(const Config& config, Crew& crew)
+    : path_(config.run_dir), config_file_(config.file) {
+  if (crew.leads()) check_nothing_foreign(path_, config);
   const double began_s = AllocationEnd::steady_clock_s();
   std::string told;
   // Again and again, so that no rank waits longer than it would for one that is lost.
@@ -156,6 +171,10 @@ void RunFolder::guard() {
 
 void RunFolder::verify_owner() const {
   svfleet::verify_owner(path_, token_);
+}
+
+void RunFolder::keep_configuration(const std::string& text) const {
+  write_configuration(path_, config_file_, text);
 }
 
 std::string RunFolder::expert_path(const std::string& name) const {

@@ -21,8 +21,10 @@ namespace svfleet {
 class RunFolder {
  public:
   // Collective. Makes the folder or opens an existing one and takes its ownership (refused with the
-  // live owner's name). An owner whose Slurm job is ending, or is a link of the same chain, is
-  // waited for up to five minutes, and then is an Error(kExitRequeue).
+  // live owner's name). A folder that holds no run may hold nothing else either than what svfleet
+  // writes and the CONFIG: Error(kExitUser) before anything is changed. An owner whose Slurm job is
+  // ending, or is a link of the same chain, is waited for up to five minutes, and then is an
+  // Error(kExitRequeue).
   RunFolder(const Config& config, Crew& crew);
 
   // Collective, before anything is done with the folder. Every rank must see the owner file that
@@ -33,6 +35,9 @@ class RunFolder {
   const std::string& path() const { return path_; }
   const std::string& run_id() const { return run_id_; }
   std::string expert_path(const std::string& name) const;
+
+  // Rank 0, before the run's first checkpoint: RUN/effective.yaml, unless that is the CONFIG.
+  void keep_configuration(const std::string& text) const;
 
   // Collective. The newest good checkpoint, the same on every rank, or nothing. Damaged ones are
   // reported and passed over.
@@ -45,6 +50,7 @@ class RunFolder {
   void guard();
 
   std::string path_, run_id_;
+  std::string config_file_;          // the CONFIG that was given
   bool existed_ = false;             // before this start; on rank 0
   std::string token_;                // of the owner file, on all ranks
   std::unique_ptr<Owner> owner_;     // rank 0

@@ -11,6 +11,7 @@
 #include "checkpoints/file.h"
 #include "checkpoints/own_lines.h"
 #include "comm/error.h"
+#include "coordinator/json_line.h"
 #include "coordinator/progress.h"
 
 namespace svfleet {
@@ -77,7 +78,8 @@ void RunLog::write(const char* file, const std::string& kind, ordered_json head,
     record[key] = value;
   }
   // A reply may hold half a character.
-  const std::string line = record.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+  const std::string line =
+      on_one_line(record.dump(-1, ' ', false, ordered_json::error_handler_t::replace));
   const std::lock_guard lock(mutex_);
   append_own_line(path_of(run_dir_, file), line);
 }

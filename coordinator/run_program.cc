@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoints/file.h"
+#include "checkpoints/file_steps.h"
 #include "checkpoints/hash.h"
 #include "checkpoints/run_checkpoint.h"
 #include "cluster/slurm.h"
@@ -121,6 +122,29 @@ RunProgram choose_program(const std::string& run_dir, bool allow_different_hardw
   return *kept;
 }
 
+namespace {
+
+// `name` beside the copy of the program, where it looks for libraries when nobody tells it where
+// they are: a start by hand. Jobs are told, so a disk without links is no hindrance.
+void link_beside(const std::string& run_dir, const char* name, const fs::path& to) {
+  std::error_code error;
+  if (!fs::is_directory(to, error)) return;
+  const std::string path = run_dir + "/bin/" + name, temporary = temporary_name(path);
+  if (symlink(to.c_str(), temporary.c_str()) == 0 && rename(temporary.c_str(), path.c_str()) != 0)
+    unlink(temporary.c_str());
+}
+
+void link_libraries(const std::string& run_dir, const RunProgram& program) {
+  for (const std::string& file : program.libraries) {
+    const fs::path folder = fs::path(file).parent_path();
+    if (fs::path(file).filename() != "libtorch_cpu.so") continue;
+    link_beside(run_dir, "lib", folder);
+    link_beside(run_dir, "nvidia", folder.parent_path().parent_path() / "nvidia");
+  }
+}
+
+}  // namespace
+
 void keep_program(const std::string& run_dir, const RunProgram& program) {
   const std::string path = copy_of(run_dir);
   make_folder(run_dir + "/bin");
@@ -130,6 +154,7 @@ void keep_program(const std::string& run_dir, const RunProgram& program) {
     write_file_atomic(path, read_file("/proc/self/exe"));
   }
   make_executable(path);
+  link_libraries(run_dir, program);
   write_file_atomic(record_of(run_dir), json{{"format", "svfleet-program"},
                                              {"version", 1},
                                              {"hash", program.hash},

@@ -2,6 +2,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
@@ -132,6 +133,7 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
 
   const bool child = fork || (found && lineage(found->parent));
   RunState fresh = first_state(config, base, plan, hardware, child);
+  if (!found && crew.leads()) folder.keep_configuration(fresh.config);
   std::vector<std::string> different;  // from the hardware and build of the run so far
   json start_event = json::object();
   if (fork) {
@@ -236,11 +238,38 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
   return code;
 }
 
+// Collective. A finished run in a folder that cannot be written stays as it is: says so when these
+// are its settings.
+bool is_closed_and_finished(const Config& config, const CommandLine& line, Crew& crew) {
+  std::string told;
+  const std::string final = config.run_dir + "/experts/final.safetensors";
+  if (crew.leads() && line.fork.empty() && access(config.run_dir.c_str(), W_OK) != 0 &&
+      (errno == EROFS || errno == EACCES) && file_exists(final)) {
+    const auto state = load_newest_checkpoint(config.run_dir).state;
+    const json bits = state ? json::parse(state->bits_config, nullptr, false) : json();
+    if (state && state->step >= config.train.steps && bits.is_object() &&
+        bits.value("settings", json()) == json::parse(bits_config(config))) {
+      const std::string best = config.run_dir + "/experts/best.safetensors";
+      const std::string& expert = state->best_step >= 0 ? best : final;
+      told = line.json
+                 ? json{{"steps", state->step},  {"already_finished", true},
+                        {"expert", final},       {"best_validation", state->best_score},
+                        {"best_expert", expert}, {"hash", state_hash(*state)}}
+                       .dump()
+                 : "already finished after " + std::to_string(state->step) + " steps: " + expert;
+      std::printf("%s\n", told.c_str());
+    }
+  }
+  crew.group().broadcast(told, 0, "look at a finished run");
+  return !told.empty();
+}
+
 }  // namespace
 
 int train_command(const CommandLine& line, const Config& config) {
   Crew crew(config);
   const InStage running(Stage::kStep);  // to the last file that is closed
+  if (is_closed_and_finished(config, line, crew)) return kExitFinished;
   RunFolder folder(config, crew);
   // Not before: a log that an earlier owner has open is replaced when the folder is taken.
   if (crew.leads()) open_messages(folder.path(), 0);

@@ -1,6 +1,7 @@
 #include "coordinator/training_plan.h"
 
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "checkpoints/hash.h"
 #include "comm/error.h"
@@ -13,11 +14,50 @@ namespace {
 
 using nlohmann::json;
 
-std::string differing(const std::string& now, const std::string& before) {
+std::string joined(const std::vector<std::string>& lines) {
   std::string text;
-  for (const std::string& line : differences(now, before, "now", "in the run"))
-    text += (text.empty() ? "" : ", ") + line;
+  for (const std::string& line : lines) text += (text.empty() ? "" : ", ") + line;
   return text;
+}
+
+// What a state was made with; nothing where that is no configuration of this version.
+std::optional<Config> config_of(const RunState& state) {
+  try {
+    return parse_config(state.config, "the configuration in a checkpoint");
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
+// A setting that one of the two leaves out, since there it alters nothing: with its value.
+void fill_in(json& settings, const json& other, const std::optional<Config>& config) {
+  if (!config) return;
+  const json all = json::parse(all_bits_config(*config));
+  for (const auto& [key, value] : other.items())
+    if (!settings.contains(key) && all.contains(key)) settings[key] = all[key];
+}
+
+// Tasks whose items are others. A task's hash is of its settings too: with those of `before` it is
+// the old one, if nothing else has changed.
+std::vector<std::string> changed_data(const json& now, const json& before,
+                                      const std::vector<TaskSpec>& specs,
+                                      const std::vector<TaskSpec>& specs_before) {
+  std::vector<std::string> changed;
+  for (size_t i = 0; i < specs.size(); ++i) {
+    if (now[i] == before[i]) continue;
+    const TaskSpec& spec = specs[i];
+    TaskSpec as_before = specs_before[i];
+    as_before.train = spec.train;
+    as_before.few_shot = spec.few_shot;
+    try {
+      if (load_task(as_before, "train").content_hash == before[i]) continue;
+    } catch (const Error&) {  // it cannot be read as it was: no longer what it was
+    }
+    changed.push_back("data: task '" + spec.name + "' has other items than before in '" +
+                      spec.train + "'" +
+                      (spec.few_shot.empty() ? "" : " or '" + spec.few_shot + "'"));
+  }
+  return changed;
 }
 
 std::string chat_hash(const Base& base) {
@@ -32,15 +72,47 @@ json settings_and_data(const Config& config, const std::vector<Task>& tasks) {
   return {{"settings", json::parse(bits_config(config))}, {"data", data}};
 }
 
-[[noreturn]] void refuse_changed(const std::string& now, const std::string& before) {
-  throw user_error(
-      "settings or data differ from those that this run was started with: ", differing(now, before),
-      "; undo the change, or start a child run with it: svfleet train --fork RUN "
-      "--set run_dir=...");
-}
-
 Apply gradient_form(const std::string& name) {
   return name == "merged" ? Apply::kClosedForm : Apply::kActivation;
+}
+
+}  // namespace
+
+std::vector<std::string> changes(const RunState& now, const RunState& before,
+                                 const std::string& words_now, const std::string& words_before) {
+  if (now.bits_config == before.bits_config) return {};
+  json one = json::parse(now.bits_config, nullptr, false);
+  json other = json::parse(before.bits_config, nullptr, false);
+  const auto known = [](const json& bits) {
+    return bits.is_object() && bits.contains("settings") && bits["settings"].is_object();
+  };
+  std::vector<std::string> data;
+  if (known(one) && known(other)) {
+    const auto config = config_of(now), config_before = config_of(before);
+    const json missing_here = other["settings"], missing_there = one["settings"];
+    fill_in(one["settings"], missing_here, config);
+    fill_in(other["settings"], missing_there, config_before);
+    const size_t tasks = config ? config->tasks.size() : 0;
+    if (config && config_before && config_before->tasks.size() == tasks &&
+        one["data"].size() == tasks && other["data"].size() == tasks) {
+      data = changed_data(one["data"], other["data"], config->tasks, config_before->tasks);
+      one.erase("data");
+      other.erase("data");
+    }
+  }
+  std::vector<std::string> all = differences(one.dump(), other.dump(), words_now, words_before);
+  all.insert(all.end(), data.begin(), data.end());
+  if (!all.empty()) return all;
+  return differences(now.bits_config, before.bits_config, words_now, words_before);
+}
+
+namespace {
+
+[[noreturn]] void refuse_changed(const RunState& now, const RunState& before) {
+  throw user_error("settings or data differ from those that this run was started with: ",
+                   joined(changes(now, before, "now", "in the run")),
+                   "; undo the change, or start a child run with it: svfleet train --fork RUN "
+                   "--set run_dir=...");
 }
 
 }  // namespace
@@ -176,7 +248,7 @@ void check_resumable(const RunState& state, const RunState& fresh, bool allow_di
     throw user_error("the factor store has changed since this run started (was ", state.store_hash,
                      ", now ", fresh.store_hash,
                      "): its z belong to the old factors; restore it, or choose another run_dir");
-  if (state.bits_config != fresh.bits_config) refuse_changed(fresh.bits_config, state.bits_config);
+  if (state.bits_config != fresh.bits_config) refuse_changed(fresh, state);
   if (state.slots != fresh.slots)
     throw user_error(
         "the adapted matrices differ from those of this run; check svd.targets and "
@@ -185,12 +257,17 @@ void check_resumable(const RunState& state, const RunState& fresh, bool allow_di
     throw user_error(
         "train.init_from is not the expert that this run started from; restore it, or "
         "choose another run_dir");
-  if (state.identity != fresh.identity && !allow_different_hardware)
-    throw user_error(
-        "this machine or build would give other bits than the run so far: ",
-        differing(fresh.identity, state.identity),
-        "; resume on such a machine (on Slurm: submit --constraint), or accept it with "
-        "--allow-different-hardware");
+  if (state.identity == fresh.identity || allow_different_hardware) return;
+  const std::vector<std::string> differ =
+      differences(fresh.identity, state.identity, "now", "in the run");
+  if (differ.size() == 1 && differ[0].starts_with("program: "))
+    throw user_error("this is another build of svfleet than that of the run so far, and may give ",
+                     "other bits: ", differ[0],
+                     "; start the run's own build, or accept it with --allow-different-hardware");
+  throw user_error(
+      "this machine or build would give other bits than the run so far: ", joined(differ),
+      "; resume on such a machine (on Slurm: submit --constraint), or accept it with "
+      "--allow-different-hardware");
 }
 
 void check_settings(const RunState& state, const Config& config, const std::vector<Task>& tasks) {
@@ -198,7 +275,12 @@ void check_settings(const RunState& state, const Config& config, const std::vect
   if (!before.is_object()) return;  // train says so
   before.erase("model");
   const json now = settings_and_data(config, tasks);
-  if (now != before) refuse_changed(now.dump(), before.dump());
+  if (now == before) return;
+  RunState asked, was = state;
+  asked.config = print_config(config);
+  asked.bits_config = now.dump();
+  was.bits_config = before.dump();
+  refuse_changed(asked, was);
 }
 
 }  // namespace svfleet

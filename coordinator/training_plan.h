@@ -44,6 +44,11 @@ void check_lengths(const Base& base, const Task& task, const std::string& split)
 RunState first_state(const Config& config, const Base& base, const TrainingPlan& plan,
                      const std::string& identity, bool child);
 
+// One entry for each setting or content that may alter bits and differs, for people: "train.seed: 1
+// now, 0 in the run". Of changed data it names the files.
+std::vector<std::string> changes(const RunState& now, const RunState& before,
+                                 const std::string& words_now, const std::string& words_before);
+
 // Error(kExitUser) naming what changed when `state` cannot be continued with this configuration,
 // model, factor store or hardware.
 void check_resumable(const RunState& state, const RunState& fresh, bool allow_different_hardware);

@@ -95,12 +95,16 @@ class Verifier {
   std::map<std::string, Target> targets_;
 };
 
-FactorStore::Manifest manifest_of(const Config& config) {
+FactorStore::Manifest manifest_of(const Config& config, const std::vector<Target>& targets) {
   const FactorStore store(store_folder(config));
   FactorStore::Manifest manifest;
   if (!store.load_manifest(&manifest))
     throw user_error("there is no '", store.folder(), "/store.json' that says what the model was; ",
                      "run svfleet decompose");
+  for (const Target& target : targets)
+    if (!manifest.tensor_hashes.contains(target.name))
+      throw disk_error("'", store.folder(), "/store.json' does not say what tensor '", target.name,
+                       "' was; run svfleet decompose");
   return manifest;
 }
 
@@ -109,7 +113,7 @@ FactorStore::Manifest manifest_of(const Config& config) {
 int verify_command(const CommandLine& line, const Config& config) {
   Crew crew(config);
   const std::vector<Target> targets = targets_of(config, read_architecture(config.model.path));
-  const FactorStore::Manifest manifest = manifest_of(config);
+  const FactorStore::Manifest manifest = manifest_of(config, targets);
   std::string told;
   if (crew.leads()) told = find_all(config, manifest, targets).dump();
   crew.group().broadcast(told, 0, "what is to be verified");

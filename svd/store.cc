@@ -151,9 +151,15 @@ std::optional<Factor> FactorStore::find(const Target& target, const std::string&
 bool FactorStore::load_manifest(Manifest* manifest) const {
   if (!file_exists(manifest_path())) return false;
   nlohmann::json json = nlohmann::json::parse(read_file(manifest_path()), nullptr, false);
-  if (!json.is_object() || json.value("format", "") != "svfleet-factor-store") return false;
+  if (json.is_discarded()) return false;  // made again by decompose
+  if (!json.is_object() || json.value("format", nlohmann::json()) != "svfleet-factor-store")
+    throw user_error("'", manifest_path(),
+                     "' is not a factor store's description; set svd.store to ", "another folder");
   using Texts = std::map<std::string, std::string>;
   try {
+    if (const int64_t version = json.at("version"); version > kFactorVersion)
+      throw user_error("'", manifest_path(), "' was written by a newer svfleet (format version ",
+                       version, "); use that version");
     *manifest = {.model_hash = json.at("model_hash").get<std::string>(),
                  .model_fingerprint = json.at("model_fingerprint").get<std::string>(),
                  .tensor_hashes = json.at("tensor_hashes").get<Texts>(),
@@ -163,7 +169,7 @@ bool FactorStore::load_manifest(Manifest* manifest) const {
     const nlohmann::json machines = json.value("machines", nlohmann::json::object());
     for (const auto& [hash, machine] : machines.items()) manifest->machines[hash] = machine.dump();
   } catch (const nlohmann::json::exception&) {
-    return false;  // made again by decompose
+    return false;
   }
   return true;
 }

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include <cstring>
+#include <filesystem>
 
 #include "checkpoints/hash.h"
 
@@ -41,6 +42,21 @@ std::string build_id(const dl_phdr_info& info) {
     }
   }
   return "";
+}
+
+// The program finds libtorch through links beside itself (cmake/FindTorchDirect.cmake), which may
+// go away with a build that the run outlives.
+std::string behind_link(const std::string& file) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  const fs::path beside = fs::read_symlink("/proc/self/exe", error).parent_path();
+  for (const char* name : {"lib", "nvidia"}) {
+    const std::string link = (beside / name).string(), in = link + "/";
+    if (!file.starts_with(in)) continue;
+    const fs::path to = fs::read_symlink(link, error);
+    if (!error) return (beside / to / file.substr(in.size())).lexically_normal().string();
+  }
+  return file;
 }
 
 }  // namespace
@@ -83,6 +99,7 @@ std::vector<std::string> loaded_libraries() {
         return 0;
       },
       &files);
+  for (std::string& file : files) file = behind_link(file);
   return files;
 }
 

@@ -24,7 +24,10 @@ def keep_program(folder):
     """From here on a copy is used: a program that is rebuilt meanwhile would be another one, with
     which no run goes on."""
     global SVFLEET
+    build = Path(SVFLEET).parent
     SVFLEET = shutil.copy2(SVFLEET, folder / "svfleet")
+    for name in ("lib", "nvidia"):  # where it looks for its libraries
+        (folder / name).symlink_to((build / name).resolve())
 
 
 class Broken(Exception):

@@ -41,8 +41,20 @@ def run_tests(folder):
     record = json.loads((waits / "bin" / "program.json").read_text())
     check(any("libtorch_cpu.so" in file for file in record["libraries"]) and "build" in record["torch"],
           f"its libtorch is known: {record['torch']}")
-    check(sorted(path.name for path in (waits / "bin").iterdir()) == ["program.json", "svfleet"],
-          "nothing else is left there")
+    check(sorted(path.name for path in (waits / "bin").iterdir()) ==
+          ["lib", "nvidia", "program.json", "svfleet"], "nothing else is left there")
+    # By hand, without the job's LD_LIBRARY_PATH; and where its libraries are gone.
+    started = lambda: subprocess.run([str(copy), "--version"], capture_output=True, text=True)
+    check(started().returncode == 0, "the copy starts by itself")
+    libtorch = next(file for file in record["libraries"] if "libtorch_cpu.so" in file)
+    check((copy.parent / "lib").resolve() == Path(libtorch).parent.resolve(), f"with {libtorch}")
+    (copy.parent / "lib").unlink()
+    (copy.parent / "lib").symlink_to(folder / "a clone that has moved")
+    done = started()
+    check(done.returncode == 127 and len(done.stderr.splitlines()) == 1 and ".so" in done.stderr,
+          "or says which library is gone: " + done.stderr.strip())
+    handed_in(program, waits)
+    check(started().returncode == 0, "submitted again it starts again")
 
     # By hand first, then by the jobs: with the program that began it.
     by_hand = folder / "by_hand"

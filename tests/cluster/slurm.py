@@ -57,7 +57,7 @@ def skip(reason):
 def own_copies(folder, **words):
     """A configuration in `folder` beside copies of program, model and data, and `folder` as the working
     directory: where the source tree lies, other nodes may not see it."""
-    runs.SVFLEET = str(shutil.copy2(runs.SVFLEET, folder / "svfleet"))
+    runs.SVFLEET = str(runs.copy_program(folder / "svfleet"))
     model, tasks = "tests/data/models/tiny_llama3", "examples/tasks/max3"
     shutil.copytree(runs.SOURCE / model, folder / "model")
     shutil.copytree(runs.SOURCE / tasks, folder / "tasks")

@@ -48,16 +48,16 @@ def out_of_sight(folder, environment, config, good):
             check(done.returncode == 0, f"{what}: allowed on a single node {done.stderr}")
 
         # The program is copied to the run folder; its libraries stay where they are.
-        moved = shutil.copy2(runs.SVFLEET, local / "svfleet")
+        moved = runs.copy_program(local / "svfleet")
         done = submit(environment, config, *good, "--dry-run", program=moved)
         check(done.returncode == 0 and f"program='{folder}/run/bin/svfleet'" in done.stdout,
               "the program may lie anywhere " + done.stderr)
         found = subprocess.run(["ldd", moved], capture_output=True, text=True, check=True).stdout
         library = next(line.split()[2] for line in found.splitlines() if "libxxhash" in line)
-        (local / "lib").mkdir()
-        shutil.copy(library, local / "lib")
-        done = submit({**environment, "LD_LIBRARY_PATH": f"{local}/lib"}, config, *good)
-        check(done.returncode == 2 and f"the libraries' folder '{local}/lib'" in done.stderr,
+        (local / "more").mkdir()
+        shutil.copy(library, local / "more")
+        done = submit({**environment, "LD_LIBRARY_PATH": f"{local}/more"}, config, *good)
+        check(done.returncode == 2 and f"the libraries' folder '{local}/more'" in done.stderr,
               "a library that other nodes do not see: " + done.stderr.strip())
 
 

@@ -145,7 +145,7 @@ TEST_F(ConfigErrors, OutOfRange) {
 TEST_F(ConfigErrors, Files) {
   EXPECT_EQ(error_of("none.yaml"),
             "none.yaml: no such file; the path is relative to the working directory");
-  EXPECT_EQ(error_of("."), ".: is a folder; give a YAML file in it");
+  EXPECT_EQ(error_of("."), ".: is a folder and holds no run; give a YAML file or a run folder");
   expect_error("", "run.yaml: the configuration is empty; see examples/quickstart.yaml");
   expect_error("# only this\n",
                "run.yaml: the configuration is empty; see examples/quickstart.yaml");

@@ -183,8 +183,8 @@ def again(folder, parent, config):
     check(done.returncode == 0 and runs.newest_step(child) == 6,
           f"without --fork it goes on like any run {done.stderr}")
     shutil.rmtree(other_parent)
-    check(start([child / "config.yaml", "--set", "train.steps=7"]).returncode == 0 and
-          runs.newest_step(child) == 7, "also when the parent is gone, from its own config.yaml")
+    check(start([child / "effective.yaml", "--set", "train.steps=7"]).returncode == 0 and
+          runs.newest_step(child) == 7, "also when the parent is gone, from its own configuration")
     fork(f"{other_parent}@2", child, "train.learning_rate=0.03", "train.steps=8")
     check(runs.newest_step(child) == 8, "and with the words that started it")
     refused("another parent that is gone", ["--fork", f"{folder}/nowhere@2", "--set",
@@ -226,7 +226,7 @@ def refusals(folder, parent, config):
             ["is a run of its own, not the child of"])
     refused("a child of another step", ["--fork", f"{parent}@3", "--set", f"run_dir={folder}/same"],
             ["is a child of run", "step 2", "not the child of", "at step 3"])
-    refused("a changed setting without --fork", [folder / "same/config.yaml", "--set",
+    refused("a changed setting without --fork", [folder / "same/effective.yaml", "--set",
                                                  "train.learning_rate=0.5"],
             ["train.learning_rate", "--fork RUN"])
     # What was refused left a folder without a checkpoint: it may still become a child.
@@ -235,13 +235,13 @@ def refusals(folder, parent, config):
     check(expert(child) == expert(parent) and
           json.loads((child / "run.json").read_text())["parent"]["step"] == 2,
           "the folder of the refused ones can still become a child")
-    check("targets: [all]" in (child / "config.yaml").read_text().replace('"', ""),
+    check("targets: [all]" in (child / "effective.yaml").read_text().replace('"', ""),
           "with its own settings beside it")
     # Killed between its record and its first checkpoint, it must not start from nothing.
     shutil.rmtree(child / "checkpoints")
     shutil.rmtree(child / "chunks")
     shutil.rmtree(child / "experts")
-    refused("a child that has not begun, without --fork", [child / "config.yaml"],
+    refused("a child that has not begun, without --fork", [child / "effective.yaml"],
             ["is a child of", "has not begun", f"--fork {os.path.realpath(parent)}@2"])
     fork(f"{parent}@2", child)
     check(expert(child) == expert(parent), "with --fork it begins")

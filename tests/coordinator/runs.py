@@ -1,6 +1,7 @@
 """Runs of the tiny model for the tests that start, kill and resume whole jobs."""
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -44,6 +45,16 @@ def work_folder():
     folder = Path(tempfile.mkdtemp(prefix="svfleet-test-"))
     folder.chmod(0o777)
     return folder
+
+
+def copy_program(to):
+    """The program in another place, beside the links by which it finds its libraries."""
+    to = Path(shutil.copy2(SVFLEET, to))
+    for name in ("lib", "nvidia"):
+        link, there = to.parent / name, Path(SVFLEET).parent / name
+        if there.exists() and not link.exists():
+            link.symlink_to(there.resolve())
+    return to
 
 
 def flip(path, at):

@@ -146,7 +146,7 @@ def main():
         run_dir = stopped_inside_a_step(folder, path)
         # The settings of the run that was killed, so that a resume is one.
         config = folder / "run.yaml"
-        config.write_text((run_dir / "config.yaml").read_text())
+        config.write_text((run_dir / "effective.yaml").read_text())
         verify_finds(folder, config, run_dir, model)
         changed_model_is_not_used(folder, config, run_dir, model)
     finally:

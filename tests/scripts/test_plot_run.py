@@ -1,5 +1,6 @@
 """scripts/plot_run on made-up runs: what it reads, and what it draws."""
 import json
+import shutil
 import struct
 import subprocess
 import sys
@@ -185,6 +186,22 @@ class PlotRun(unittest.TestCase):
         result = run(self.folder)
         self.assertEqual(result.returncode, 1)
         self.assertRegex(result.stderr, r"\Aplot_run: .*log\.jsonl does not exist[^\n]*\n\Z")
+
+    def test_an_environment_that_cannot_be_run_gives_one_line(self):
+        """A link into a folder that only the owner of the clone may enter looks like one to nowhere."""
+        with tempfile.TemporaryDirectory() as name:
+            for folder in ("scripts", ".venv/bin"):
+                (Path(name) / folder).mkdir(parents=True)
+            script = shutil.copy(Path(plot_run.__file__).with_suffix(""), Path(name) / "scripts")
+            words = {"cannot be run by you: it leads to /nowhere/python3": "/nowhere/python3", "run scripts/setup": None}
+            for says, link in words.items():
+                python = Path(name) / ".venv/bin/python"
+                python.unlink(missing_ok=True)
+                if link:
+                    python.symlink_to(link)
+                done = subprocess.run([script, "run"], capture_output=True, text=True)
+                self.assertEqual(done.returncode, 1)
+                self.assertRegex(done.stderr, rf"\Aplot_run: [^\n]*{says}[^\n]*\n\Z")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,102 @@
+#include "checkpoints/run_names.h"
+
+#include <algorithm>
+#include <string_view>
+#include <vector>
+
+#include "checkpoints/file.h"
+#include "checkpoints/file_steps.h"
+#include "checkpoints/process.h"
+
+namespace svfleet {
+namespace {
+
+constexpr const char* kFolders[] = {"bin", "checkpoints", "chunks", "experts"};
+
+constexpr const char* kFiles[] = {
+    "alive.json", "clean.json", "config.yaml" /* of earlier versions */, "effective.yaml",
+    "exit.json", "job.sh", "last-line", "ledger.jsonl", "log.jsonl", "owner.json", "restarts.json",
+    "rollouts.jsonl", "run.json", "stop.json", "svfleet.log", "z.jsonl",
+    // Of scripts/plot_run, scripts/quickstart and scripts/seeds.
+    "curves.png", "z.png", "base.json", "base.json.key", "base.json.tmp", "evaluation.json",
+    "evaluation.json.key", "evaluation.json.tmp", "seeds.json", ".seeds.json.tmp", "random"};
+
+bool among(const std::string& name, const auto& list) {
+  return std::find(std::begin(list), std::end(list), name) != std::end(list);
+}
+
+// Takes `part` from the front.
+bool begins(std::string_view& text, std::string_view part) {
+  if (!text.starts_with(part)) return false;
+  text.remove_prefix(part.size());
+  return true;
+}
+
+bool has_number(std::string_view& text) {
+  const size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
+  text.remove_prefix(digits);
+  return digits > 0;
+}
+
+bool is_step(std::string_view name) {
+  return begins(name, "step-") && has_number(name) &&
+         (name == ".h5" || name == ".h5.damaged" || name == ".h5.suspect");
+}
+
+// Of scripts/seeds: a run of its own.
+bool is_seed(std::string_view name) {
+  return begins(name, "seed-") && has_number(name) && name.empty();
+}
+
+bool is_chunk(std::string_view name) {
+  return begins(name, "step-") && has_number(name) && begins(name, "-chunk-") && has_number(name) &&
+         name == ".h5";
+}
+
+}  // namespace
+
+bool is_run_name(const std::string& folder, const std::string& name) {
+  if (folder == "checkpoints") return is_step(name);
+  if (folder == "chunks") return is_chunk(name);
+  if (folder == "experts")
+    return name.ends_with(".safetensors") || name.ends_with(".safetensors.suspect");
+  if (folder == "bin")
+    return name == "svfleet" || name == "program.json" || name == "lib" || name == "nvidia";
+  return among(name, kFiles) || among(name, kFolders) || name.starts_with("owner.json.after-") ||
+         name.starts_with("owner.json.left-") ||
+         (name.starts_with("slurm-") && name.ends_with(".out")) || is_seed(name) ||
+         name.starts_with(
+             ".nfs");  // what a network disk makes of a file that is removed while open
+}
+
+bool is_run_temporary(const std::string& folder, const std::string& name) {
+  const size_t mark = name.rfind(kTemporary);
+  if (mark == name.npos || !is_run_name(folder, name.substr(0, mark))) return false;
+  bool is_mark = false;
+  mark_is_dead(name.substr(mark + sizeof kTemporary - 1), &is_mark);
+  return is_mark;
+}
+
+std::string foreign_names(const std::string& run_dir, const std::string& but) {
+  const std::string left_alone = but.empty() ? "" : resolved_path(but);
+  std::vector<std::string> found;
+  const auto look = [&](const std::string& folder) {
+    const std::string path = folder.empty() ? run_dir : run_dir + "/" + folder;
+    for (const std::string& name : list_folder(path)) {
+      if (is_run_name(folder, name) || is_run_temporary(folder, name)) continue;
+      const std::string whole = path + "/" + name;
+      if (resolved_path(whole) == left_alone) continue;
+      found.push_back((folder.empty() ? "" : folder + "/") + name + (is_folder(whole) ? "/" : ""));
+    }
+  };
+  look("");
+  for (const char* folder : kFolders)
+    if (is_folder(run_dir + "/" + folder)) look(folder);
+  std::string names;
+  for (size_t i = 0; i < std::min<size_t>(found.size(), 3); ++i)
+    names += (names.empty() ? "'" : ", '") + found[i] + "'";
+  if (found.size() > 3) names += " and " + std::to_string(found.size() - 3) + " more";
+  return names;
+}
+
+}  // namespace svfleet

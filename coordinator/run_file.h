@@ -1,0 +1,33 @@
+// What a run folder says of its run: RUN/run.json, and the run's configuration.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+namespace svfleet {
+
+struct RunFile {
+  std::string run_id;
+  std::string parent_run_dir;  // of a child run; else empty
+  int64_t parent_step = 0;
+  std::string
+      config;  // the name of the CONFIG that it was begun with, where that lies in the folder
+  nlohmann::json all;  // with what is only for people
+};
+
+// Nothing when there is none; Error(kExitUser) when it is something else.
+std::optional<RunFile> read_run_file(const std::string& run_dir);
+
+// RUN/effective.yaml; of a run that an earlier version has begun RUN/config.yaml. Empty when the
+// folder has neither.
+std::string configuration_of(const std::string& run_dir);
+std::string effective_path(const std::string& run_dir);
+
+// The run folder whose configuration (above) `file` is, by its own path: the folder may have been
+// copied or moved since. Empty when it is none.
+std::string run_folder_of(const std::string& file);
+// The run folder in which the run lies that was begun with this CONFIG of a user's, or empty.
+std::string run_begun_with(const std::string& file);
+
+}  // namespace svfleet

@@ -1,0 +1,124 @@
+// What is svfleet's in a run folder, and that all else is left alone.
+#include "checkpoints/run_names.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <map>
+#include <vector>
+
+#include "checkpoints/file.h"
+#include "checkpoints/owner.h"
+#include "checkpoints/process.h"
+#include "tests/checkpoints/scratch.h"
+
+namespace svfleet {
+namespace {
+
+TEST(RunNames, AreTheFilesOfTheDocumentedFormats) {
+  const std::vector<std::string> ours = {"run.json",
+                                         "effective.yaml",
+                                         "config.yaml",
+                                         "owner.json",
+                                         "log.jsonl",
+                                         "z.jsonl",
+                                         "rollouts.jsonl",
+                                         "ledger.jsonl",
+                                         "svfleet.log",
+                                         "exit.json",
+                                         "alive.json",
+                                         "restarts.json",
+                                         "stop.json",
+                                         "clean.json",
+                                         "last-line",
+                                         "job.sh",
+                                         "slurm-17.out",
+                                         "curves.png",
+                                         "z.png",
+                                         "base.json",
+                                         "seeds.json",
+                                         "base.json.key",
+                                         "checkpoints",
+                                         "chunks",
+                                         "experts",
+                                         "bin",
+                                         "seed-3",
+                                         "random",
+                                         "owner.json.after-0123",
+                                         "owner.json.left-0123"};
+  for (const std::string& name : ours) EXPECT_TRUE(is_run_name("", name)) << name;
+  const std::vector<std::string> others = {
+      "notes.txt", "run.json.bak", "train.jsonl", "slurm.conf", "model",   "log", "owner.json.bak",
+      "my.yaml",   "a.tmp-b",      "Log.jsonl",   "seed-",      "seed-3a", ""};
+  for (const std::string& name : others) EXPECT_FALSE(is_run_name("", name)) << name;
+  for (const char* name : {"step-000001.h5", "step-1000000.h5.damaged", "step-000001.h5.suspect"})
+    EXPECT_TRUE(is_run_name("checkpoints", name)) << name;
+  for (const char* name : {"checkpoint-500", "step-.h5", "step-000001.h5.bak", "run.json"})
+    EXPECT_FALSE(is_run_name("checkpoints", name)) << name;
+  EXPECT_TRUE(is_run_name("chunks", "step-000001-chunk-0002.h5"));
+  EXPECT_FALSE(is_run_name("chunks", "step-000001.h5"));
+  EXPECT_TRUE(is_run_name("experts", "anybody's.safetensors"));
+  EXPECT_TRUE(is_run_name("bin", "svfleet"));
+  EXPECT_FALSE(is_run_name("bin", "python"));
+}
+
+TEST(RunNames, ATemporaryFileHasAMarkBehindAName) {
+  const std::string mark = process_mark();
+  EXPECT_TRUE(is_run_temporary("", "exit.json.tmp-" + mark));
+  EXPECT_TRUE(is_run_temporary("", "log.jsonl.tmp-another-host-17-4711-0"));
+  EXPECT_TRUE(is_run_temporary("", "owner.json.after-0123.tmp-" + mark));
+  EXPECT_FALSE(is_run_temporary("", "notes.txt.tmp-" + mark));
+  EXPECT_FALSE(is_run_temporary("", "log.jsonl.tmp-before-lunch"));
+  EXPECT_FALSE(is_run_temporary("", "log.jsonl"));
+}
+
+TEST(RunNames, ForeignOnesAreNamed) {
+  const Scratch scratch;
+  EXPECT_EQ(foreign_names(scratch / "none", ""), "");
+  for (const char* name : {"run.json", "experts/a.safetensors", "mine.yaml"}) {
+    make_folder((scratch / name).substr(0, (scratch / name).rfind('/')));
+    write_file_atomic(scratch / name, "");
+  }
+  EXPECT_EQ(foreign_names(scratch.path(), ""), "'mine.yaml'");
+  EXPECT_EQ(foreign_names(scratch.path(), scratch / "experts/../mine.yaml"), "");
+  make_folder(scratch / "data");
+  write_file_atomic(scratch / "experts/notes", "");
+  write_file_atomic(scratch / "b", "");
+  EXPECT_EQ(foreign_names(scratch.path(), scratch / "mine.yaml"), "'b', 'data/', 'experts/notes'");
+  write_file_atomic(scratch / "c", "");
+  EXPECT_EQ(foreign_names(scratch.path(), ""), "'b', 'c', 'data/' and 2 more");
+}
+
+// A take-over where a user keeps other things in the folder.
+TEST(RunNames, ATakeOverTouchesNoOtherFile) {
+  const Scratch scratch;
+  const std::string run = scratch.path(), mark = process_mark();
+  const char* const theirs[] = {"train.jsonl", "notes.tmp-1-1-1", "owner.json.bak",
+                                "experts/mine.tmp-1-1-1", "svfleet.log.1"};
+  const std::string ours[] = {"exit.json.tmp-" + mark, "checkpoints/step-000001.h5.tmp-" + mark,
+                              "owner.json.after-0123"};
+  make_folder(run + "/experts");
+  make_folder(run + "/checkpoints");
+  std::map<std::string, ino_t> inodes;
+  const auto inode = [&](const std::string& name) {
+    struct stat info;
+    return stat((run + "/" + name).c_str(), &info) == 0 ? info.st_ino : 0;
+  };
+  const Owner old = Owner::take(run, {"node7", 4711, "17", 0, ""});
+  for (const char* name : theirs) {
+    write_file_atomic(run + "/" + name, "theirs, without an end of line");
+    inodes[name] = inode(name);
+  }
+  for (const std::string& name : ours) write_file_atomic(run + "/" + name, "");
+  write_file_atomic(run + "/z.jsonl", "{}\n");
+  const ino_t log = inode("z.jsonl");
+  const Owner next = Owner::take(run, {"node8", 4712, "17", 1, ""});
+  next.shut_out_others();
+  for (const char* name : theirs) EXPECT_EQ(inode(name), inodes[name]) << name;
+  for (const std::string& name : ours) EXPECT_EQ(inode(name), 0u) << name;
+  EXPECT_NE(inode("z.jsonl"), log);  // control: a log of ours that others may have open
+}
+
+}  // namespace
+}  // namespace svfleet
