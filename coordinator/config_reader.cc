@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "comm/error.h"
+#include "rl/control_chars.h"
 #include "rl/nearest.h"
 
 namespace svfleet {
@@ -168,6 +169,11 @@ struct ValueReader {
     if (!node.IsScalar()) wrong(expected);
     return node.Scalar();
   }
+  const std::string& readable(const YAML::Node& item) const {
+    const std::string problem = control_problem(item.Scalar(), WrittenIn::kYaml);
+    if (!problem.empty()) refuse(reading.at(item), label + " " + problem);
+    return item.Scalar();
+  }
   void check_range(double value, const std::string& text) const {
     const bool low = limits.above_low ? value > limits.low : value >= limits.low;
     const bool high = limits.below_high ? value < limits.high : value <= limits.high;
@@ -195,10 +201,15 @@ struct ValueReader {
     const std::string& text = scalar("a text");
     if (!limits.names.empty()) name_index(node);
     if (limits.required && text.empty()) wrong("given");
-    *value = text;
+    if (limits.is_path && text.starts_with('~'))
+      refuse(reading.at(node), label +
+                                   " begins with '~', which only a shell replaces; write out "
+                                   "the home folder, or ./~ for a folder of that name");
+    *value = readable(node);
   }
   void operator()(OptionalText value) const {
-    *value.text = scalar("a text");
+    scalar("a text");
+    *value.text = readable(node);
     *value.present = true;
   }
   void operator()(int64_t* value) const { read_integer(value); }
@@ -215,8 +226,10 @@ struct ValueReader {
   }
   void operator()(bool* value) const {
     const std::string& text = scalar("true or false");
-    if (text != "true" && text != "false") wrong("true or false");
-    *value = text == "true";
+    // As YAML 1.2 spells them.
+    const bool is_true = text == "true" || text == "True" || text == "TRUE";
+    if (!is_true && text != "false" && text != "False" && text != "FALSE") wrong("true or false");
+    *value = is_true;
   }
   void operator()(std::vector<std::string>* value) const {
     std::vector<std::string> items;
@@ -224,7 +237,7 @@ struct ValueReader {
       if (!limits.names.empty()) name_index(item);
       if (!item.IsScalar())
         refuse(reading.at(item), label + " must be a list of texts, got " + shown(item) + " in it");
-      items.push_back(item.Scalar());
+      items.push_back(readable(item));
     };
     if (node.IsScalar()) {
       add(node);

@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "checkpoints/hash.h"
+#include "checkpoints/lfs_pointer.h"
 #include "comm/error.h"
 #include "worker/bpe.h"
 #include "worker/pretokenize.h"
@@ -26,7 +27,20 @@ std::string read_file(const std::string& path) {
   std::ostringstream bytes;
   bytes << file.rdbuf();
   if (!file || !bytes) throw disk_error("cannot read '", path, "'; check its permissions");
-  return std::move(bytes).str();
+  std::string text = std::move(bytes).str();
+  refuse_lfs_pointer(path, text);
+  return text;
+}
+
+// tokenizer_config.json; empty where there is none.
+Json read_config(const std::string& path, std::string* bytes) {
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(path, error)) return Json::object();
+  *bytes = read_file(path);
+  Json config = Json::parse(*bytes, nullptr, /*allow_exceptions=*/false);
+  if (!config.is_object())
+    throw user_error("'", path, "' is not a JSON object; get the file again");
+  return config;
 }
 
 }  // namespace
@@ -70,11 +84,16 @@ Tokenizer Tokenizer::load(const std::string& folder) {
   auto impl = std::make_unique<Impl>();
   impl->normalizer = Normalizer::read(part("normalizer"));
   impl->bpe = Bpe::read(root.at("model"));
-  impl->added = AddedTokens::read(part("added_tokens"), impl->bpe, impl->normalizer);
+  const std::string config_path = folder + "/tokenizer_config.json";
+  std::string config_bytes;
+  const Json config = read_config(config_path, &config_bytes);
+  bool more = false;  // tokens of the configuration
+  impl->added = AddedTokens::read(part("added_tokens"), {config, "'" + config_path + "'"},
+                                  impl->bpe, impl->normalizer, &more);
   impl->pre_tokenizer = PreTokenizer::read(part("pre_tokenizer"));
   impl->post_processor = PostProcessor::read(part("post_processor"));
   impl->decoder = Decoder::read(part("decoder"));
-  impl->hash = hash_bytes(bytes);
+  impl->hash = hash_bytes(more ? bytes + config_bytes : bytes);
   return Tokenizer(std::move(impl));
 }
 
