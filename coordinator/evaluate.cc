@@ -92,6 +92,9 @@ int evaluate_command(const CommandLine& line, const Config& config) {
     data += tasks.back().content_hash;
   }
   crew.agree("evaluation data", data);
+  crew.on_leader("check the items", [&] {
+    check_items(config, {{config.evaluate.split, config.evaluate.items}});
+  });
   std::vector<Expert> experts;
   for (const std::string& path : line.experts) experts.push_back(load_expert(path));
   std::string expert_hashes;

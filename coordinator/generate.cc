@@ -32,39 +32,52 @@ int generate_command(const CommandLine& line, const Config& config) {
   sampling.top_p = config.evaluate.top_p;
   sampling.min_p = config.evaluate.min_p;
   sampling.seed = uint64_t(config.evaluate.seed);
-  nlohmann::json results = nlohmann::json::array();
+  std::vector<Prompt> prompts;
   for (size_t p = 0; p < line.prompts.size(); ++p) {
     Item item;
     if (spec.has_system) item.messages.push_back({"system", spec.system});
     item.messages.push_back({"user", line.prompts[p]});
     if (!spec.chat) item.messages = {{"user", line.prompts[p]}};
-    Prompt prompt = make_prompt(base, spec, item, int64_t(p));
+    Prompt& prompt = prompts.emplace_back(make_prompt(base, spec, item, int64_t(p)));
     if (line.max_new_tokens) prompt.max_new_tokens = int(*line.max_new_tokens);
+    const std::string problem = length_problem(base.model->architecture(), prompt);
+    if (!problem.empty()) throw user_error("prompt ", p + 1, ": ", problem);
+  }
+  if (crew.leads())
+    warn_of_endless_turns(base.model->architecture(), *base.tokenizer, base.chat.get(), {spec});
+  nlohmann::json results = nlohmann::json::array();
+  for (size_t p = 0; p < line.prompts.size(); ++p) {
+    const Prompt& prompt = prompts[p];
     if (crew.leads() && !line.json) std::printf("> %s\n", line.prompts[p].c_str());
     for (size_t i = 0; i <= policies.size(); ++i) {
       const std::string name = i == 0 ? "base" : policies[i - 1].first;
       const Policy policy =
           i == 0 ? base_policy(base) : enforce(base, crew, policies[i - 1].second, false);
-      if (!crew.leads()) continue;
-      OnText stream = [&](const std::string& text) {
-        std::fputs(text.c_str(), stdout);
-        std::fflush(stdout);
-      };
-      if (line.json)
-        stream = nullptr;
-      else
-        std::printf("[%s] ", name.c_str());
-      const Rollout reply = generate(*base.model, *base.tokenizer, {prompt}, 1, sampling,
-                                     policy.sampling, policy.d, stream)
-                                .front();
-      if (line.json)
-        results.push_back({{"prompt", line.prompts[p]},
-                           {"name", name},
-                           {"reply", reply.text},
-                           {"ended", reply.ended},
-                           {"tokens", reply.tokens.size()}});
-      else
-        std::printf("%s\n", reply.ended ? "" : " [cut by the length limit]");
+      crew.on_leader("generate", [&] {
+        OnText stream = [&](const std::string& text) {
+          std::fputs(text.c_str(), stdout);
+          std::fflush(stdout);
+        };
+        if (line.json)
+          stream = nullptr;
+        else
+          std::printf("[%s] ", name.c_str());
+        const Rollout reply = generate(*base.model, *base.tokenizer, {prompt}, 1, sampling,
+                                       policy.sampling, policy.d, stream)
+                                  .front();
+        if (!reply.finite && !line.json) std::printf("\n");
+        if (!reply.finite)
+          throw user_error("the logits of ", name, " hold a NaN or infinity (prompt ", p + 1,
+                           "): the model or the expert is damaged");
+        if (line.json)
+          results.push_back({{"prompt", line.prompts[p]},
+                             {"name", name},
+                             {"reply", reply.text},
+                             {"ended", reply.ended},
+                             {"tokens", reply.tokens.size()}});
+        else
+          std::printf("%s\n", reply.ended ? "" : " [cut by the length limit]");
+      });
     }
   }
   if (crew.leads() && line.json)

@@ -25,22 +25,6 @@ std::string chat_hash(const Base& base) {
   return hash_bytes(base.chat->name() + base.chat->render({{"user", "question"}}));
 }
 
-// A prompt that does not fit is found now, not when its turn comes hours later.
-void check_lengths(const Base& base, const Task& task) {
-  const Architecture& arch = base.model->architecture();
-  int64_t limit = arch.max_positions;
-  if (arch.sliding_window && (!limit || arch.sliding_window < limit)) limit = arch.sliding_window;
-  if (!limit) return;
-  for (const Item& item : task.items) {
-    const int64_t prompt = int64_t(make_prompt(base, task.spec, item, 0).tokens.size());
-    if (prompt + task.spec.max_new_tokens > limit)
-      throw user_error(task.spec.train, ":", item.index + 1, ": the prompt has ", prompt,
-                       " tokens and may be answered with ", task.spec.max_new_tokens,
-                       ", more than the model's ", limit,
-                       "; shorten it or the task's max_new_tokens");
-  }
-}
-
 Apply gradient_form(const std::string& name) {
   return name == "merged" ? Apply::kClosedForm : Apply::kActivation;
 }
@@ -70,7 +54,6 @@ TrainingPlan make_plan(const Config& config, const Base& base) {
   json data = json::array();
   for (const TaskSpec& spec : config.tasks) {
     plan.tasks.push_back(load_task(spec, "train"));
-    check_lengths(base, plan.tasks.back());
     data.push_back(plan.tasks.back().content_hash);
     if (train.validate_every > 0) {
       plan.validation.push_back(load_task(spec, "validation", train.validation_items));
