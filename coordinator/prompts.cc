@@ -64,6 +64,11 @@ Texts open_texts(const Config& config, const Architecture& architecture) {
     throw user_error("'", folder, "': tokenizer.json has ", texts.tokenizer->size(),
                      " tokens, more than the model's vocab_size ", architecture.vocabulary,
                      "; the files do not belong together");
+  const bool any_plain = std::any_of(config.tasks.begin(), config.tasks.end(),
+                                     [](const TaskSpec& task) { return !task.chat; });
+  if (any_plain && !texts.tokenizer->disagreement().empty())
+    throw user_error(texts.tokenizer->disagreement(), ", and a task with chat: false asks for it; ",
+                     "make the two agree");
   const bool any_chat =
       config.tasks.empty() || std::any_of(config.tasks.begin(), config.tasks.end(),
                                           [](const TaskSpec& task) { return task.chat; });

@@ -1,8 +1,10 @@
 #include "worker/tokenizer.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <tuple>
 
 #include "checkpoints/hash.h"
 #include "checkpoints/lfs_pointer.h"
@@ -53,10 +55,29 @@ struct Tokenizer::Impl {
   PostProcessor post_processor;
   Decoder decoder;
   std::string hash;
+  std::string disagreement;
 
   const std::string* token(int id) const {
     const auto* found = added.token(id);
     return found ? found : bpe.token(id);
+  }
+
+  // add_bos_token and add_eos_token of the configuration against the post-processor.
+  std::string compare(const JsonAt& config) const {
+    const auto differs = [&](const char* flag, const char* key, const std::vector<int>& ids) {
+      if (!config.has(flag) || !config.has(key)) return false;
+      const auto id = added.id_of(AddedTokens::content_of(config.at(key)));
+      const bool there = id && std::find(ids.begin(), ids.end(), *id) != ids.end();
+      return config.flag(flag, there) != there;
+    };
+    for (const auto& [flag, key, ids] :
+         {std::tuple("add_bos_token", "bos_token", &post_processor.before),
+          std::tuple("add_eos_token", "eos_token", &post_processor.after)})
+      if (differs(flag, key, *ids))
+        return config.where + " has " + flag + ": " +
+               (config.flag(flag, false) ? "true" : "false") +
+               ", but the post_processor of tokenizer.json does otherwise";
+    return "";
   }
 };
 
@@ -93,6 +114,7 @@ Tokenizer Tokenizer::load(const std::string& folder) {
   impl->pre_tokenizer = PreTokenizer::read(part("pre_tokenizer"));
   impl->post_processor = PostProcessor::read(part("post_processor"));
   impl->decoder = Decoder::read(part("decoder"));
+  impl->disagreement = impl->compare({config, "'" + config_path + "'"});
   impl->hash = hash_bytes(more ? bytes + config_bytes : bytes);
   return Tokenizer(std::move(impl));
 }
@@ -138,6 +160,10 @@ std::string Tokenizer::token(int id) const {
 bool Tokenizer::is_special(int id) const {
   const auto* token = impl_->token(id);
   return token && impl_->added.is_special(*token);
+}
+
+const std::string& Tokenizer::disagreement() const {
+  return impl_->disagreement;
 }
 
 int Tokenizer::size() const {

@@ -44,12 +44,11 @@ size_t space_length(std::string_view text) {  // of the white space at the begin
   return end;
 }
 
-// "<s>" or {"content": "<s>", ...}
-std::string content_of(const JsonAt& token) {
+}  // namespace
+
+std::string AddedTokens::content_of(const JsonAt& token) {
   return token.value.is_object() ? token.text("content") : token.as_text();
 }
-
-}  // namespace
 
 void AddedTokens::Trie::insert(std::string_view text, int id) {
   int node = 0;

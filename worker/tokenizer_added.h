@@ -26,6 +26,8 @@ class AddedTokens {
   // transformers adds from it to the list is added here too, and `more` set where there is any.
   static AddedTokens read(const JsonAt& list, const JsonAt& config, const Bpe& bpe,
                           const Normalizer& normalizer, bool* more);
+  // "<s>" or {"content": "<s>", ...}
+  static std::string content_of(const JsonAt& token);
   std::vector<Part> split(const std::string& text, const Normalizer& normalizer) const;
   std::optional<int> id_of(std::string_view token) const;
   const std::string* token(int id) const;

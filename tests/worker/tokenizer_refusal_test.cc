@@ -101,6 +101,20 @@ TEST(TokensOfTheConfiguration, AreAddedOrRefused) {
   const Tokenizer named = with({{"eos_token", word}});
   EXPECT_TRUE(named.is_special(700));
 
+  // llama2's post-processor puts <s> before a text and nothing behind it.
+  EXPECT_EQ(load_bytes(bytes).encode("", true), std::vector<int>{1});
+  EXPECT_EQ(with({{"bos_token", "<s>"}, {"add_bos_token", true}, {"add_eos_token", false}})
+                .disagreement(),
+            "");
+  EXPECT_NE(with({{"bos_token", "<s>"}, {"add_bos_token", false}})
+                .disagreement()
+                .find("add_bos_token: false"),
+            std::string::npos);
+  EXPECT_NE(with({{"eos_token", "</s>"}, {"add_eos_token", true}})
+                .disagreement()
+                .find("add_eos_token: true"),
+            std::string::npos);
+
   const auto refused = [&](const json& config) -> std::string {
     try {
       with(config);
