@@ -15,38 +15,12 @@
 
 #include "checkpoints/file.h"
 #include "checkpoints/hash.h"
+#include "checkpoints/lfs_pointer.h"
 #include "comm/error.h"
 
 namespace svfleet {
 
 using nlohmann::json;
-
-int64_t bytes_per_element(TensorType type) {
-  switch (type) {
-    case TensorType::kF64:
-      return 8;
-    case TensorType::kF32:
-      return 4;
-    case TensorType::kBF16:
-    case TensorType::kF16:
-      return 2;
-  }
-  return 0;
-}
-
-const char* type_name(TensorType type) {
-  switch (type) {
-    case TensorType::kF64:
-      return "F64";
-    case TensorType::kF32:
-      return "F32";
-    case TensorType::kBF16:
-      return "BF16";
-    case TensorType::kF16:
-      return "F16";
-  }
-  return "?";
-}
 
 namespace {
 
@@ -74,10 +48,27 @@ json parse_header(const std::string& path, std::string_view text) {
   return header;
 }
 
-TensorType parse_type(const std::string& path, const std::string& tensor, const json& dtype) {
+struct ElementType {
+  const char* name;
+  TensorType type;
+  uint64_t bytes;
+};
+constexpr ElementType kElementTypes[] = {
+    {"F32", TensorType::kF32, 4},       {"BF16", TensorType::kBF16, 2},
+    {"F16", TensorType::kF16, 2},       {"F64", TensorType::kF64, 8},
+    {"BOOL", TensorType::kOther, 1},    {"U8", TensorType::kOther, 1},
+    {"I8", TensorType::kOther, 1},      {"F8_E4M3", TensorType::kOther, 1},
+    {"F8_E5M2", TensorType::kOther, 1}, {"F8_E8M0", TensorType::kOther, 1},
+    {"U16", TensorType::kOther, 2},     {"I16", TensorType::kOther, 2},
+    {"U32", TensorType::kOther, 4},     {"I32", TensorType::kOther, 4},
+    {"U64", TensorType::kOther, 8},     {"I64", TensorType::kOther, 8},
+};
+
+const ElementType& element_type(const std::string& path, const std::string& tensor,
+                                const json& dtype) {
   if (!dtype.is_string()) damaged(path, "tensor '" + tensor + "' has no dtype");
-  for (TensorType type : {TensorType::kF32, TensorType::kBF16, TensorType::kF16, TensorType::kF64})
-    if (dtype == type_name(type)) return type;
+  for (const ElementType& one : kElementTypes)
+    if (dtype == one.name) return one;
   throw user_error("tensor '", tensor, "' in '", path, "' has type ", dtype.get<std::string>(),
                    "; only F32, BF16, F16 and F64 can be read");
 }
@@ -132,6 +123,8 @@ class MappedFile {
   void parse() {
     uint64_t length;
     std::memcpy(&length, bytes_, sizeof length);
+    refuse_lfs_pointer(path_,
+                       {reinterpret_cast<const char*>(bytes_), std::min(size_, size_t{200})});
     if (length > size_ - 8 || length > kLargestHeader)
       damaged(path_, "its header should have " + std::to_string(length) + " bytes, the file has " +
                          std::to_string(size_));
@@ -159,7 +152,9 @@ class MappedFile {
     if (!value.is_object()) damaged(path_, tensor + " is not described by an object");
     TensorView view;
     view.name = name;
-    view.type = parse_type(path_, name, value.value("dtype", json()));
+    const ElementType& element = element_type(path_, name, value.value("dtype", json()));
+    view.type = element.type;
+    view.dtype = element.name;
     const json shape = value.value("shape", json());
     const json offsets = value.value("data_offsets", json());
     auto is_size = [](const json& v) { return v.is_number_unsigned(); };
@@ -172,7 +167,7 @@ class MappedFile {
       damaged(path_, tensor + " should be at bytes " + std::to_string(begin) + " to " +
                          std::to_string(end) + ", but the file has " + std::to_string(available) +
                          " bytes of data");
-    uint64_t bytes = static_cast<uint64_t>(bytes_per_element(view.type));
+    uint64_t bytes = element.bytes;
     for (const json& size : shape) {
       if (__builtin_mul_overflow(bytes, size.get<uint64_t>(), &bytes) || bytes > INT64_MAX)
         damaged(path_, tensor + " has an impossible shape");
@@ -225,7 +220,9 @@ struct SafetensorsFolder::Impl {
   }
 
   void open_sharded(const std::string& index_path) {
-    const json index = json::parse(read_file(index_path), nullptr, false);
+    const std::string bytes = read_file(index_path);
+    refuse_lfs_pointer(index_path, bytes);
+    const json index = json::parse(bytes, nullptr, false);
     const json map = index.is_object() ? index.value("weight_map", json()) : json();
     if (!map.is_object() || map.empty()) damaged(index_path, "it has no weight_map");
     std::map<std::string, std::vector<std::string>> shards;
@@ -287,7 +284,7 @@ const TensorView& SafetensorsFolder::at(const std::string& name) const {
 std::string SafetensorsFolder::tensor_hash(const std::string& name) const {
   const TensorView& view = at(name);
   Hasher hasher;
-  hasher.text(type_name(view.type)).number(static_cast<int64_t>(view.shape.size()));
+  hasher.text(view.dtype).number(static_cast<int64_t>(view.shape.size()));
   for (int64_t size : view.shape) hasher.number(size);
   return hasher.raw(view.data, view.bytes).hex();
 }
@@ -310,7 +307,7 @@ SafetensorsData read_safetensors(const std::string& path) {
   data.metadata = file.metadata();
   for (const TensorView& view : file.tensors()) {
     if (view.type != TensorType::kF32)
-      throw user_error("tensor '", view.name, "' in '", path, "' has type ", type_name(view.type),
+      throw user_error("tensor '", view.name, "' in '", path, "' has type ", view.dtype,
                        "; F32 is needed here");
     std::vector<float> values(view.bytes / sizeof(float));
     if (view.bytes > 0) std::memcpy(values.data(), view.data, view.bytes);

@@ -10,13 +10,14 @@
 
 namespace svfleet {
 
-enum class TensorType { kF32, kBF16, kF16, kF64 };
-int64_t bytes_per_element(TensorType type);
-const char* type_name(TensorType type);  // "F32", "BF16", ...
+// kOther: whole numbers, truth values and types of quantised weights, which nothing here computes
+// with.
+enum class TensorType { kF32, kBF16, kF16, kF64, kOther };
 
 struct TensorView {
   std::string name;
   TensorType type;
+  std::string dtype;  // as the file calls it: "F32", "BF16", "I64", ...
   std::vector<int64_t> shape;
   const std::byte* data;  // inside the map; any alignment
   size_t bytes;
@@ -24,9 +25,9 @@ struct TensorView {
 
 // One or several files of a model folder: model.safetensors, or what model.safetensors.index.json
 // names, or a single .safetensors file. Lengths are checked against headers when opened: a short or
-// inconsistent file is an Error(kExitDisk), a missing one or a type other than these
-// Error(kExitUser). Views live as long as this object. Thread-safe once made. Errors name file and
-// tensor.
+// inconsistent file is an Error(kExitDisk), a missing one, a Git LFS pointer or an
+// unknown type Error(kExitUser). Views live as long as this object. Thread-safe once made. Errors
+// name file and tensor.
 class SafetensorsFolder {
  public:
   explicit SafetensorsFolder(const std::string& folder);  // or file

@@ -54,16 +54,9 @@ Base open_base(const Config& config, Crew& crew) {
   Base base;
   base.model =
       std::make_unique<Model>(config.model.path, type_of(config.model.dtype), crew.device().torch);
-  base.tokenizer = std::make_unique<Tokenizer>(Tokenizer::load(config.model.path));
-  if (base.tokenizer->size() > base.model->architecture().vocabulary)
-    throw user_error("'", config.model.path, "': tokenizer.json has ", base.tokenizer->size(),
-                     " tokens, more than the model's vocab_size ",
-                     base.model->architecture().vocabulary, "; the files do not belong together");
-  bool any_chat = config.tasks.empty();
-  for (const TaskSpec& task : config.tasks) any_chat = any_chat || task.chat;
-  if (any_chat)
-    base.chat = std::make_unique<ChatTemplate>(
-        ChatTemplate::load(config.model.path, config.model.chat_template));
+  Texts texts = open_texts(config, base.model->architecture());
+  base.tokenizer = std::move(texts.tokenizer);
+  base.chat = std::move(texts.chat);
   base.weights_hash = base.model->weights_hash();
   crew.agree("model in memory", base.weights_hash);
   crew.agree("tokenizer", base.tokenizer->content_hash());
@@ -122,16 +115,7 @@ std::vector<float> flat_z(const Base& base, const Expert& expert, const std::str
 }
 
 Prompt make_prompt(const Base& base, const TaskSpec& spec, const Item& item, int64_t key) {
-  Prompt prompt;
-  prompt.key = key;
-  prompt.max_new_tokens = spec.max_new_tokens;
-  prompt.stop = spec.stop;
-  if (spec.chat)
-    prompt.tokens = base.tokenizer->encode(base.chat->render(item.messages) + spec.prefill);
-  else
-    prompt.tokens =
-        base.tokenizer->encode(item.messages.front().content + spec.prefill, /*special=*/true);
-  return prompt;
+  return make_prompt(*base.tokenizer, base.chat.get(), spec, item, key);
 }
 
 }  // namespace svfleet

@@ -11,6 +11,7 @@
 #include "checkpoints/run_checkpoint.h"
 #include "coordinator/config.h"
 #include "coordinator/crew.h"
+#include "coordinator/prompts.h"
 #include "rl/task.h"
 #include "worker/chat_template.h"
 #include "worker/generate.h"

@@ -8,6 +8,7 @@
 #include "comm/error.h"
 #include "coordinator/config_reader.h"
 #include "coordinator/job_options.h"
+#include "rl/nearest.h"
 
 #ifndef SVFLEET_VERSION
 #error "SVFLEET_VERSION comes from coordinator/config.cmake"

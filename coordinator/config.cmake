@@ -21,5 +21,6 @@ add_library(svfleet_config STATIC
   stragglers.cc
 )
 target_compile_definitions(svfleet_config PRIVATE SVFLEET_VERSION="${PROJECT_VERSION}")
-target_link_libraries(svfleet_config PUBLIC svfleet_checkpoints nlohmann_json::nlohmann_json
+target_link_libraries(svfleet_config PUBLIC svfleet_checkpoints svfleet_rl svfleet_tokenizer
+  nlohmann_json::nlohmann_json
   spdlog::spdlog Threads::Threads PRIVATE yaml-cpp CLI11::CLI11)

@@ -6,6 +6,7 @@
 #include <system_error>
 
 #include "coordinator/config_reader.h"
+#include "rl/pattern.h"
 
 namespace svfleet {
 namespace {
@@ -128,6 +129,15 @@ void check_task(const TaskSpec& task, const std::string& label, const std::strin
            label + "few_shot.file is missing");
   for (const auto& stop : task.stop)
     if (stop.empty()) refuse(at("stop"), label + "stop must not hold an empty text");
+  for (const auto& token : task.stop_tokens)
+    if (token.empty()) refuse(at("stop_tokens"), label + "stop_tokens must not hold an empty text");
+  for (const RewardSpec& reward : task.rewards) {  // again, for overrides of one setting
+    const bool is_regex = reward.kind == RewardKind::kRegex;
+    if (is_regex == reward.pattern.empty())
+      refuse(at("rewards"), label + "rewards: a pattern belongs to kind: regex, which needs one");
+    const std::string problem = is_regex ? pattern_problem(reward.pattern) : "";
+    if (!problem.empty()) refuse(at("rewards"), label + "rewards: " + problem);
+  }
 }
 
 void check_config(const Config& config, const Places& places) {

@@ -3,6 +3,8 @@
 #include <charconv>
 #include <cmath>
 
+#include "worker/chat_template.h"
+
 namespace svfleet {
 namespace {
 
@@ -16,30 +18,39 @@ Limits one_of(std::vector<std::string> names) {
   return {.names = std::move(names)};
 }
 const Limits kRequired = {.required = true};
+const Limits kRequiredPath = {.required = true, .is_path = true};
 const Limits kPath = {.is_path = true};
 
 // The address of a member, as a plain function.
 #define AT(member) [](auto& s) -> Ref { return &s.member; }
 
+std::string chat_template_names() {
+  std::string list;
+  for (const std::string& name : ChatTemplate::names()) list += (list.empty() ? "" : ", ") + name;
+  return list;
+}
+
 std::vector<Field<Config>> make_config_fields() {
   constexpr Bits no = Bits::kNo, yes = Bits::kYes, content = Bits::kByContent;
   return {
       {"model.path", "Hugging Face folder: config.json, *.safetensors, tokenizer.json.",
-       AT(model.path), content, kRequired},
+       AT(model.path), content, kRequiredPath},
       {"model.dtype", "Type of the weights and activations.", AT(model.dtype), yes,
        one_of({"float32", "bfloat16"})},
       {"model.device",
        "Where it is computed: on the CPU, or on one NVIDIA GPU a rank (a build with "
        "-DSVFLEET_CUDA=ON).",
        AT(model.device), Bits::kUnlessDefault, one_of({"cpu", "cuda"})},
-      {"model.chat_template", "Chat template by name; empty = recognise the one in the folder.",
+      {"model.chat_template",
+       "Chat template by name: " + chat_template_names() +
+           "; empty = recognise the one in the folder.",
        AT(model.chat_template), yes},
 
-      {"run_dir", "Everything a run writes goes into this folder.", AT(run_dir), no, kRequired},
+      {"run_dir", "Everything a run writes goes into this folder.", AT(run_dir), no, kRequiredPath},
 
       {"svd.store",
        "Folder of the decomposed matrices; empty = <model.path>.factors beside the model.",
-       AT(svd.store), content},
+       AT(svd.store), content, kPath},
       {"svd.targets",
        "What is adapted: mlp (gate, up and down), attention (q, k, v and o), all, or single "
        "matrices.",
@@ -100,11 +111,8 @@ std::vector<Field<Config>> make_config_fields() {
       {"train.prompts_per_chunk",
        "Prompts of one chunk, the unit of work and of restart; must divide prompts_per_step.",
        AT(train.prompts_per_chunk), yes, between(1, 1000000)},
-      {"train.temperature",
-       "Replies are sampled from softmax(logits / temperature), untruncated.",
-       AT(train.temperature),
-       yes,
-       {.low = 0, .high = 100, .above_low = true}},
+      {"train.temperature", "Replies are sampled from softmax(logits / temperature), untruncated.",
+       AT(train.temperature), yes, between(1e-6, 100)},
       {"train.baseline",
        "What a reward is compared to: the mean of the prompt's other replies, of all of them, that "
        "and their spread, or nothing.",
@@ -135,7 +143,7 @@ std::vector<Field<Config>> make_config_fields() {
        "direct: z = 1 + p; sigmoid: the published code's, for reproducing it.",
        AT(train.parametrisation), yes, one_of({"direct", "sigmoid"})},
       {"train.init_from", "Expert file to start from; empty = the base model.", AT(train.init_from),
-       content},
+       content, kPath},
       {"train.checkpoint_every", "Save a checkpoint every so many steps, and at the end.",
        AT(train.checkpoint_every), no, between(1, 1000000)},
       {"train.keep_checkpoints", "The newest so many checkpoints and the best one are kept.",
@@ -180,8 +188,8 @@ std::vector<Field<Config>> make_config_fields() {
       {"evaluate.batch", "Items generated together.", AT(evaluate.batch), no, between(1, 100000)},
 
       {"workers",
-       "Chunks computed side by side by a rank; 0 = cores available / ranks on this host / "
-       "threads, and 1 on a GPU.",
+       "Chunks computed side by side by a rank; 0 = cores available (as many as a container's "
+       "quota allows) / ranks on this host / threads, and 1 on a GPU.",
        AT(workers), no, between(0, 10000)},
       {"threads", "Threads inside one chunk.", AT(threads), yes, between(1, 1024)},
       {"timeout_s",
@@ -201,9 +209,11 @@ std::vector<Field<TaskSpec>> make_task_fields() {
       {"test", "JSONL file of the test split.", AT(test), content, kPath},
       {"prompt",
        "The user's message; {field} is replaced by that field of the item, {{ and }} are braces, "
-       "{choices} lists the choices.",
+       "{choices} lists the choices; braces round what is no name are text.",
        AT(prompt), yes},
-      {"answer", "The field that holds the right answer; a.b reaches inside.", AT(answer), yes},
+      {"answer",
+       "The field that holds the right answer, or a list of right answers; a.b reaches inside.",
+       AT(answer), yes},
       {"choices",
        "The field that holds the choices of a multiple-choice item: [{label, text}], a list of "
        "texts, or {label: [...], text: [...]}.",
@@ -224,6 +234,10 @@ std::vector<Field<TaskSpec>> make_task_fields() {
       {"rewards", "What counts as right; several are averaged by weight.", AT(rewards), yes,
        kRequired},
       {"stop", "Texts that end a reply, besides the model's own stop tokens.", AT(stop), yes},
+      {"stop_tokens",
+       "More stop tokens, by the token's text or its number; texts in stop that are special tokens "
+       "count as such too.",
+       AT(stop_tokens), Bits::kUnlessDefault},
       {"max_new_tokens", "Longest reply, in tokens.", AT(max_new_tokens), yes, between(1, 1000000)},
       {"truncated",
        "A reply cut by that limit is wrong, left out of training (mask), or scored as it is.",
@@ -243,13 +257,16 @@ std::vector<Field<RewardSpec>> make_reward_fields() {
        "How a reply is compared with the right answer; random is a control.",
        AT(kind),
        yes,
-       {.names = {"exact", "last_number", "multiple_choice", "regex", "random"}, .required = true}},
+       {.names = {"exact", "last_number", "multiple_choice", "regex", "random", "contains"},
+        .required = true}},
       {"weight", "Share in the mean of several rewards.", AT(weight), yes, between(-1e6, 1e6)},
       {"pattern",
-       "regex: a PCRE2 pattern; its first group, or the whole match, is compared with the answer.",
+       "regex: a PCRE2 pattern; its first group, or the whole match, is compared with the answer. "
+       "No {field} is filled in.",
        AT(pattern), yes},
       {"match_only", "regex: the match alone is the reward.", AT(match_only), yes},
-      {"ignore_case", "exact, regex: letters match in either case.", AT(ignore_case), yes},
+      {"ignore_case", "exact, contains, regex: letters match in either case.", AT(ignore_case),
+       yes},
       {"tolerance", "last_number: largest difference from the answer.", AT(tolerance), yes,
        at_least(0)},
       {"seed", "random: the seed of the coin.", AT(seed), yes, at_least(0)},

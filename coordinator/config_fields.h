@@ -39,7 +39,7 @@ struct Limits {
   bool below_high = false;  // `high` itself is not allowed
   std::vector<std::string> names = {};
   bool required = false;
-  bool is_path = false;  // in a task file: relative to that file
+  bool is_path = false;  // of a file or folder; in a task file: relative to that file
 };
 
 template <class S>

@@ -269,6 +269,7 @@ A list holds several, mixed by `weight`; `{file: PATH, weight: 2}` is a task fil
   out += R"(## task.rewards
 
 One reward or a list of them; `reward: last_number` is short for `rewards: [{kind: last_number}]`.
+`--set task.rewards.0.weight=9` changes one setting of the first.
 
 )";
   write_rows(out, reward_fields(), reward, "");

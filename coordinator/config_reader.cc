@@ -9,6 +9,8 @@
 #include <sstream>
 
 #include "comm/error.h"
+#include "rl/control_chars.h"
+#include "rl/nearest.h"
 
 namespace svfleet {
 
@@ -98,42 +100,11 @@ YAML::Node parse_yaml(const std::string& text, const Source& source) {
 
 namespace {
 
-// Edits (insert, delete, replace, swap neighbours) between two words.
-int edits_between(const std::string& a, const std::string& b) {
-  std::vector<std::vector<int>> d(a.size() + 1, std::vector<int>(b.size() + 1));
-  for (size_t i = 0; i <= a.size(); ++i) d[i][0] = static_cast<int>(i);
-  for (size_t j = 0; j <= b.size(); ++j) d[0][j] = static_cast<int>(j);
-  for (size_t i = 1; i <= a.size(); ++i) {
-    for (size_t j = 1; j <= b.size(); ++j) {
-      d[i][j] = std::min(
-          {d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1)});
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-        d[i][j] = std::min(d[i][j], d[i - 2][j - 2] + 1);
-    }
-  }
-  return d[a.size()][b.size()];
-}
-
 std::string last_part(const std::string& key) {
   return key.substr(key.rfind('.') + 1);
 }
 
 }  // namespace
-
-std::string nearest(const std::string& word, const std::vector<std::string>& known) {
-  if (word.size() > 100) return "";
-  std::string best;
-  int best_edits = std::max(2, static_cast<int>(word.size()) / 3) + 1;
-  for (const auto& candidate : known) {
-    const int edits = edits_between(word, candidate);
-    // A word that shares no letter position is no likeness: never replace more than half of it.
-    if (edits < best_edits && 2 * edits <= static_cast<int>(candidate.size())) {
-      best = candidate;
-      best_edits = edits;
-    }
-  }
-  return best;
-}
 
 void refuse_unknown_key(const std::string& where, const std::string& key,
                         const std::vector<std::string>& known, const std::vector<std::string>& all,
@@ -198,6 +169,11 @@ struct ValueReader {
     if (!node.IsScalar()) wrong(expected);
     return node.Scalar();
   }
+  const std::string& readable(const YAML::Node& item) const {
+    const std::string problem = control_problem(item.Scalar(), WrittenIn::kYaml);
+    if (!problem.empty()) refuse(reading.at(item), label + " " + problem);
+    return item.Scalar();
+  }
   void check_range(double value, const std::string& text) const {
     const bool low = limits.above_low ? value > limits.low : value >= limits.low;
     const bool high = limits.below_high ? value < limits.high : value <= limits.high;
@@ -225,10 +201,15 @@ struct ValueReader {
     const std::string& text = scalar("a text");
     if (!limits.names.empty()) name_index(node);
     if (limits.required && text.empty()) wrong("given");
-    *value = text;
+    if (limits.is_path && text.starts_with('~'))
+      refuse(reading.at(node), label +
+                                   " begins with '~', which only a shell replaces; write out "
+                                   "the home folder, or ./~ for a folder of that name");
+    *value = readable(node);
   }
   void operator()(OptionalText value) const {
-    *value.text = scalar("a text");
+    scalar("a text");
+    *value.text = readable(node);
     *value.present = true;
   }
   void operator()(int64_t* value) const { read_integer(value); }
@@ -245,8 +226,10 @@ struct ValueReader {
   }
   void operator()(bool* value) const {
     const std::string& text = scalar("true or false");
-    if (text != "true" && text != "false") wrong("true or false");
-    *value = text == "true";
+    // As YAML 1.2 spells them.
+    const bool is_true = text == "true" || text == "True" || text == "TRUE";
+    if (!is_true && text != "false" && text != "False" && text != "FALSE") wrong("true or false");
+    *value = is_true;
   }
   void operator()(std::vector<std::string>* value) const {
     std::vector<std::string> items;
@@ -254,7 +237,7 @@ struct ValueReader {
       if (!limits.names.empty()) name_index(item);
       if (!item.IsScalar())
         refuse(reading.at(item), label + " must be a list of texts, got " + shown(item) + " in it");
-      items.push_back(item.Scalar());
+      items.push_back(readable(item));
     };
     if (node.IsScalar()) {
       add(node);

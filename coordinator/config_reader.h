@@ -44,8 +44,6 @@ YAML::Node parse_yaml(const std::string& text, const Source& source);
 std::string shown(std::string text);
 std::string shown(const YAML::Node& node);  // 'text', a list, a mapping, nothing
 
-// `known` is sorted by likeness; empty when nothing is near.
-std::string nearest(const std::string& word, const std::vector<std::string>& known);
 [[noreturn]] void refuse_unknown_key(const std::string& where, const std::string& key,
                                      const std::vector<std::string>& known,
                                      const std::vector<std::string>& all, const std::string& label);

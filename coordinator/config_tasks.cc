@@ -1,9 +1,12 @@
 // Tasks and rewards: written in the run's file, or in task files of their own.
+#include <algorithm>
+#include <charconv>
 #include <filesystem>
 
 #include "checkpoints/file.h"
 #include "comm/error.h"
 #include "coordinator/config_reader.h"
+#include "rl/pattern.h"
 
 namespace svfleet {
 namespace {
@@ -37,7 +40,8 @@ void read_task_file(const YAML::Node& path, TaskSpec& task, const std::string& l
   const std::string where = reading.at(path);
   if (!path.IsScalar() || path.Scalar().empty())
     refuse(where, label + " must be a path of a task file, got " + shown(path));
-  const std::string file = path.Scalar();
+  std::string file;
+  read_value(path, {.is_path = true}, &file, label, reading);
   std::error_code ignored;
   if (!fs::exists(file, ignored)) {
     const std::string folder = reading.source.folder();
@@ -67,6 +71,8 @@ void read_task_mapping(const YAML::Node& node, TaskSpec& task, const Reading& re
   std::set<std::string> skip = own_keys;
   skip.insert(kShorthand.begin(), kShorthand.end());
   read_mapping(node, task_fields(), task, "", reading, skip);
+  if (const YAML::Node prompt = node["prompt"]; prompt.IsDefined())
+    task.prompt_place = reading.at(prompt);
   const YAML::Node reward = node["reward"];
   if (!reward.IsDefined()) return;
   const std::string where = reading.at(reward);
@@ -113,6 +119,45 @@ void read_tasks(const YAML::Node& node, std::vector<TaskSpec>& tasks, const Read
   tasks = std::move(result);
 }
 
+namespace {
+
+void check_reward(const RewardSpec& reward, const std::string& label, const std::string& where) {
+  const bool is_regex = reward.kind == RewardKind::kRegex;
+  if (is_regex && reward.pattern.empty())
+    refuse(where, label + "pattern is missing: a regex reward needs one");
+  if (!is_regex && (!reward.pattern.empty() || reward.match_only))
+    refuse(where, label + "pattern and match_only belong to kind: regex");
+  if (!is_regex) return;
+  if (const std::string problem = pattern_problem(reward.pattern); !problem.empty())
+    refuse(where, label + "pattern: " + problem);
+}
+
+// "0.weight" of task.rewards.0.weight: one setting of one reward.
+void read_reward_override(const std::string& key, const std::string& text, const std::string& label,
+                          std::vector<RewardSpec>& rewards, const Reading& reading) {
+  const std::string where = reading.at(YAML::Node());
+  const size_t dot = std::min(key.find('.'), key.size());
+  const std::string number = key.substr(0, dot);
+  size_t index = rewards.size();
+  const auto [end, code] = std::from_chars(number.data(), number.data() + number.size(), index);
+  if (code != std::errc() || end != number.data() + number.size() || index >= rewards.size())
+    refuse(where, label + ": there " +
+                      (rewards.size() == 1 ? "is 1 reward"
+                                           : "are " + std::to_string(rewards.size()) + " rewards") +
+                      ", counted from 0: name one, such as task.rewards.0.weight");
+  const std::string name = dot < key.size() ? key.substr(dot + 1) : "kind";
+  const Field<RewardSpec>* field = find_field(reward_fields(), name);
+  if (!field)
+    refuse_unknown_key(where, name, all_keys(reward_fields()), {},
+                       label.substr(0, label.size() - name.size()));
+  if (reading.places) (*reading.places)[label.substr(0, label.size() - key.size() - 1)] = where;
+  RewardSpec& reward = rewards[index];
+  const Ref ref = field->ref(reward);
+  read_value(override_node(ref, text, reading.source), field->limits, ref, label, reading);
+}
+
+}  // namespace
+
 void read_rewards(const YAML::Node& node, std::vector<RewardSpec>& rewards,
                   const Reading& reading) {
   const std::string name = reading.label.substr(0, reading.label.size() - 1);
@@ -129,12 +174,7 @@ void read_rewards(const YAML::Node& node, std::vector<RewardSpec>& rewards,
       if (!item["kind"].IsDefined())
         refuse(reading.at(item), label + "kind is missing: it must be " + limits_text(kind.limits));
     }
-    const std::string where = reading.at(item);
-    const bool is_regex = reward.kind == RewardKind::kRegex;
-    if (is_regex && reward.pattern.empty())
-      refuse(where, label + "pattern is missing: a regex reward needs one");
-    if (!is_regex && (!reward.pattern.empty() || reward.match_only))
-      refuse(where, label + "pattern and match_only belong to kind: regex");
+    check_reward(reward, label, reading.at(item));
   };
   if (node.IsSequence()) {
     for (size_t i = 0; i < node.size(); ++i)
@@ -168,6 +208,8 @@ void read_task_override(const std::string& key, const std::string& text,
                                              : "are " + std::to_string(tasks.size()) + " tasks") +
                ", counted from 0");
   if (name == "reward") name = "rewards";
+  if (name.starts_with("rewards."))
+    return read_reward_override(name.substr(8), text, "task." + key, tasks[index].rewards, reading);
   const Field<TaskSpec>* field = find_field(task_fields(), name);
   if (!field) {
     if (is_section(task_fields(), name))
@@ -180,6 +222,7 @@ void read_task_override(const std::string& key, const std::string& text,
   const Ref ref = field->ref(tasks[index]);
   const std::string label = "task." + key;
   if (reading.places) (*reading.places)[label] = where;
+  if (name == "prompt") tasks[index].prompt_place = where;
   read_value(override_node(ref, text, reading.source), field->limits, ref, label, reading);
 }
 

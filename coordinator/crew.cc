@@ -19,6 +19,7 @@
 #include "comm/stage.h"
 #include "coordinator/identity.h"
 #include "coordinator/progress.h"
+#include "worker/cpu_quota.h"
 #include "worker/failure.h"
 #include "worker/threads.h"
 #ifdef SVFLEET_HAVE_CUDA
@@ -107,7 +108,8 @@ Crew::Crew(const Config& config, AllocationEnd::Clock clock) : timeout_s_(config
   for (const std::string& one : all) hosts_.push_back(one.substr(0, one.find(' ')));
   const auto sharers = std::count(all.begin(), all.end(), mine);
   if (workers_ == 0)
-    workers_ = std::max<int>(1, cores_in(cores) / int(sharers) / int(config.threads));
+    workers_ = std::max<int>(
+        1, std::min(cores_in(cores), cpu_quota()) / int(sharers) / int(config.threads));
   int64_t slots[1] = {workers_};
   group_->all_reduce_sum(slots, "count workers");
   slots_ = slots[0];

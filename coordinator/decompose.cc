@@ -7,6 +7,7 @@
 #include "coordinator/commands.h"
 #include "coordinator/factors.h"
 #include "coordinator/preflight.h"
+#include "worker/model_tensors.h"
 
 namespace svfleet {
 
@@ -15,6 +16,7 @@ int decompose_command(const CommandLine& line, const Config& config) {
   preflight_decompose(config, crew);
   const Architecture architecture = read_architecture(config.model.path);
   const SafetensorsFolder files(config.model.path);
+  check_tensors(files, architecture);
   crew.agree("model folder", files.quick_fingerprint());
   auto decomposed = decompose_missing(config, crew, architecture, files, /*keep=*/false);
   if (!decomposed) return kExitRequeue;

@@ -15,7 +15,6 @@
 #include "coordinator/factors.h"
 #include "coordinator/json_line.h"
 #include "coordinator/splits.h"
-#include "coordinator/training_plan.h"
 #include "coordinator/weight_watch.h"
 
 namespace svfleet {
@@ -91,6 +90,9 @@ int evaluate_command(const CommandLine& line, const Config& given) {
     data += tasks.back().content_hash;
   }
   crew.agree("evaluation data", data);
+  crew.on_leader("check the items", [&] {
+    check_items(config, {{config.evaluate.split, config.evaluate.items}});
+  });
   std::string expert_hashes;
   for (const Expert& expert : experts) expert_hashes += z_hash(expert) + " ";
   crew.agree("experts", expert_hashes);
@@ -100,7 +102,6 @@ int evaluate_command(const CommandLine& line, const Config& given) {
     for (const std::string& text : prompts_in_two_splits(config, config.evaluate.split))
       spdlog::warn("{}", text);
   Base base = open_base(config, crew);
-  for (const Task& task : tasks) check_lengths(base, task, config.evaluate.split);
 
   EvaluationOptions options;
   options.batch = config.evaluate.batch;

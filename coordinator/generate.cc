@@ -64,18 +64,25 @@ int generate_command(const CommandLine& line, const Config& given) {
   sampling.top_p = config.evaluate.top_p;
   sampling.min_p = config.evaluate.min_p;
   sampling.seed = uint64_t(config.evaluate.seed);
+  std::vector<Prompt> asked;
+  for (size_t p = 0; p < prompts.size(); ++p) {
+    Item item;
+    if (spec.has_system) item.messages.push_back({"system", spec.system});
+    item.messages.push_back({"user", prompts[p]});
+    if (!spec.chat) item.messages = {{"user", prompts[p]}};
+    Prompt& prompt = asked.emplace_back(make_prompt(base, spec, item, int64_t(p)));
+    if (line.max_new_tokens) prompt.max_new_tokens = int(*line.max_new_tokens);
+    const std::string problem = length_problem(base.model->architecture(), prompt);
+    if (!problem.empty()) throw user_error("prompt ", p + 1, ": ", problem);
+  }
+  if (crew.leads())
+    warn_of_endless_turns(base.model->architecture(), *base.tokenizer, base.chat.get(), {spec});
   // As evaluate applies them: another form is another rounding, and may give another reply.
   const bool merged = config.train.sampling_form == "merged";
   Policy in_force = base_policy(base);
   size_t whose = 0;  // policies[whose - 1], or the base
   json results = json::array();
   for (size_t p = 0; p < prompts.size(); ++p) {
-    Item item;
-    if (spec.has_system) item.messages.push_back({"system", spec.system});
-    item.messages.push_back({"user", prompts[p]});
-    if (!spec.chat) item.messages = {{"user", prompts[p]}};
-    Prompt prompt = make_prompt(base, spec, item, int64_t(p));
-    if (line.max_new_tokens) prompt.max_new_tokens = int(*line.max_new_tokens);
     if (crew.leads() && !line.json) std::printf("> %s\n", prompts[p].c_str());
     for (size_t i = 0; i <= policies.size(); ++i) {
       const std::string name = i == 0 ? "base" : policies[i - 1].first;
@@ -83,31 +90,33 @@ int generate_command(const CommandLine& line, const Config& given) {
         in_force = enforce(base, crew, policies[i - 1].second, merged);
         whose = i;
       }
-      if (!crew.leads()) continue;
       const Policy policy = i == 0 ? base_policy(base) : in_force;
-      OnText stream = [&](const std::string& text) {
-        std::fputs(text.c_str(), stdout);
-        std::fflush(stdout);
-      };
-      if (line.json)
-        stream = nullptr;
-      else
-        std::printf("[%s] %s", name.c_str(), spec.prefill.c_str());
-      const Rollout reply = generate(*base.model, *base.tokenizer, {prompt}, 1, sampling,
-                                     policy.sampling, policy.d, stream)
-                                .front();
-      if (!reply.finite)
-        throw user_error("the logits of ", name, " hold a NaN or infinity (prompt ", p + 1,
-                         "): the model or the expert is damaged");
-      if (line.json)
-        results.push_back({{"prompt", prompts[p]},
-                           {"name", name},
-                           {"prefill", spec.prefill},
-                           {"reply", reply.text},
-                           {"ended", reply.ended},
-                           {"tokens", reply.tokens.size()}});
-      else
-        std::printf("%s\n", reply.ended ? "" : " [cut by the length limit]");
+      crew.on_leader("generate", [&] {
+        OnText stream = [&](const std::string& text) {
+          std::fputs(text.c_str(), stdout);
+          std::fflush(stdout);
+        };
+        if (line.json)
+          stream = nullptr;
+        else
+          std::printf("[%s] %s", name.c_str(), spec.prefill.c_str());
+        const Rollout reply = generate(*base.model, *base.tokenizer, {asked[p]}, 1, sampling,
+                                       policy.sampling, policy.d, stream)
+                                  .front();
+        if (!reply.finite && !line.json) std::printf("\n");
+        if (!reply.finite)
+          throw user_error("the logits of ", name, " hold a NaN or infinity (prompt ", p + 1,
+                           "): the model or the expert is damaged");
+        if (line.json)
+          results.push_back({{"prompt", prompts[p]},
+                             {"name", name},
+                             {"prefill", spec.prefill},
+                             {"reply", reply.text},
+                             {"ended", reply.ended},
+                             {"tokens", reply.tokens.size()}});
+        else
+          std::printf("%s\n", reply.ended ? "" : " [cut by the length limit]");
+      });
     }
   }
   if (crew.leads() && line.json)

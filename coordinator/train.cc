@@ -92,6 +92,10 @@ void remember_times(const RunLog* log, Crew& crew) {
 int train_in(RunFolder& folder, const CommandLine& line, const Config& config, Crew& crew,
              Telling& tell) {
   folder.check_seen(crew);
+  std::vector<SplitToRead> splits = {{"train", 0}};
+  if (config.train.validate_every > 0)
+    splits.push_back({"validation", config.train.validation_items});
+  crew.on_leader("read the items", [&] { check_items(config, splits); });
   // What an earlier attempt said is over: without a report, this one was killed. A finished run
   // keeps its own.
   if (crew.leads() && !file_exists(folder.expert_path("final"))) remove_exit_report(folder.path());

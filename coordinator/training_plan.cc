@@ -134,25 +134,6 @@ std::vector<ChunkPrompt> TrainingPlan::prompts(const Config& config, int64_t pos
   return prompts;
 }
 
-void check_lengths(const Base& base, const Task& task, const std::string& split) {
-  const Architecture& arch = base.model->architecture();
-  int64_t limit = arch.max_positions;
-  if (arch.sliding_window && (!limit || arch.sliding_window < limit)) limit = arch.sliding_window;
-  if (!limit) return;
-  const TaskSpec& spec = task.spec;
-  const std::string& file = split == "train"        ? spec.train
-                            : split == "validation" ? spec.validation
-                                                    : spec.test;
-  for (const Item& item : task.items) {
-    const int64_t prompt = int64_t(make_prompt(base, spec, item, 0).tokens.size());
-    if (prompt + spec.max_new_tokens > limit)
-      throw user_error(file, ":", item.index + 1, ": the prompt has ", prompt,
-                       " tokens and may be answered with ", spec.max_new_tokens,
-                       ", more than the model's ", limit,
-                       "; shorten it or the task's max_new_tokens");
-  }
-}
-
 std::vector<Task> training_tasks(const Config& config) {
   std::vector<Task> tasks;
   for (const TaskSpec& spec : config.tasks) tasks.push_back(load_task(spec, "train"));
@@ -179,8 +160,6 @@ TrainingPlan make_plan(const Config& config, const Base& base) {
   TrainingPlan plan;
   plan.tasks = training_tasks(config);
   plan.validation = validation_tasks(config);
-  for (const Task& task : plan.tasks) check_lengths(base, task, "train");
-  for (const Task& task : plan.validation) check_lengths(base, task, "validation");
   plan.validated_on = validated_on(plan.validation);
   for (const Target& target : base.model->targets())
     plan.segment_ends.push_back(target.offset + target.length());

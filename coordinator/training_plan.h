@@ -35,10 +35,6 @@ std::vector<Task> training_tasks(const Config& config);
 std::vector<Task> validation_tasks(const Config& config);
 std::string validated_on(const std::vector<Task>& validation);
 
-// A prompt that does not fit into the model's positions with the longest reply is found now, not
-// when its turn comes hours later: Error(kExitUser) with file:line.
-void check_lengths(const Base& base, const Task& task, const std::string& split);
-
 // The state that a run starts from: the base model, or train.init_from. A child starts from its
 // parent (coordinator/fork.h), whatever init_from says.
 RunState first_state(const Config& config, const Base& base, const TrainingPlan& plan,

@@ -4,7 +4,9 @@
 #include <set>
 
 #include "rl/ascii.h"
+#include "rl/denial.h"
 #include "rl/normalise.h"
+#include "rl/phrase.h"
 
 namespace svfleet {
 namespace {
@@ -43,12 +45,15 @@ class Reader {
     if (last_boxed(reply, &boxed, &begin)) {
       for (std::string_view wrapper : {"\\text{", "\\textbf{", "\\mathrm{", "\\mathbf{"})
         if (boxed.starts_with(wrapper)) boxed = boxed.substr(wrapper.size());
+      if (is_ambiguous(boxed)) return std::nullopt;
       if (const auto found = whole(boxed)) return found;
     }
+    if (is_ambiguous(reply)) return std::nullopt;
     if (const auto found = whole(reply)) return found;
-    if (const std::set<int> found = after_answer(reply); !found.empty()) return single(found);
-    if (const auto found = single(after_option(reply))) return found;
-    if (const auto found = single(at_line_start(reply))) return found;
+    if (const std::set<int> found = after_answer(reply); !found.empty())
+      return by_label(single(found), reply);
+    if (const auto found = single(after_option(reply))) return by_label(found, reply);
+    if (const auto found = single(at_line_start(reply))) return by_label(found, reply);
     return mentioned(reply);
   }
 
@@ -57,10 +62,28 @@ class Reader {
     return found.size() == 1 ? std::optional(*found.begin()) : std::nullopt;
   }
 
+  // The label of one choice is the text of another one ("3"), and names both.
+  bool is_label_and_text(const std::string& core) const {
+    for (size_t i = 0; i < labels_.size(); ++i)
+      for (size_t j = 0; j < choices_.size(); ++j)
+        if (i != j && core == normalise(labels_[i], true) && core == normalise(choices_[j], true))
+          return true;
+    return false;
+  }
+  bool is_ambiguous(std::string_view text) const {
+    return is_label_and_text(normalise(text, true));
+  }
+  // A label that is also another choice's text settles only with its own choice's text beside it.
+  std::optional<int> by_label(std::optional<int> found, std::string_view reply) const {
+    if (!found || !is_label_and_text(normalise(labels_[*found], true))) return found;
+    const std::string own = normalise(choices_[*found], true);
+    return has_phrase(normalise(reply, true), own) ? found : std::nullopt;
+  }
+
   std::optional<int> whole(std::string_view text) const {
     const std::string core = normalise(text, true);
     for (size_t i = 0; i < labels_.size(); ++i)
-      if (core == lower_case(labels_[i])) return static_cast<int>(i);
+      if (core == normalise(labels_[i], true)) return static_cast<int>(i);
     // Case decides where it is all that tells two choices apart ("Ww", "WW").
     for (const bool ignore_case : {false, true}) {
       const std::string form = normalise(text, ignore_case);
@@ -72,7 +95,7 @@ class Reader {
     // "b. iron": label and text of the same choice.
     const size_t after = core.find_first_of(".):- ");
     for (size_t i = 0; after != std::string::npos && i < labels_.size(); ++i)
-      if (core.substr(0, after) == lower_case(labels_[i]) &&
+      if (core.substr(0, after) == normalise(labels_[i], true) &&
           normalise(std::string_view(core).substr(after), true) == normalise(choices_[i], true))
         return static_cast<int>(i);
     return std::nullopt;
@@ -105,21 +128,35 @@ class Reader {
                      next);
   }
 
+  // "It is not B", "B is wrong", "A and B are wrong".
+  bool is_denied(std::string_view text, size_t begin, size_t end) const {
+    const std::string lower = lower_case(text);
+    if (is_denied_before(lower, begin) || is_denied_after(lower, end)) return true;
+    std::set<int> rivals;
+    const size_t last = add_rivals(text, end, &rivals);
+    return last > end && is_denied_after(lower, last);
+  }
+
   // Adds the label at i, and one that is offered beside it: "A or B", "A, B", "A and B".
   void add_with_rivals(std::string_view text, int label, size_t end, std::set<int>* found) const {
     found->insert(label);
-    for (;;) {
+    add_rivals(text, end, found);
+  }
+  // Returns the end of the last one.
+  size_t add_rivals(std::string_view text, size_t end, std::set<int>* found) const {
+    for (size_t last = end;;) {
       const size_t closed = skip(text, end, ")]*_\"'`");
       size_t i = skip(text, closed, " \t,/&");
       const bool listed = text.substr(closed, i - closed).find_first_of(",/&") != std::string::npos;
       const std::string_view word = word_at(text, i);
       const bool joined = word == "or" || word == "and";
       if (joined) i += word.size();
-      if (!joined && !listed) return;
+      if (!joined && !listed) return last;
       i = skip(text, i, " \t([*_\"'`");
       const int rival = label_at(text, i, &end);
-      if (rival < 0 || is_article(text, i, end, true)) return;
+      if (rival < 0 || is_article(text, i, end, true)) return last;
       found->insert(rival);
+      last = end;
     }
   }
 
@@ -131,7 +168,7 @@ class Reader {
       size_t end = 0;
       const int label = label_at(text, i, &end);
       if (label >= 0) {
-        if (is_article(text, i, end, false)) return false;
+        if (is_article(text, i, end, false) || is_denied(text, i, end)) return false;
         add_with_rivals(text, label, end, found);
         return true;
       }
@@ -185,7 +222,8 @@ class Reader {
       const bool delimited =
           label >= 0 && (after == '\0' || after == '\r' || dash ||
                          std::string_view(".):],*").find(after) != std::string_view::npos);
-      if (delimited) add_with_rivals(row, label, end, &found);
+      if (delimited && !is_denied(row, i, skip(row, end, ".):],* -")))
+        add_with_rivals(row, label, end, &found);
       if (first_line && !delimited) return {};
       first_line = false;
     }
@@ -196,11 +234,12 @@ class Reader {
   std::optional<int> mentioned(std::string_view reply) const {
     std::string text(reply);
     const std::optional<int> by_text = mentioned_text(&text);
+    if (by_text && is_label_and_text(normalise(choices_[*by_text], true))) return std::nullopt;
     std::set<int> bracketed, alone;
     for (size_t i = 0; i < text.size(); ++i) {
       size_t end = 0;
       const int label = label_at(text, i, &end);
-      if (label < 0) continue;
+      if (label < 0 || is_denied(text, i, end)) continue;
       const char before = i > 0 ? text[i - 1] : ' ';
       if ((before == '(' && at(text, end) == ')') || (before == '[' && at(text, end) == ']')) {
         bracketed.insert(label);
@@ -208,17 +247,20 @@ class Reader {
         alone.insert(label);
       }
     }
-    std::optional<int> by_label = single(bracketed);
-    if (!by_label && bracketed.empty()) by_label = single(alone);
-    if (by_text && by_label && *by_text != *by_label) return std::nullopt;
-    return by_text ? by_text : by_label;
+    std::optional<int> label = single(bracketed);
+    if (!label && bracketed.empty()) label = single(alone);
+    label = by_label(label, reply);
+    if (by_text && label && *by_text != *label) return std::nullopt;
+    return by_text ? by_text : label;
   }
 
-  // The one choice whose text stands in the reply as whole words; a text inside another one that
-  // was found ("lion" in "sea lion") does not count. Blanks out what it finds, so that the C of
-  // "Vitamin C" is no label.
+  // The one choice whose text stands in the reply as whole words and is not denied; a text inside
+  // another one that was found ("lion" in "sea lion") does not count. Blanks out what it finds, so
+  // that the C of "Vitamin C" is no label.
   std::optional<int> mentioned_text(std::string* reply) const {
-    std::string left = lower_case(*reply);
+    std::vector<size_t> from;
+    std::string left = fold_case(*reply, &from);
+    const std::string all = left;
     std::vector<std::pair<std::string, int>> texts;  // longest first
     for (size_t k = 0; k < choices_.size(); ++k)
       texts.emplace_back(normalise(choices_[k], true), static_cast<int>(k));
@@ -230,9 +272,11 @@ class Reader {
       if (text.empty()) continue;
       if (text == blanked) found.insert(k);  // two choices of one text: neither can be meant
       for (size_t i = left.find(text); i != std::string::npos; i = left.find(text, i + 1)) {
-        if ((i > 0 && is_word(left[i - 1])) || is_word(at(left, i + text.size()))) continue;
+        const size_t end = i + text.size();
+        if (!stands_alone(left, i, end)) continue;
         left.replace(i, text.size(), text.size(), '\x01');
-        reply->replace(i, text.size(), text.size(), '\x01');
+        reply->replace(from[i], from[end] - from[i], from[end] - from[i], '\x01');
+        if (is_denied_before(all, i) || is_denied_after(all, end)) continue;
         found.insert(k);
         blanked = text;
       }

@@ -11,6 +11,9 @@
 //      "B - Iron", a line "B"; and no other line starts with another label.
 //   6. The one choice whose text the reply mentions, and the one label that stands alone in it
 //      (letters in capitals, digits only in brackets); when both are there they must agree.
+// A label or text that is denied ("not B", "B is wrong", "instead of B") is passed over from rule 4
+// on. A label that is also the text of another choice names neither, unless its own choice's text
+// stands beside it.
 // From rule 4 on a label has the case of the question. An "A" (or "I") before a blank and a
 // lower-case word is the article, unless that word is a verb or conjunction such as is, because,
 // and; in rule 6 a capitalised word counts too.

@@ -1,6 +1,9 @@
 #include "rl/normalise.h"
 
-#include <array>
+#include <utf8proc.h>
+
+#include <algorithm>
+#include <cstdlib>
 
 #include "rl/ascii.h"
 
@@ -10,22 +13,97 @@ namespace {
 struct Spelling {
   std::string_view unicode, ascii;
 };
-constexpr std::array<Spelling, 14> kSpellings = {{
-    {"\u2018", "'"},
-    {"\u2019", "'"},
-    {"\u201C", "\""},
-    {"\u201D", "\""},
-    {"\u2010", "-"},
-    {"\u2011", "-"},
-    {"\u2013", "-"},
-    {"\u2014", "-"},
-    {"\u2212", "-"},
-    {"\uFF0D", "-"},
-    {"\uFE63", "-"},
-    {"\u00A0", " "},
-    {"\u2009", " "},
-    {"\u202F", " "},
-}};
+constexpr Spelling kQuotes[] = {
+    {"\u2018", "'"},  {"\u2019", "'"},  {"\u201A", "'"},  {"\u201B", "'"},
+    {"\u2039", "'"},  {"\u203A", "'"},  {"\u201C", "\""}, {"\u201D", "\""},
+    {"\u201E", "\""}, {"\u201F", "\""}, {"\u00AB", "\""}, {"\u00BB", "\""},
+};
+// Inside a text; at its ends all punctuation goes.
+constexpr Spelling kStops[] = {
+    {"\u3001", ","}, {"\u3002", "."}, {"\u060C", ","}, {"\u061B", ";"}, {"\u061F", "?"},
+};
+// Punctuation to Unicode, but part of a number: per mille, primes, the Arabic percent sign.
+constexpr std::string_view kMeant[] = {"\u2030", "\u2031", "\u2032", "\u2033", "\u2034",
+                                       "\u2035", "\u2036", "\u2037", "\u066A"};
+
+// The character at `i` and its length; -1 and 1 for a byte that is not UTF-8.
+utf8proc_int32_t char_at(std::string_view text, size_t i, size_t* length) {
+  utf8proc_int32_t c = -1;
+  const auto read = utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()) + i,
+                                     static_cast<utf8proc_ssize_t>(text.size() - i), &c);
+  *length = read > 0 ? static_cast<size_t>(read) : 1;
+  return read > 0 ? c : -1;
+}
+
+template <size_t n>
+const Spelling* find_spelling(const Spelling (&table)[n], std::string_view text) {
+  for (const Spelling& spelling : table)
+    if (text.starts_with(spelling.unicode)) return &spelling;
+  return nullptr;
+}
+
+bool is_invisible(utf8proc_int32_t c) {
+  return c == 0xAD || c == 0x200B || c == 0x200E || c == 0x200F || c == 0x2060 || c == 0xFEFF ||
+         (c >= 0x202A && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069);
+}
+
+void add_plain(utf8proc_int32_t c, std::string_view bytes, std::string* out) {
+  const utf8proc_property_t* property = utf8proc_get_property(c);
+  // Full and half width.
+  if (property->decomp_type == UTF8PROC_DECOMP_TYPE_WIDE ||
+      property->decomp_type == UTF8PROC_DECOMP_TYPE_NARROW) {
+    utf8proc_int32_t narrow[4];
+    int unused = UTF8PROC_BOUNDCLASS_START;
+    const auto n = utf8proc_decompose_char(
+        c, narrow, 4, static_cast<utf8proc_option_t>(UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT),
+        &unused);
+    for (utf8proc_ssize_t i = 0; i < n && i < 4; ++i) {
+      utf8proc_uint8_t text[4];
+      const auto length = utf8proc_encode_char(narrow[i], text);
+      out->append(reinterpret_cast<const char*>(text), static_cast<size_t>(length));
+    }
+    return;
+  }
+  const auto category = utf8proc_category(c);
+  if (category == UTF8PROC_CATEGORY_PD || c == 0x2212)
+    *out += '-';
+  else if (category == UTF8PROC_CATEGORY_ZS || category == UTF8PROC_CATEGORY_ZL ||
+           category == UTF8PROC_CATEGORY_ZP || c == 0x85)
+    *out += ' ';
+  else if (!is_invisible(c))
+    out->append(bytes);
+}
+
+// The length of the character that begins at `i`, where that is punctuation which an answer may
+// have about it; else 0.
+size_t loose_punctuation(std::string_view text, size_t i) {
+  constexpr std::string_view kAscii = ".,;:!?'\"`*_()[]{}<> ";
+  if (static_cast<unsigned char>(text[i]) < 0x80)
+    return kAscii.find(text[i]) != std::string_view::npos ? 1 : 0;
+  for (std::string_view meant : kMeant)
+    if (text.substr(i).starts_with(meant)) return 0;
+  size_t length = 0;
+  const utf8proc_int32_t c = char_at(text, i, &length);
+  const auto category = utf8proc_category(c);
+  return c >= 0 && category >= UTF8PROC_CATEGORY_PC && category <= UTF8PROC_CATEGORY_PO ? length
+                                                                                        : 0;
+}
+
+// Canonical composition and, with `ignore_case`, full case folding. Text that is not UTF-8 keeps
+// all but the case of its ASCII letters.
+std::string folded(const std::string& text, bool ignore_case) {
+  if (std::all_of(text.begin(), text.end(), [](char c) { return !(c & 0x80); }))
+    return ignore_case ? lower_case(text) : text;
+  const auto options = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE |
+                                                      (ignore_case ? UTF8PROC_CASEFOLD : 0));
+  utf8proc_uint8_t* mapped = nullptr;
+  const auto length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
+                                   static_cast<utf8proc_ssize_t>(text.size()), &mapped, options);
+  if (length < 0) return ignore_case ? lower_case(text) : text;
+  std::string out(reinterpret_cast<const char*>(mapped), static_cast<size_t>(length));
+  std::free(mapped);
+  return out;
+}
 
 }  // namespace
 
@@ -33,22 +111,22 @@ std::string plain_punctuation(std::string_view text) {
   std::string out;
   out.reserve(text.size());
   for (size_t i = 0; i < text.size();) {
-    size_t used = 0;
-    if (static_cast<unsigned char>(text[i]) >= 0x80) {
-      for (const Spelling& s : kSpellings) {
-        if (!text.substr(i).starts_with(s.unicode)) continue;
-        out += s.ascii;
-        used = s.unicode.size();
-        break;
-      }
-    }
-    if (used == 0) {
+    size_t length = 1;
+    if (static_cast<unsigned char>(text[i]) < 0x80) {
       out += text[i];
-      used = 1;
+    } else if (const Spelling* quote = find_spelling(kQuotes, text.substr(i))) {
+      out += quote->ascii;
+      length = quote->unicode.size();
+    } else {
+      const utf8proc_int32_t c = char_at(text, i, &length);
+      if (c < 0)
+        out += text[i];
+      else
+        add_plain(c, text.substr(i, length), &out);
     }
-    i += used;
+    i += length;
   }
-  return out;
+  return folded(out, false);
 }
 
 std::string lower_case(std::string_view text) {
@@ -57,20 +135,49 @@ std::string lower_case(std::string_view text) {
   return out;
 }
 
-std::string normalise(std::string_view text, bool ignore_case) {
+std::string fold_case(std::string_view text, std::vector<size_t>* from) {
   std::string out;
-  for (char c : plain_punctuation(text)) {
-    if (!is_space(c)) {
-      out += ignore_case ? to_lower(c) : c;
-    } else if (!out.empty() && out.back() != ' ') {
-      out += ' ';
+  for (size_t i = 0; i < text.size();) {
+    size_t length = 0;
+    char_at(text, i, &length);
+    out += folded(std::string(text.substr(i, length)), true);
+    from->resize(out.size(), i);
+    i += length;
+  }
+  from->push_back(text.size());
+  return out;
+}
+
+std::string normalise(std::string_view text, bool ignore_case) {
+  const std::string plain = folded(plain_punctuation(text), ignore_case);
+  std::string out;
+  for (size_t i = 0; i < plain.size();) {
+    if (const Spelling* stop = find_spelling(kStops, std::string_view(plain).substr(i))) {
+      out += stop->ascii;
+      i += stop->unicode.size();
+      continue;
     }
+    const char c = plain[i++];
+    if (!is_space(c))
+      out += c;
+    else if (!out.empty() && out.back() != ' ')
+      out += ' ';
   }
   if (!out.empty() && out.back() == ' ') out.pop_back();
-  constexpr std::string_view kEnds = ".,;:!?'\"`*_()[]{}<> ";
-  const size_t begin = out.find_first_not_of(kEnds);
-  if (begin == std::string::npos) return out;
-  return out.substr(begin, out.find_last_not_of(kEnds) - begin + 1);
+  size_t begin = 0, end = 0;  // of what is no loose punctuation
+  bool any = false;
+  for (size_t i = 0; i < out.size();) {
+    const size_t loose = loose_punctuation(out, i);
+    size_t length = 0;
+    char_at(out, i, &length);
+    if (loose == 0) {
+      if (!any) begin = i;
+      any = true;
+      end = i + length;
+    }
+    i += length;
+  }
+  return any ? out.substr(begin, end - begin) : out;
 }
 
 bool last_boxed(std::string_view text, std::string_view* content, size_t* begin) {

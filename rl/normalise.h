@@ -3,18 +3,24 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace svfleet {
 
-// Lower case (ASCII letters; nothing where `ignore_case` is false), typographic quotes, dashes and
-// blanks as plain ones, runs of blanks as one space, no blanks and no punctuation at the ends
-// (.,;:!?'"`*_()[]{}<>). A text of punctuation alone keeps it. Articles stay.
+// Case folded (where `ignore_case`) and composed as Unicode says, full and half width made equal,
+// typographic quotes, dashes and blanks as plain ones, runs of blanks as one space, no blanks and
+// no punctuation of any script at the ends (of ASCII: .,;:!?'"`*_()[]{}<>). A text of punctuation
+// alone keeps it. Articles, accents, superscripts and digits of other scripts stay.
 std::string normalise(std::string_view text, bool ignore_case);
 
-// Typographic quotes, dashes, minus signs and blanks as their ASCII forms; the rest unchanged.
+// Quotes, dashes, minus signs, blanks and full or half width in their ASCII forms, no invisible
+// characters, composed; the rest unchanged.
 std::string plain_punctuation(std::string_view text);
 
 std::string lower_case(std::string_view text);  // ASCII letters
+
+// Case folded letter by letter; `from` becomes the place in `text` of each byte, and of the end.
+std::string fold_case(std::string_view text, std::vector<size_t>* from);
 
 // The content of the last complete \boxed{...}; `begin` is where it starts. False when there is
 // none.

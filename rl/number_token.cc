@@ -1,11 +1,12 @@
 #include "rl/number_token.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <limits>
 
 #include "rl/ascii.h"
-#include "rl/normalise.h"
+#include "rl/number_work.h"
 
 namespace svfleet {
 namespace {
@@ -25,66 +26,12 @@ bool starts(std::string_view text, size_t i, std::string_view prefix) {
   return i <= text.size() && text.substr(i).starts_with(prefix);
 }
 
-}  // namespace
-
-std::string plain_numbers(std::string_view raw) {
-  struct Rule {
-    std::string_view from, to;
-  };
-  constexpr std::string_view kThousands = "\x01";  // a comma between digits, else a blank
-  constexpr Rule kRules[] = {
-      {"\\!", ""},
-      {"{,}", ","},
-      {"\\,", kThousands},
-      {"\\;", kThousands},
-      {"\\ ", kThousands},
-      {"\u00A0", kThousands},
-      {"\u2009", kThousands},
-      {"\u202F", kThousands},
-      {"\\%", "%"},
-      {"\\$", "$"},
-      {"€", "$"},
-      {"£", "$"},
-      {"¥", "$"},
-      {"₹", "$"},
-      {"\\dfrac", "\\frac"},
-      {"\\tfrac", "\\frac"},
-      {"\\times", "*"},
-      {"\\cdot", "*"},
-      {"×", "*"},
-      {"^{\\circ}", " "},
-      {"^\\circ", " "},
-  };
-  std::string marked;
-  for (size_t i = 0; i < raw.size();) {
-    const Rule* hit = nullptr;
-    if (raw[i] == '\\' || raw[i] == '{' || raw[i] == '^' ||
-        static_cast<unsigned char>(raw[i]) > 127)
-      for (const Rule& rule : kRules)
-        if (starts(raw, i, rule.from)) {
-          hit = &rule;
-          break;
-        }
-    if (hit) {
-      marked += hit->to;
-      i += hit->from.size();
-    } else {
-      marked += raw[i++];
-    }
-  }
-  for (size_t i = 0; i < marked.size(); ++i)
-    if (marked[i] == '\x01')
-      marked[i] = i > 0 && is_digit(marked[i - 1]) && is_digit(at(marked, i + 1)) ? ',' : ' ';
-  return plain_punctuation(marked);
-}
-
-namespace {
-
 struct Unsigned {
   double value;
   size_t end;
   bool integer;  // digits and thousands commas only
   bool chain;    // 1.2.3: not a number
+  std::string digits = {};
 };
 
 // At a digit, or at a dot before one.
@@ -126,7 +73,7 @@ Unsigned read_unsigned(std::string_view text, size_t i) {
   if (digits.front() == '.') digits.insert(digits.begin(), '0');
   double value = 0;
   const auto read = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-  return {read.ec == std::errc() ? value : kUndone, i, integer, false};
+  return {read.ec == std::errc() ? value : kUndone, i, integer, false, digits};
 }
 
 // ^5, ^{5}, ^{-5} at i.
@@ -254,6 +201,18 @@ size_t sign_begin(std::string_view text, size_t i, bool* minus) {
   return begin;
 }
 
+// "-1234" of "001234" or "1234.00"; empty where the number is not whole.
+std::string whole_digits(const std::string& digits, bool minus) {
+  const size_t dot = std::min(digits.find('.'), digits.size());
+  if (digits.find_first_not_of('0', std::min(dot + 1, digits.size())) != std::string::npos &&
+      dot < digits.size())
+    return "";
+  if (digits.find_first_not_of("0123456789.") != std::string::npos) return "";
+  const size_t first = digits.find_first_not_of('0');
+  if (first >= dot) return "0";
+  return (minus ? "-" : "") + digits.substr(first, dot - first);
+}
+
 // The digits at i are an exponent or a subscript: m^2, m^{2}, a_1. (_5_ alone is emphasis.)
 bool is_script(std::string_view text, size_t i) {
   size_t j = i;
@@ -271,7 +230,14 @@ std::optional<NumberToken> next_number(std::string_view text, size_t i) {
   while (i < text.size()) {
     NumberToken token{};
     bool minus = false;
+    if (const size_t end = function_end(text, i)) {  // \sqrt{16}
+      if (std::any_of(text.begin() + i, text.begin() + end, is_digit))
+        return NumberToken{kUndone, i, end, ""};
+      i = end;
+      continue;
+    }
     if (read_frac(text, i, &token.value, &token.end)) {
+      if (is_factor(text, token.end) || is_scaled(text, token.end)) token.value = kUndone;
       token.begin = sign_begin(text, i, &minus);
       if (minus) token.value = -token.value;
       return token;
@@ -292,12 +258,25 @@ std::optional<NumberToken> next_number(std::string_view text, size_t i) {
       i = number.end;
       continue;
     }
+    if (const size_t end = number.integer ? ordinal_end(text, number.end) : 0) {  // 5th
+      i = end;
+      continue;
+    }
     token.value = number.value;
     token.end = number.end;
-    const bool after_slash = before == '/' && i > 1 && is_digit(text[i - 2]);
-    read_tail(text, after_slash, number.integer, &token.value, &token.end);
+    if (const size_t end = odd_group_end(text, i, number.end)) {  // 12 500
+      token.value = kUndone;
+      token.end = end;
+    } else {
+      const bool after_slash = before == '/' && i > 1 && is_digit(text[i - 2]);
+      read_tail(text, after_slash, number.integer, &token.value, &token.end);
+      if (is_factor(text, token.end) || is_scaled(text, token.end) || at(text, token.end) == '^')
+        token.value = kUndone;
+    }
     token.begin = sign_begin(text, i, &minus);
     if (minus) token.value = -token.value;
+    if (token.end == number.end && !std::isnan(token.value))
+      token.integer = whole_digits(number.digits, minus);
     return token;
   }
   return std::nullopt;

@@ -9,8 +9,9 @@
 namespace svfleet {
 
 struct NumberToken {
-  double value;       // NaN: work left undone (48/2, 2^10), which has no value
-  size_t begin, end;  // with sign and currency
+  double value;         // NaN: work left undone (48/2, 2^10), which has no value
+  size_t begin, end;    // with sign and currency
+  std::string integer;  // all digits of a whole number with its minus sign; empty for others
 };
 
 // One spelling for what has several: LaTeX, typographic signs and blanks, currencies.

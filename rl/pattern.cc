@@ -3,11 +3,14 @@
 
 #include <pcre2.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <mutex>
 
 #include "comm/error.h"
+#include "rl/ascii.h"
+#include "rl/fields.h"
 
 namespace svfleet {
 namespace {
@@ -50,12 +53,45 @@ const pcre2_code* compiled(const std::string& pattern) {
   return code.get();
 }
 
+// The name in the first {name} that is there as text: not escaped, nor a part of an escape, nor in
+// brackets. It looks like a field of the item.
+std::string literal_field(const std::string& pattern) {
+  bool in_class = false;
+  for (size_t i = 0; i < pattern.size(); ++i) {
+    const char c = pattern[i];
+    if (c == '\\') {
+      ++i;  // whatever is escaped, and the braces of \p{L}
+      if (i < pattern.size() && pattern[i] == 'Q')
+        i = std::min(pattern.find("\\E", i), pattern.size());
+      else if (i + 1 < pattern.size() && pattern[i + 1] == '{' && is_letter(pattern[i]))
+        i = std::min(pattern.find('}', i), pattern.size());
+    } else if (in_class) {
+      in_class = c != ']';
+    } else if (c == '[') {
+      in_class = true;
+      if (pattern.substr(i + 1, 1) == "^") ++i;
+      if (pattern.substr(i + 1, 1) == "]") ++i;
+    } else if (c == '{') {
+      const size_t close = pattern.find('}', i);
+      if (close == std::string::npos) return "";
+      const std::string name = pattern.substr(i + 1, close - i - 1);
+      if (is_field_name(name)) return name;
+    }
+  }
+  return "";
+}
+
 }  // namespace
 
 std::string pattern_problem(const std::string& pattern) {
   std::string problem;
   compile(pattern, &problem);
-  return problem;
+  if (!problem.empty()) return "bad regular expression: " + problem;
+  const std::string name = literal_field(pattern);
+  if (name.empty()) return "";
+  return "the pattern '" + pattern + "' has {" + name +
+         "}: no field is filled into a pattern, what it finds is compared with the answer; for " +
+         "braces as text write \\{" + name + "\\}";
 }
 
 std::optional<std::string> find_pattern(const std::string& pattern, std::string_view text) {

@@ -7,7 +7,7 @@
 
 namespace svfleet {
 
-// Empty when the pattern compiles, else why not.
+// Empty when the pattern compiles and holds no {field}, which would be text; else what is wrong.
 std::string pattern_problem(const std::string& pattern);
 
 // What the first match in `text` found: its first group where the pattern has one (empty where the

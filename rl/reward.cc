@@ -8,30 +8,47 @@
 #include "rl/normalise.h"
 #include "rl/number_parse.h"
 #include "rl/pattern.h"
+#include "rl/phrase.h"
 #include "rl/random.h"
 
 namespace svfleet {
 namespace {
 
-double exact(const RewardSpec& spec, std::string_view reply, const Gold& gold) {
-  return normalise(reply, spec.ignore_case) == normalise(gold.answer, spec.ignore_case);
+// Whether one of the right answers is what the reply says.
+template <class Is>
+double any_answer(const Gold& gold, Is is) {
+  return is(gold.answer) || std::any_of(gold.also.begin(), gold.also.end(), is);
+}
+
+double is_equal(const RewardSpec& spec, std::string_view text, const Gold& gold) {
+  const std::string form = normalise(text, spec.ignore_case);
+  return any_answer(
+      gold, [&](const std::string& answer) { return form == normalise(answer, spec.ignore_case); });
+}
+
+double contains(const RewardSpec& spec, std::string_view reply, const Gold& gold) {
+  const std::string text = normalise(reply, spec.ignore_case);
+  return any_answer(gold, [&](const std::string& answer) {
+    return has_phrase(text, normalise(answer, spec.ignore_case));
+  });
 }
 
 double last_number(const RewardSpec& spec, std::string_view reply, const Gold& gold) {
-  const auto want = gold_number(gold.answer);
-  const auto have = final_number(reply);
-  return want && have && std::abs(*have - *want) <= spec.tolerance;
+  return any_answer(
+      gold, [&](const std::string& answer) { return same_number(reply, answer, spec.tolerance); });
 }
 
 double multiple_choice(std::string_view reply, const Gold& gold) {
   const auto choice = chosen(reply, gold.labels, gold.choices);
-  return choice && gold.labels[*choice] == gold.answer;
+  return choice && any_answer(gold, [&](const std::string& answer) {
+           return gold.labels[*choice] == answer;
+         });
 }
 
 double regex(const RewardSpec& spec, std::string_view reply, const Gold& gold) {
   const auto found = find_pattern(spec.pattern, reply);
   if (!found || spec.match_only) return found.has_value();
-  return normalise(*found, spec.ignore_case) == normalise(gold.answer, spec.ignore_case);
+  return is_equal(spec, *found, gold);
 }
 
 // FNV-1a: a key for the coin, not a content hash.
@@ -46,9 +63,9 @@ double coin(const RewardSpec& spec, std::string_view reply, const Gold& gold) {
                        key_of(gold.answer), 0) < 0.5;
 }
 
-constexpr RewardKind kKinds[] = {RewardKind::kExact, RewardKind::kLastNumber,
+constexpr RewardKind kKinds[] = {RewardKind::kExact,          RewardKind::kLastNumber,
                                  RewardKind::kMultipleChoice, RewardKind::kRegex,
-                                 RewardKind::kRandom};
+                                 RewardKind::kRandom,         RewardKind::kContains};
 
 }  // namespace
 
@@ -56,7 +73,7 @@ RewardKind reward_kind(std::string_view name) {
   for (RewardKind kind : kKinds)
     if (name == reward_name(kind)) return kind;
   throw user_error("unknown reward '", name,
-                   "'; use exact, last_number, multiple_choice, regex or random");
+                   "'; use exact, last_number, multiple_choice, regex, contains or random");
 }
 
 const char* reward_name(RewardKind kind) {
@@ -71,6 +88,8 @@ const char* reward_name(RewardKind kind) {
       return "regex";
     case RewardKind::kRandom:
       return "random";
+    case RewardKind::kContains:
+      return "contains";
   }
   return "?";
 }
@@ -78,7 +97,7 @@ const char* reward_name(RewardKind kind) {
 double score_reply(const RewardSpec& spec, std::string_view reply, const Gold& gold) {
   switch (spec.kind) {
     case RewardKind::kExact:
-      return exact(spec, reply, gold);
+      return is_equal(spec, reply, gold);
     case RewardKind::kLastNumber:
       return last_number(spec, reply, gold);
     case RewardKind::kMultipleChoice:
@@ -87,6 +106,8 @@ double score_reply(const RewardSpec& spec, std::string_view reply, const Gold& g
       return regex(spec, reply, gold);
     case RewardKind::kRandom:
       return coin(spec, reply, gold);
+    case RewardKind::kContains:
+      return contains(spec, reply, gold);
   }
   return 0;
 }
@@ -108,32 +129,43 @@ std::string reward_problem(const RewardSpec& spec) {
   if (!(spec.tolerance >= 0)) return "the tolerance of reward " + name + " must not be negative";
   if (spec.kind != RewardKind::kRegex) return "";
   if (spec.pattern.empty()) return "reward regex has no pattern";
-  const std::string problem = pattern_problem(spec.pattern);
-  return problem.empty() ? "" : "bad regular expression: " + problem;
+  return pattern_problem(spec.pattern);
 }
 
 bool needs_gold(const RewardSpec& spec) {
   return spec.kind != RewardKind::kRandom && !(spec.kind == RewardKind::kRegex && spec.match_only);
 }
 
-std::string gold_problem(const RewardSpec& spec, const Gold& gold) {
-  if (!needs_gold(spec)) return "";
-  if (normalise(gold.answer, false).empty()) return "the gold answer is empty";
-  if (spec.kind == RewardKind::kLastNumber && !gold_number(gold.answer)) {
-    std::string shown = gold.answer.substr(0, 60);
+namespace {
+
+std::string answer_problem(const RewardSpec& spec, const std::string& answer, const Gold& gold) {
+  if (normalise(answer, false).empty()) return "the gold answer is empty";
+  if (spec.kind == RewardKind::kLastNumber && !gold_number(answer)) {
+    std::string shown = answer.substr(0, 60);
     while (!shown.empty() && (shown.back() & 0xC0) == 0x80) shown.pop_back();
     return "the gold answer '" + shown + "' is not a number, which reward last_number needs";
   }
+  if (spec.kind == RewardKind::kMultipleChoice &&
+      std::find(gold.labels.begin(), gold.labels.end(), answer) == gold.labels.end())
+    return "the gold answer '" + answer + "' is not the label of a choice";
+  return "";
+}
+
+}  // namespace
+
+std::string gold_problem(const RewardSpec& spec, const Gold& gold) {
+  if (!needs_gold(spec)) return "";
   if (spec.kind == RewardKind::kMultipleChoice) {
     if (gold.labels.size() < 2)
       return "the item has no choices, which reward multiple_choice needs";
     if (gold.labels.size() != gold.choices.size())
       return std::to_string(gold.labels.size()) + " labels for " +
              std::to_string(gold.choices.size()) + " choices";
-    if (std::find(gold.labels.begin(), gold.labels.end(), gold.answer) == gold.labels.end())
-      return "the gold answer '" + gold.answer + "' is not the label of a choice";
   }
-  return "";
+  std::string problem = answer_problem(spec, gold.answer, gold);
+  for (const std::string& answer : gold.also)
+    if (problem.empty()) problem = answer_problem(spec, answer, gold);
+  return problem;
 }
 
 }  // namespace svfleet

@@ -18,9 +18,11 @@ struct TaskSpec {
   std::string file;  // the task file that it was read from; empty = the run's own file
   // JSONL files by split; empty = the task has no such split.
   std::string train, validation, test;
-  // User message; {field} is replaced by that field of the item ({{ and }} are braces). Choices of
-  // a multiple-choice item: {choices} gives one "LABEL. text" line each.
+  // User message; {field} is replaced by that field of the item ({{ and }} are braces, and braces
+  // round what is no name are text). Choices of a multiple-choice item: {choices} gives one
+  // "LABEL. text" line each.
   std::string prompt = "{question}";
+  std::string prompt_place;       // where the prompt was written, as "run.yaml:12"; for errors
   std::string answer = "answer";  // the field that holds the gold answer; a.b reaches inside
   // The field that holds the choices of a multiple-choice item, also looked for under `question`:
   // [{"label", "text"}], ["..."] (labels A, B, ... implied), or {"label": [...], "text": [...]}.
@@ -34,6 +36,8 @@ struct TaskSpec {
   bool chat = true;                 // false: the prompt is plain text, no chat template
   std::vector<RewardSpec> rewards;  // summed by weight
   std::vector<std::string> stop;    // stop strings, besides the model's stop tokens
+  // More stop tokens: texts of tokens, or ids.
+  std::vector<std::string> stop_tokens;
   int max_new_tokens = 64;
   TruncatedRule truncated = TruncatedRule::kWrong;
   double weight = 1;  // share when several tasks are mixed
@@ -57,9 +61,10 @@ struct Task {
 };
 
 // Reads one split ("train", "validation", "test"), at most `limit` items (0 = all). Errors are
-// Error(kExitUser) with file:line: invalid JSON or UTF-8, missing field, empty file, gold that the
-// reward cannot parse. An example that asks an item's own question is left out before that item.
-// With chat: false an item is one message: system, solved examples and question as paragraphs.
+// Error(kExitUser) with file:line: invalid JSON or UTF-8, missing field, empty file or prompt, gold
+// that the reward cannot parse, control characters, a prompt that is the same for all items. An
+// example that asks an item's own question is left out before that item. With chat: false an item
+// is one message: system, solved examples and question as paragraphs.
 Task load_task(const TaskSpec& spec, const std::string& split, int64_t limit = 0);
 
 // What the n-th prompt of training is: the tasks are interleaved by weight, each task's items in an

@@ -5,7 +5,10 @@
 
 #include "checkpoints/file.h"
 #include "checkpoints/hash.h"
+#include "checkpoints/lfs_pointer.h"
 #include "comm/error.h"
+#include "worker/config_field.h"
+#include "worker/rope.h"
 
 namespace svfleet {
 namespace {
@@ -13,22 +16,12 @@ namespace {
 using nlohmann::json;
 
 json read_json(const std::string& path) {
-  json value = json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
+  const std::string bytes = read_file(path);
+  refuse_lfs_pointer(path, bytes);
+  json value = json::parse(bytes, nullptr, /*allow_exceptions=*/false);
   if (!value.is_object())
     throw user_error("'", path, "' is not a JSON object; the model folder is damaged");
   return value;
-}
-
-// A field of config.json, or `fallback` when it is absent or null; a wrong type is an error.
-template <class T>
-T field(const json& config, const std::string& path, const char* name, T fallback) {
-  auto it = config.find(name);
-  if (it == config.end() || it->is_null()) return fallback;
-  try {
-    return it->get<T>();
-  } catch (const json::exception&) {
-    throw user_error("'", path, "': field '", name, "' has an unexpected type: ", it->dump());
-  }
 }
 
 int64_t required(const json& config, const std::string& path, const char* name) {
@@ -36,28 +29,6 @@ int64_t required(const json& config, const std::string& path, const char* name) 
   if (value <= 0)
     throw user_error("'", path, "': field '", name, "' is missing or not a positive number");
   return value;
-}
-
-RopeScaling read_rope(const json& config, const std::string& path) {
-  RopeScaling rope;
-  // transformers 5 calls the field rope_parameters and moves rope_theta into it.
-  const char* name = config.contains("rope_parameters") ? "rope_parameters" : "rope_scaling";
-  auto it = config.find(name);
-  if (it == config.end() || it->is_null()) return rope;
-  if (!it->is_object())
-    throw user_error("'", path, "': ", name, " must be an object, got ", it->dump());
-  std::string type =
-      field<std::string>(*it, path, "rope_type", field<std::string>(*it, path, "type", "default"));
-  if (type == "default") return rope;
-  if (type != "llama3")
-    throw user_error("'", path, "': ", name, " of type '", type,
-                     "' is not supported; only llama3 and default are");
-  rope.llama3 = true;
-  rope.factor = field<double>(*it, path, "factor", 8);
-  rope.low_freq_factor = field<double>(*it, path, "low_freq_factor", 1);
-  rope.high_freq_factor = field<double>(*it, path, "high_freq_factor", 4);
-  rope.original_max_position = field<int64_t>(*it, path, "original_max_position_embeddings", 8192);
-  return rope;
 }
 
 void add_stop_tokens(const json& config, const std::string& path, std::vector<int>* stops) {
@@ -79,13 +50,26 @@ void refuse_unsupported(const json& config, const std::string& path) {
   for (const char* name : {"mlp_bias", "attention_bias"})
     if (field<bool>(config, path, name, false))
       throw user_error("'", path, "': ", name, ": true is not supported");
-  if (config.contains("quantization_config"))
-    throw user_error("'", path,
-                     "': quantised weights (quantization_config) are not supported; use the "
-                     "model's float folder");
+  const auto is_set = [&](const char* name) {
+    auto it = config.find(name);
+    return it != config.end() && !it->is_null();
+  };
+  for (const char* name : {"quantization_config", "compression_config"})
+    if (is_set(name))
+      throw user_error("'", path, "': quantised weights (", name,
+                       ") are not supported; use the model's float folder");
   for (const char* name : {"num_local_experts", "num_experts"})
-    if (config.contains(name))
+    if (is_set(name))
       throw user_error("'", path, "': mixture-of-experts models (", name, ") are not supported");
+  if (!field<bool>(config, path, "is_causal", true))
+    throw user_error("'", path, "': is_causal: false is not supported: each token would see those ",
+                     "behind it");
+  if (is_set("layer_types")) {
+    for (const std::string& type : field<std::vector<std::string>>(config, path, "layer_types", {}))
+      if (type != "full_attention" && type != "sliding_attention")
+        throw user_error("'", path, "': a layer of type '", type, "' (layer_types) is not ",
+                         "supported; only full_attention and sliding_attention are");
+  }
 }
 
 }  // namespace
@@ -122,7 +106,19 @@ std::vector<MatrixShape> Architecture::linear_shapes() const {
           {"down_proj", hidden, intermediate}};
 }
 
+void check_model_folder(const std::string& folder) {
+  if (is_folder(folder)) return;
+  const bool hub_id = !folder.empty() && folder[0] != '/' && folder[0] != '.' &&
+                      std::count(folder.begin(), folder.end(), '/') == 1 && folder.back() != '/' &&
+                      !file_exists(folder.substr(0, folder.find('/')));
+  throw user_error("there is no model folder '", folder, "'; check model.path",
+                   hub_id ? ": a model of the Hugging Face Hub is downloaded first (hf download " +
+                                folder + " --local-dir FOLDER)"
+                          : "");
+}
+
 Architecture read_architecture(const std::string& folder) {
+  check_model_folder(folder);
   const std::string path = folder + "/config.json";
   if (!file_exists(path))
     throw user_error("'", folder, "' is not a Hugging Face model folder: no config.json; check ",
@@ -147,13 +143,10 @@ Architecture read_architecture(const std::string& folder) {
   if (arch.head_dim <= 0 || arch.head_dim % 2)
     throw user_error("'", path, "': head_dim ", arch.head_dim, " is not a positive even number");
   arch.rms_epsilon = field<double>(config, path, "rms_norm_eps", 1e-6);
-  arch.rope_theta = field<double>(config, path, "rope_theta", 10000);
-  if (auto it = config.find("rope_parameters"); it != config.end() && it->is_object())
-    arch.rope_theta = field<double>(*it, path, "rope_theta", arch.rope_theta);
-  arch.rope = read_rope(config, path);
+  arch.max_positions = field<int64_t>(config, path, "max_position_embeddings", 0);
+  read_rope(config, path, &arch);
   arch.tied_embeddings = field<bool>(config, path, "tie_word_embeddings", false);
   arch.qkv_bias = arch.model_type == "qwen2";
-  arch.max_positions = field<int64_t>(config, path, "max_position_embeddings", 0);
   // Qwen2 writes a window that it does not use unless use_sliding_window is set.
   if (arch.model_type != "qwen2" || field<bool>(config, path, "use_sliding_window", false))
     arch.sliding_window = field<int64_t>(config, path, "sliding_window", 0);
@@ -165,6 +158,11 @@ Architecture read_architecture(const std::string& folder) {
   if (arch.stop_tokens.empty())
     throw user_error("'", path, "': no eos_token_id here or in generation_config.json: a reply ",
                      "could never end");
+  for (const int id : arch.stop_tokens)
+    if (id < 0 || id >= arch.vocabulary)
+      throw user_error("'", file_exists(generation) ? generation : path, "': eos_token_id ", id,
+                       " is outside the vocabulary of ", arch.vocabulary,
+                       " tokens: a reply could never end with it");
   return arch;
 }
 

@@ -13,6 +13,7 @@ struct RopeScaling {
   bool llama3 = false;  // rope_type "llama3" (Llama 3.1); otherwise plain RoPE
   double factor = 1, low_freq_factor = 1, high_freq_factor = 4;
   int64_t original_max_position = 8192;
+  bool operator==(const RopeScaling&) const = default;
 };
 
 struct Architecture {
@@ -34,6 +35,9 @@ struct Architecture {
   // Rows and columns of the seven linear kinds, in forward order.
   std::vector<MatrixShape> linear_shapes() const;
 };
+
+// Error(kExitUser) when there is no such folder; knows the names of the Hugging Face Hub.
+void check_model_folder(const std::string& folder);
 
 // Error(kExitUser) names the file and the field that is missing or not supported.
 Architecture read_architecture(const std::string& folder);

@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "checkpoints/hash.h"
+#include "checkpoints/lfs_pointer.h"
 #include "comm/error.h"
 #include "worker/chat_template_canonical.h"
 #include "worker/unicode.h"
@@ -149,7 +150,8 @@ std::string mistral_v3(const Messages& messages, const Tokens& tokens, const cha
 
 struct Family {
   const char* name;
-  bool bos, eos;  // the template writes it
+  bool bos, eos;     // the template writes it
+  const char* stop;  // ends a turn; null = eos
   std::string (*render)(const Messages&, const Tokens&);
 };
 
@@ -159,23 +161,27 @@ constexpr const char* kQwen2 = "You are a helpful assistant.";
 constexpr const char* kQwen25 =
     "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.";
 
+constexpr const char* kImEnd = "<|im_end|>";
+constexpr const char* kEot = "<|eot_id|>";
+
 const Family kFamilies[] = {
-    {"smollm2", false, false, [](const auto& m, const auto&) { return chatml(m, kSmol); }},
-    {"chatml", false, false, [](const auto& m, const auto&) { return chatml(m, nullptr); }},
-    {"llama3", true, false, llama3},
-    {"llama3.1", true, false, llama31},
-    {"llama3.2", true, false, llama31},
-    {"qwen2.5", false, false, [](const auto& m, const auto&) { return chatml(m, kQwen25); }},
-    {"qwen2", false, false, [](const auto& m, const auto&) { return chatml(m, kQwen2); }},
-    {"llama2", true, true, llama2},
-    {"mistral-v0.1", true, true,
+    {"smollm2", false, false, kImEnd, [](const auto& m, const auto&) { return chatml(m, kSmol); }},
+    {"chatml", false, false, kImEnd, [](const auto& m, const auto&) { return chatml(m, nullptr); }},
+    {"llama3", true, false, kEot, llama3},
+    {"llama3.1", true, false, kEot, llama31},
+    {"llama3.2", true, false, kEot, llama31},
+    {"qwen2.5", false, false, kImEnd,
+     [](const auto& m, const auto&) { return chatml(m, kQwen25); }},
+    {"qwen2", false, false, kImEnd, [](const auto& m, const auto&) { return chatml(m, kQwen2); }},
+    {"llama2", true, true, nullptr, llama2},
+    {"mistral-v0.1", true, true, nullptr,
      [](const auto& m, const auto& t) { return mistral_plain(m, t, "mistral-v0.1", " "); }},
-    {"mistral-v0.2", true, true,
+    {"mistral-v0.2", true, true, nullptr,
      [](const auto& m, const auto& t) { return mistral_plain(m, t, "mistral-v0.2", ""); }},
-    {"mistral-v0.2-system", true, true, mistral_system},
-    {"mistral-v0.3", true, true,
+    {"mistral-v0.2-system", true, true, nullptr, mistral_system},
+    {"mistral-v0.3", true, true, nullptr,
      [](const auto& m, const auto& t) { return mistral_v3(m, t, "mistral-v0.3", false); }},
-    {"mistral-nemo", true, true,
+    {"mistral-nemo", true, true, nullptr,
      [](const auto& m, const auto& t) { return mistral_v3(m, t, "mistral-nemo", true); }},
 };
 
@@ -227,6 +233,7 @@ std::string read_if_there(const std::string& path) {
 Json read_config(const std::string& path) {
   const std::string bytes = read_if_there(path);
   if (bytes.empty()) return Json::object();
+  refuse_lfs_pointer(path, bytes);
   try {
     auto config = Json::parse(bytes);
     if (config.is_object()) return config;
@@ -288,7 +295,7 @@ ChatTemplate ChatTemplate::load(const std::string& folder, const std::string& na
     if (result.name_.empty())
       throw user_error("the chat template in '", where, "' is not one that svfleet knows; if the ",
                        "model was trained with one of these, set model.chat_template to its name: ",
-                       all_names());
+                       all_names(), "; else set the task's chat to false");
   }
   const Family* family = family_of(result.name_);
   if (!family)
@@ -302,6 +309,15 @@ ChatTemplate ChatTemplate::load(const std::string& folder, const std::string& na
                      ", which the chat template '", result.name_,
                      "' writes; add it, or set model.chat_template to another");
   return result;
+}
+
+std::string ChatTemplate::turn_end() const {
+  const Family* family = family_of(name_);
+  return family->stop ? family->stop : eos_;
+}
+
+std::string ChatTemplate::bos() const {
+  return family_of(name_)->bos ? bos_ : "";
 }
 
 std::string ChatTemplate::render(const std::vector<Message>& messages) const {

@@ -24,6 +24,10 @@ class ChatTemplate {
   // that the template refuses.
   std::string render(const std::vector<Message>& messages) const;
   const std::string& name() const { return name_; }
+  // The token that ends the assistant's turn, so that a reply should stop there.
+  std::string turn_end() const;
+  // What render() writes first of all; empty where the template writes none.
+  std::string bos() const;
 
  private:
   std::string name_;

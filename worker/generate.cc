@@ -161,8 +161,9 @@ std::vector<Rollout> generate(const Model& model, const Tokenizer& tokenizer,
       rollout.finite = rollout.finite && std::isfinite(drawn.log_probs[i]);
       rollout.entropy += drawn.entropies[i];
 
-      const auto& stops = arch.stop_tokens;
-      rollout.ended = std::find(stops.begin(), stops.end(), token) != stops.end();
+      for (const auto* stops : {&arch.stop_tokens, &prompt.stop_tokens})
+        rollout.ended =
+            rollout.ended || std::find(stops->begin(), stops->end(), token) != stops->end();
       if (!rollout.ended) {
         std::string text = row.stop.push(row.decoder.push(token));
         rollout.ended = row.stop.stopped();

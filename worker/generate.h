@@ -20,6 +20,7 @@ struct Prompt {
   int64_t key = 0;  // position in the data: part of the random numbers' key
   int max_new_tokens = 64;
   std::vector<std::string> stop;  // stop strings
+  std::vector<int> stop_tokens = {};  // besides the model's own
 };
 
 struct Rollout {

@@ -10,6 +10,7 @@
 #include "comm/error.h"
 #include "comm/stage.h"
 #include "svd/apply.h"
+#include "worker/model_tensors.h"
 #include "worker/test_fault.h"
 #include "worker/weights.h"
 
@@ -74,10 +75,11 @@ Model::Model(const std::string& folder, at::ScalarType type, at::Device device)
     tensor_hashes_[name] = files_->tensor_hash(name);  // now, while its pages are in memory
     return weight;
   };
-  embedding_ = read("model.embed_tokens.weight", {arch_.vocabulary, arch_.hidden});
+  check_tensors(*files_, arch_);
+  const EmbeddingNames names = embedding_names(*files_, arch_);
+  embedding_ = read(names.embedding, {arch_.vocabulary, arch_.hidden});
   final_norm_ = read("model.norm.weight", {arch_.hidden});
-  head_ =
-      arch_.tied_embeddings ? embedding_ : read("lm_head.weight", {arch_.vocabulary, arch_.hidden});
+  head_ = arch_.tied_embeddings ? embedding_ : read(names.head, {arch_.vocabulary, arch_.hidden});
   const std::vector<MatrixShape> shapes = arch_.linear_shapes();
   layers_.resize(arch_.layers);
   for (int i = 0; i < arch_.layers; ++i) {
@@ -88,12 +90,8 @@ Model::Model(const std::string& folder, at::ScalarType type, at::Device device)
     for (size_t j = 0; j < shapes.size(); ++j) {
       std::string name = weight_name(i, shapes[j].kind);
       layer.linears[j].weight = read(name, {shapes[j].rows, shapes[j].cols});
-      std::string bias = name.substr(0, name.size() - 6) + "bias";
       if (arch_.qkv_bias && j < 3)
-        layer.linears[j].bias = read(bias, {shapes[j].rows});
-      else if (files_->has(bias))
-        throw user_error("tensor '", bias, "': a bias that model_type ", arch_.model_type,
-                         " does not have is not supported");
+        layer.linears[j].bias = read(name.substr(0, name.size() - 6) + "bias", {shapes[j].rows});
     }
   }
 }

@@ -69,7 +69,12 @@ NextTokens on_the_device(const Distribution& from, const std::vector<int64_t>& r
 Distribution distribution(const at::Tensor& hidden, const at::Tensor& head, double temperature) {
   at::Tensor logits = at::linear(hidden, head);
   logits = logits.to(logits.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
-  if (temperature > 0 && temperature != 1) logits = logits / temperature;
+  // Near 0 the quotient would overflow: there only differences from the largest logit are divided.
+  constexpr double kLeast = 1e-30;
+  if (temperature > 0 && temperature < kLeast)
+    logits = (logits - logits.amax(-1, /*keepdim=*/true)) / kLeast;
+  else if (temperature > 0 && temperature != 1)
+    logits = logits / temperature;
   Distribution out;
   out.log_probs = at::log_softmax(logits, -1).to(at::kFloat);
   out.probs = out.log_probs.exp();

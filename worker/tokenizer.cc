@@ -1,10 +1,13 @@
 #include "worker/tokenizer.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <tuple>
 
 #include "checkpoints/hash.h"
+#include "checkpoints/lfs_pointer.h"
 #include "comm/error.h"
 #include "worker/bpe.h"
 #include "worker/pretokenize.h"
@@ -26,7 +29,20 @@ std::string read_file(const std::string& path) {
   std::ostringstream bytes;
   bytes << file.rdbuf();
   if (!file || !bytes) throw disk_error("cannot read '", path, "'; check its permissions");
-  return std::move(bytes).str();
+  std::string text = std::move(bytes).str();
+  refuse_lfs_pointer(path, text);
+  return text;
+}
+
+// tokenizer_config.json; empty where there is none.
+Json read_config(const std::string& path, std::string* bytes) {
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(path, error)) return Json::object();
+  *bytes = read_file(path);
+  Json config = Json::parse(*bytes, nullptr, /*allow_exceptions=*/false);
+  if (!config.is_object())
+    throw user_error("'", path, "' is not a JSON object; get the file again");
+  return config;
 }
 
 }  // namespace
@@ -39,10 +55,29 @@ struct Tokenizer::Impl {
   PostProcessor post_processor;
   Decoder decoder;
   std::string hash;
+  std::string disagreement;
 
   const std::string* token(int id) const {
     const auto* found = added.token(id);
     return found ? found : bpe.token(id);
+  }
+
+  // add_bos_token and add_eos_token of the configuration against the post-processor.
+  std::string compare(const JsonAt& config) const {
+    const auto differs = [&](const char* flag, const char* key, const std::vector<int>& ids) {
+      if (!config.has(flag) || !config.has(key)) return false;
+      const auto id = added.id_of(AddedTokens::content_of(config.at(key)));
+      const bool there = id && std::find(ids.begin(), ids.end(), *id) != ids.end();
+      return config.flag(flag, there) != there;
+    };
+    for (const auto& [flag, key, ids] :
+         {std::tuple("add_bos_token", "bos_token", &post_processor.before),
+          std::tuple("add_eos_token", "eos_token", &post_processor.after)})
+      if (differs(flag, key, *ids))
+        return config.where + " has " + flag + ": " +
+               (config.flag(flag, false) ? "true" : "false") +
+               ", but the post_processor of tokenizer.json does otherwise";
+    return "";
   }
 };
 
@@ -70,11 +105,17 @@ Tokenizer Tokenizer::load(const std::string& folder) {
   auto impl = std::make_unique<Impl>();
   impl->normalizer = Normalizer::read(part("normalizer"));
   impl->bpe = Bpe::read(root.at("model"));
-  impl->added = AddedTokens::read(part("added_tokens"), impl->bpe, impl->normalizer);
+  const std::string config_path = folder + "/tokenizer_config.json";
+  std::string config_bytes;
+  const Json config = read_config(config_path, &config_bytes);
+  bool more = false;  // tokens of the configuration
+  impl->added = AddedTokens::read(part("added_tokens"), {config, "'" + config_path + "'"},
+                                  impl->bpe, impl->normalizer, &more);
   impl->pre_tokenizer = PreTokenizer::read(part("pre_tokenizer"));
   impl->post_processor = PostProcessor::read(part("post_processor"));
   impl->decoder = Decoder::read(part("decoder"));
-  impl->hash = hash_bytes(bytes);
+  impl->disagreement = impl->compare({config, "'" + config_path + "'"});
+  impl->hash = hash_bytes(more ? bytes + config_bytes : bytes);
   return Tokenizer(std::move(impl));
 }
 
@@ -119,6 +160,10 @@ std::string Tokenizer::token(int id) const {
 bool Tokenizer::is_special(int id) const {
   const auto* token = impl_->token(id);
   return token && impl_->added.is_special(*token);
+}
+
+const std::string& Tokenizer::disagreement() const {
+  return impl_->disagreement;
 }
 
 int Tokenizer::size() const {

@@ -1,6 +1,4 @@
 # Tokenizer, chat templates and stop strings: no torch.
-find_path(UTF8PROC_INCLUDE_DIR utf8proc.h REQUIRED)
-find_library(UTF8PROC_LIBRARY utf8proc REQUIRED)
 find_path(PCRE2_INCLUDE_DIR pcre2.h REQUIRED)
 add_library(svfleet_tokenizer STATIC
   bpe.cc

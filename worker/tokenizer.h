@@ -27,6 +27,9 @@ class Tokenizer {
   std::optional<int> id_of(std::string_view token) const;
   std::string token(int id) const;  // as in the vocabulary
   bool is_special(int id) const;
+  // Where tokenizer_config.json wants another bos or eos around a text than tokenizer.json puts
+  // there, what differs; versions of transformers follow one or the other. Empty where they agree.
+  const std::string& disagreement() const;
   int size() const;  // highest id + 1
   std::string content_hash() const;
 

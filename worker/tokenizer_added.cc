@@ -1,5 +1,8 @@
 #include "worker/tokenizer_added.h"
 
+#include <algorithm>
+#include <charconv>
+
 #include "worker/unicode.h"
 
 namespace svfleet {
@@ -43,6 +46,10 @@ size_t space_length(std::string_view text) {  // of the white space at the begin
 
 }  // namespace
 
+std::string AddedTokens::content_of(const JsonAt& token) {
+  return token.value.is_object() ? token.text("content") : token.as_text();
+}
+
 void AddedTokens::Trie::insert(std::string_view text, int id) {
   int node = 0;
   for (const unsigned char byte : text) {
@@ -73,17 +80,14 @@ bool AddedTokens::Trie::find(std::string_view text, size_t from, Span& span, int
   return false;
 }
 
-AddedTokens AddedTokens::read(const JsonAt& list, const Bpe& bpe, const Normalizer& normalizer) {
+AddedTokens AddedTokens::read(const JsonAt& list, const JsonAt& config, const Bpe& bpe,
+                              const Normalizer& normalizer, bool* more) {
   AddedTokens added;
-  if (list.value.is_null()) return added;
-  for (size_t i = 0; i < list.array_size(); ++i) {
+  for (size_t i = 0; !list.value.is_null() && i < list.array_size(); ++i) {
     const auto json = list.at(i);
-    json.only({"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"});
-    const bool special = json.flag("special", false);
-    added.add({json.text("content"), json.flag("single_word", false), json.flag("lstrip", false),
-               json.flag("rstrip", false), json.flag("normalized", !special), special},
-              json, bpe);
+    added.add(read_token(json, true), json.number("id"), json, bpe);
   }
+  *more = added.add_from_config(config, bpe);
   for (const auto* tokens : {&added.order_special_, &added.order_plain_}) {
     for (const auto& token : *tokens) {
       const std::string text = token.normalized ? normalizer.apply(token.content) : token.content;
@@ -95,9 +99,75 @@ AddedTokens AddedTokens::read(const JsonAt& list, const Bpe& bpe, const Normaliz
   return added;
 }
 
-void AddedTokens::add(Token token, const JsonAt& json, const Bpe& bpe) {
+AddedTokens::Token AddedTokens::read_token(const JsonAt& json, bool with_id) {
+  json.only({with_id ? "id" : "__type", "content", "single_word", "lstrip", "rstrip", "normalized",
+             "special"});
+  const bool special = json.flag("special", false);
+  return {json.text("content"),       json.flag("single_word", false),   json.flag("lstrip", false),
+          json.flag("rstrip", false), json.flag("normalized", !special), special};
+}
+
+// As transformers 4 and 5: the tokens of added_tokens_decoder in the order of their ids, then the
+// named special tokens that the vocabulary has. Of a token that is there already only `special`
+// counts.
+bool AddedTokens::add_from_config(const JsonAt& config, const Bpe& bpe) {
+  bool more = false;
+  std::vector<std::string> named;
+  for (const char* key : {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token",
+                          "cls_token", "mask_token"}) {
+    if (!config.has(key)) continue;
+    named.push_back(content_of(config.at(key)));
+  }
+  for (const char* key : {"additional_special_tokens", "extra_special_tokens"}) {
+    if (!config.has(key) || !config.at(key).value.is_array()) continue;
+    for (size_t i = 0; i < config.at(key).array_size(); ++i)
+      named.push_back(content_of(config.at(key).at(i)));
+  }
+  std::map<int, std::string> keys;  // of added_tokens_decoder, by id
+  if (config.has("added_tokens_decoder"))
+    for (const auto& [key, unused] : config.at("added_tokens_decoder").object().items()) {
+      int id = -1;
+      const auto [end, code] = std::from_chars(key.data(), key.data() + key.size(), id);
+      if (code != std::errc() || end != key.data() + key.size() || id < 0 || id > kMaxTokenId)
+        config.at("added_tokens_decoder").refuse("'" + key + "' is not the id of a token");
+      keys[id] = key;
+    }
+  for (const auto& [id, key] : keys) {
+    const auto json = config.at("added_tokens_decoder").at(key.c_str());
+    Token token = read_token(json, false);
+    token.special =
+        token.special || std::find(named.begin(), named.end(), token.content) != named.end();
+    if (const auto known = id_of(token.content)) {
+      if (*known != id)
+        json.refuse("'" + token.content + "' has another id, " + std::to_string(*known) +
+                    ", in tokenizer.json");
+      more = make_special(token, json) || more;
+    } else {
+      add(token, id, json, bpe);
+      more = true;
+    }
+  }
+  for (const std::string& content : named) {
+    const auto id = bpe.id_of(content);
+    if (!id || id_of(content)) continue;
+    add({content, false, false, false, false, true}, *id, config, bpe);
+    more = true;
+  }
+  return more;
+}
+
+// A token that tokenizer.json does not call special.
+bool AddedTokens::make_special(const Token& token, const JsonAt& json) {
+  if (!token.special || is_special(token.content)) return false;
+  if (by_id_.at(*id_of(token.content)).normalized != token.normalized)
+    json.refuse("'" + token.content +
+                "' is special and normalised otherwise than in tokenizer.json");
+  special_.insert(token.content);
+  return true;
+}
+
+void AddedTokens::add(Token token, int id, const JsonAt& json, const Bpe& bpe) {
   if (token.content.empty()) json.refuse("'content' is empty");
-  const int id = json.number("id");
   // The library that defines the format does not use the id written here: it takes the vocabulary's
   // or else the next free one. Where that differs the file is damaged.
   int expected = bpe.vocabulary_size();

@@ -22,7 +22,12 @@ class AddedTokens {
     bool at_start = false;  // the part begins where the whole input does
   };
 
-  static AddedTokens read(const JsonAt& list, const Bpe& bpe, const Normalizer& normalizer);
+  // `list`: added_tokens of tokenizer.json. `config`: tokenizer_config.json, an object; what
+  // transformers adds from it to the list is added here too, and `more` set where there is any.
+  static AddedTokens read(const JsonAt& list, const JsonAt& config, const Bpe& bpe,
+                          const Normalizer& normalizer, bool* more);
+  // "<s>" or {"content": "<s>", ...}
+  static std::string content_of(const JsonAt& token);
   std::vector<Part> split(const std::string& text, const Normalizer& normalizer) const;
   std::optional<int> id_of(std::string_view token) const;
   const std::string* token(int id) const;
@@ -43,7 +48,10 @@ class AddedTokens {
     // The token found first at or after `from`; false where there is none.
     bool find(std::string_view text, size_t from, Span& span, int& id) const;
   };
-  void add(Token token, const JsonAt& json, const Bpe& bpe);
+  static Token read_token(const JsonAt& json, bool with_id);
+  void add(Token token, int id, const JsonAt& json, const Bpe& bpe);
+  bool add_from_config(const JsonAt& config, const Bpe& bpe);
+  bool make_special(const Token& token, const JsonAt& json);
   void split_by(const Trie& trie, std::string_view text, bool at_start,
                 std::vector<Part>& parts) const;
 

@@ -13,8 +13,8 @@
 namespace svfleet {
 namespace {
 
-at::ScalarType scalar_type(TensorType type) {
-  switch (type) {
+at::ScalarType scalar_type(const TensorView& view) {
+  switch (view.type) {
     case TensorType::kF32:
       return at::kFloat;
     case TensorType::kBF16:
@@ -23,8 +23,11 @@ at::ScalarType scalar_type(TensorType type) {
       return at::kHalf;
     case TensorType::kF64:
       return at::kDouble;
+    case TensorType::kOther:
+      break;
   }
-  SVFLEET_CHECK(false, "unknown tensor type ", int(type));
+  throw user_error("tensor '", view.name, "' has type ", view.dtype,
+                   "; only F32, BF16, F16 and F64 can be read: use the model's float folder");
 }
 
 std::string shape_text(const std::vector<int64_t>& shape) {
@@ -42,7 +45,7 @@ at::Tensor read_weight(const SafetensorsFolder& files, const std::string& name,
     throw user_error("tensor '", name, "' is ", shape_text(view.shape),
                      ", but config.json makes it ", shape_text(shape),
                      "; the model folder's files do not belong together");
-  at::Tensor stored = at::empty(shape, scalar_type(view.type));
+  at::Tensor stored = at::empty(shape, scalar_type(view));
   const InStage loading(Stage::kLoad);
   constexpr size_t kPiece = size_t{16} << 20;  // so that a file that is being read is seen to move
   auto* to = static_cast<std::byte*>(stored.data_ptr());

@@ -56,9 +56,26 @@ TEST(Safetensors, ReadsBfloat16) {
   EXPECT_THAT(values<uint16_t>(in.at("x")), ElementsAre(0x3f80, 0xc000, 0x3f00, 0x4049));
 }
 
-TEST(Safetensors, OtherTypesAreRefusedByName) {
-  expect_error(kExitUser, {"'ids'", "I64", "python_int64.safetensors"},
-               [] { SafetensorsFolder in(fixture("python_int64.safetensors")); });
+TEST(Safetensors, OtherTypesAreThereByName) {
+  const SafetensorsFolder in(fixture("python_int64.safetensors"));
+  EXPECT_EQ(in.at("ids").type, TensorType::kOther);
+  EXPECT_EQ(in.at("ids").dtype, "I64");
+  expect_error(kExitUser, {"'ids'", "I64", "F32 is needed"},
+               [] { read_safetensors(fixture("python_int64.safetensors")); });
+  const Scratch scratch;
+  write_file_atomic(scratch / "x",
+                    file_of(R"({"t":{"dtype":"F4","shape":[],"data_offsets":[0,0]}})", ""));
+  expect_error(kExitUser, {"'t'", "F4", "can be read"},
+               [&] { SafetensorsFolder in(scratch / "x"); });
+}
+
+TEST(Safetensors, AGitLfsPointerIsNamed) {
+  const Scratch scratch;
+  write_file_atomic(
+      scratch / "x",
+      "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 269060552\n");
+  expect_error(kExitUser, {"x' is a Git LFS pointer", "git lfs pull"},
+               [&] { SafetensorsFolder in(scratch / "x"); });
 }
 
 TEST(Safetensors, ReadsShards) {

@@ -163,8 +163,14 @@ def configuration(b):
            ["bad.yaml:", "train.prompts_per_chunk (3) must divide train.prompts_per_step (8)"],
            ("prompts_per_chunk: 1", "prompts_per_chunk: 3"))
     config("unknown reward", ["bad.yaml:", "task.rewards.kind must be one of exact", "regexp"], ("kind: regex", "kind: regexp"))
-    config("bad pattern", ["task 'vowels'", "bad regular expression", "missing terminating ]", "'[aeiou'"],
+    config("bad pattern", ["bad.yaml:", "bad regular expression", "missing terminating ]", "'[aeiou'"],
            ('"[aeiou].*[aeiou]"', '"[aeiou"'))
+    config("a field in a pattern", ["bad.yaml:", "'is {answer}'", "no field is filled", r"\{answer\}"],
+           ('"[aeiou].*[aeiou]"', '"is {answer}"'))
+    config("a pattern with backspaces", ["bad.yaml:", "task.rewards.pattern", "U+0008 before '8'",
+                                         "single quotes"], ('"[aeiou].*[aeiou]"', r'"\b8\b"'))
+    config("a path with a tilde", ["bad.yaml:", "run_dir begins with '~'", "home folder"],
+           ("run_dir: ", "run_dir: ~"))
     config("unknown target", ["bad.yaml:", "svd.targets must be one of mlp", "q_prj"], ("targets: [all]", "targets: [q_prj]"))
     config("a layer that the model lacks", ["svd.layers", "7", "0..1"],
            ("targets: [all]", 'targets: [all], layers: "7"'))
@@ -199,6 +205,38 @@ def model_folder(b):
           lambda path: change_config(path, model_type="gpt_neox"))
     model("unsupported rope", ["config.json", "'yarn'", "llama3"],
           lambda path: change_config(path, rope_scaling={"rope_type": "yarn"}))
+    for name, field in (("null", None), ("empty", {}), ("default", {"rope_type": "default"})):
+        model(f"incomplete llama3 scaling beside {name} rope_parameters",
+              ["config.json", "rope_scaling of type llama3 has no original_max_position_embeddings"],
+              lambda path: change_config(path, rope_parameters=field, rope_scaling={
+                  "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+                  "high_freq_factor": 4.0}), (1,))
+    model("partial rotary", ["config.json", "partial_rotary_factor 0.5 is not supported"],
+          lambda path: change_config(path, partial_rotary_factor=0.5))
+    model("an end of sequence that no token is", ["config.json", "eos_token_id 128009", "of 320"],
+          lambda path: ((path / "generation_config.json").unlink(),
+                        change_config(path, eos_token_id=128009)))
+    for command in ("train", "decompose"):
+        model(f"layers that nothing reads in {command}",
+              ["'model.layers.1.", "belongs to layer 1", "num_hidden_layers 1"],
+              lambda path: change_config(path, num_hidden_layers=1), command=command)
+        model(f"a head of its own under tied embeddings in {command}",
+              ["'lm_head.weight' differs", "tie_word_embeddings"],
+              lambda path: change_config(path, tie_word_embeddings=True), command=command)
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 269060552\n"
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", shard):
+        model(f"a Git LFS pointer as {name}", [f"{name}' is a Git LFS pointer", "git lfs pull"],
+              lambda path: (path / name).write_text(pointer), (1,))
+    model("tokens of tokenizer_config.json with other ids", ["'<|im_end|>' has another id, 319"],
+          lambda path: (path / "tokenizer_config.json").write_text(json.dumps(
+              json.loads((path / "tokenizer_config.json").read_text()) |
+              {"added_tokens_decoder": {"7": {"content": "<|im_end|>", "special": True}}})))
+    model("a template of another model", ["tokenizer_config.json", "not one that svfleet knows",
+                                          "chat to false"],
+          lambda path: (path / "tokenizer_config.json").write_text(
+              '{"chat_template": "{{ messages }}"}'), (1,))
+    refused("a name of the Hub", b.train("--set", "model.path=someone/Llama-3.2-1B"), USER,
+            ["'someone/Llama-3.2-1B'", "model.path", "hf download someone/Llama-3.2-1B"])
     model("no tokenizer.json", ["tokenizer.json"], lambda path: (path / "tokenizer.json").unlink())
     foreign = runs.SOURCE / "tests/data/tokenizers/llama3/tokenizer.json"
     model("tokenizer.json of another model", ["tokenizer.json has", "vocab_size 320"],
@@ -245,6 +283,44 @@ def task_files(b):
     task("empty task file", ["train.jsonl", "holds no items", "one JSON object per line"],
          lambda path: path.write_text("\n"))
     task("missing task file", ["train.jsonl", "no such file"], lambda path: path.unlink())
+    task("empty question", ["train.jsonl:4:", "the prompt is empty"],
+         set_line(4, '{"question": "", "answer": "1"}'), (1, 2, 3))
+    task("a number that no double holds", ["train.jsonl:4:", "1e400", "in quotes"],
+         set_line(4, '{"question": "a", "answer": 1e400}'), (1, 2, 3))
+    task("LaTeX in JSON", ["train.jsonl:4:", "U+0008 before 'oxed{x}'", "two backslashes"],
+         set_line(4, r'{"question": "Give \boxed{x} and \frac{1}{2} and \times", "answer": "1"}'))
+    task("a prompt that is too long", ["train.jsonl:9:", "tokens", "the model's 512"],
+         set_line(9, json.dumps({"question": "word " * 600, "answer": "1"})))
+    task("a Git LFS pointer", ["train.jsonl' is a Git LFS pointer"],
+         lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid a\n"))
+    validation = b.tasks / "validation.jsonl"
+    good = validation.read_bytes()
+    validation.write_text(json.dumps({"question": "word " * 600, "answer": "1"}) + "\n")
+    refused("a validation prompt that is too long", b.train("--set", "train.validate_every=1"), USER,
+            ["validation.jsonl:1:", "tokens", "the model's 512"])
+    refused("the same in evaluate", ["evaluate", b.config, "--set", "evaluate.split=validation"],
+            USER, ["validation.jsonl:1:", "tokens", "the model's 512"])
+    validation.write_bytes(good)
+    for what, prompt, says in (
+            ("a prompt in Jinja's braces", "{{ question }}", "write {question} for the field"),
+            ("a prompt without a field", "Say something", "the same for all"),
+            ("an unknown field", "{querstion}", "did you mean {question}?")):
+        refused(what, b.train("--set", f"task.prompt={prompt}"), USER,
+                ["train.jsonl", "--set task.prompt", says])
+    refused("a stop text round a special token", b.train("--set", 'task.stop=["<|im_end|>!"]'), USER,
+            ["'<|im_end|>!' holds the special token '<|im_end|>'", "alone"])
+    refused("a stop token that is none", b.train("--set", "task.stop_tokens=<|eot|>"), USER,
+            ["there is no token '<|eot|>'", "tokenizer.json"])
+    refused("a prompt of generate that is too long",
+            ["generate", b.config, "hello", "word " * 600], USER, ["prompt 2:", "the model's 512"])
+    no_bos = b.other_model("no_bos")
+    tokenizer = json.loads((no_bos / "tokenizer.json").read_text())
+    tokenizer["post_processor"] = None
+    (no_bos / "tokenizer.json").write_text(json.dumps(tokenizer))
+    refused("an empty prompt of generate", ["generate", b.config, "--set", "task.chat=False",
+                                            "--set", f"model.path={no_bos}", ""],
+            USER, ["prompt 1:", "empty"])
+    shutil.rmtree(no_bos)
     no_test = b.other_config("no_test.yaml", (f"  test: {b.tasks}/test.jsonl\n", ""))
     refused("missing split", ["evaluate", no_test, "--set", "evaluate.split=test"], USER,
             ["task 'vowels' has no test split", "give its JSONL file"])
@@ -493,6 +569,43 @@ def experts(b, other):
             ["run.yaml", "is damaged"])
 
 
+def endless_turns(b):
+    """A template whose end of a turn does not end a reply is said loudly, and only then."""
+    model = b.other_model("endless")
+    (model / "generation_config.json").write_text('{"eos_token_id": 317}')
+    arguments = ["generate", b.config, "--max-new-tokens", "2", "--set", f"model.path={model}", "hi"]
+    said = start(arguments).stderr
+    check("ends a turn with '<|im_end|>', which does not end a reply" in said and
+          "task.stop_tokens: ['<|im_end|>']" in said, f"an endless turn is said: {said}")
+    for more in ("task.stop_tokens=<|im_end|>", "task.stop_tokens=319", "task.stop=<|im_end|>",
+                 "task.chat=False"):
+        done = start(arguments + ["--set", more])
+        check(done.returncode == 0 and "ends a turn" not in done.stderr, f"not with {more}")
+    done = start(["generate", b.config, "--max-new-tokens", "2", "hi"])
+    check(done.returncode == 0 and "ends a turn" not in done.stderr, "nor with the model's own")
+    shutil.rmtree(model)
+
+
+def damaged_weights(b):
+    model = b.other_model("nan")
+    name = "lm_head.weight"
+
+    def poison(header, data):
+        begin, end = header[name]["data_offsets"]
+        data[begin:end] = b"\x00\x00\xc0\x7f" * ((end - begin) // 4)
+        return data
+
+    shard = json.loads((model / "model.safetensors.index.json").read_text())["weight_map"][name]
+    edit_safetensors(model / shard, poison)
+    for command in (["generate", b.config, "--json", "hi"], ["evaluate", b.config, "--quiet"]):
+        refused(f"{command[0]} of a model with NaN", command + ["--set", f"model.path={model}"], USER,
+                ["the logits of base hold a NaN", "damaged"])
+    for temperature in ("1e-40", "1e-320"):
+        done = start(["generate", b.config, "--temperature", temperature, "hi"])
+        check(done.returncode == 0, f"a temperature of {temperature}")
+    shutil.rmtree(model)
+
+
 def main():
     folder = runs.work_folder()
     try:
@@ -506,6 +619,8 @@ def main():
         other = factors(b)
         checkpoints(b)
         experts(b, other)
+        endless_turns(b)
+        damaged_weights(b)
         b.unharmed("all of them")
         check(kinds >= 20, f"{kinds} kinds of bad input")
         resume("after all of them", str(b.config), b.run, b.hash_end, 3)

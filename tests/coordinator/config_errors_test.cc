@@ -116,7 +116,7 @@ TEST_F(ConfigErrors, OutOfRange) {
   expect_error_after_head("train: {seed: -1}\n",
                           "run.yaml:4: train.seed must be at least 0, got -1");
   expect_error_after_head("train: {temperature: 0}\n",
-                          "run.yaml:4: train.temperature must be above 0 and at most 100, got 0");
+                          "run.yaml:4: train.temperature must be between 1e-06 and 100, got 0");
   expect_error_after_head("train: {beta1: 1}\n",
                           "run.yaml:4: train.beta1 must be at least 0 and below 1, got 1");
   expect_error_after_head("evaluate: {top_p: 1.5}\n",
@@ -130,7 +130,7 @@ TEST_F(ConfigErrors, OutOfRange) {
       "'critic'");
   expect_error("task:\n  train: t\n  reward: guess\n",
                "run.yaml:3: task.reward must be one of exact, last_number, multiple_choice, regex, "
-               "random, got 'guess'");
+               "random, contains, got 'guess'");
   expect_error("task:\n  train: t\n  reward: exact\n  truncated: Wrong\n",
                "run.yaml:4: task.truncated must be one of wrong, mask, score, got 'Wrong'");
   expect_error("task:\n  train: t\n  reward: exact\n  max_new_tokens: 0\n",
@@ -204,7 +204,7 @@ TEST_F(ConfigErrors, Tasks) {
                "run.yaml:5: task.rewards is an empty list");
   expect_error(head + "task:\n  train: t\n  rewards:\n    - weight: 1\n",
                "run.yaml:6: task.rewards.kind is missing: it must be one of exact, last_number, "
-               "multiple_choice, regex, random");
+               "multiple_choice, regex, random, contains");
   expect_error(head + "task:\n  train: t\n  reward: regex\n",
                "run.yaml:5: task.reward.pattern is missing: a regex reward needs one");
   expect_error(head +
@@ -277,6 +277,59 @@ TEST_F(ConfigErrors, SettingsThatDoNotGoTogether) {
                           "--set train.prompts_per_step=6: train.prompts_per_chunk (4) must divide "
                           "train.prompts_per_step (6)",
                           {"train.prompts_per_step=6"});
+}
+
+// What YAML makes of backslashes between double quotes, and other texts that only look right.
+TEST_F(ConfigErrors, TextsThatAreNotWhatWasMeant) {
+  const std::string quotes =
+      ": between double quotes YAML reads \\b, \\f, \\t and their like as such; write it between "
+      "single quotes";
+  const auto task = [&](const std::string& line, const std::string& expected) {
+    expect_error(
+        "model: {path: m}\nrun_dir: r\ntask:\n  train: t\n  reward: exact\n  " + line + "\n",
+        "run.yaml:6: " + expected);
+  };
+  task("prompt: \"{question} in \\boxed{{}}.\"",
+       "task.prompt holds the control character U+0008 before 'oxed{{}}.'" + quotes);
+  task("prompt: \"{question} \\frac\"",
+       "task.prompt holds the control character U+000C before 'rac'" + quotes);
+  task("system: \"2 \\times 3\"",
+       "task.system holds the control character U+0009 before 'imes'" + quotes);
+  task("stop: [\"\\e[0m\"]", "task.stop holds the control character U+001B before '[0m'" + quotes);
+  expect_error(
+      "model: {path: m}\nrun_dir: r\ntask: {train: t,\n  rewards: [{kind: regex, pattern: "
+      "\"\\b8\\b\"}]}\n",
+      "run.yaml:4: task.rewards.pattern holds the control character U+0008 before '8'" + quotes);
+  expect_error(
+      "model: {path: m}\nrun_dir: r\ntask: {train: t,\n  rewards: [{kind: regex, pattern: "
+      "'is {a}'}]}\n",
+      "run.yaml:4: task.rewards.pattern: the pattern 'is {a}' has {a}: no field is filled "
+      "into a pattern, what it finds is compared with the answer; for braces as text "
+      "write \\{a\\}");
+  const std::string home =
+      " begins with '~', which only a shell replaces; write out the home folder, or ./~ for a "
+      "folder of that name";
+  expect_error_after_head("svd: {store: ~/store}\n", "run.yaml:4: svd.store" + home);
+  for (const char* key : {"model.path", "run_dir", "train.init_from", "task.few_shot.file"})
+    expect_error_after_head("", "--set " + std::string(key) + "=~/x: " + key + home,
+                            {std::string(key) + "=~/x"});
+}
+
+TEST_F(ConfigErrors, OneSettingOfOneReward) {
+  const std::string head =
+      "model: {path: m}\nrun_dir: r\ntask: {train: t, rewards: [exact, random]}\n";
+  expect_error(head, "no error", {"task.rewards.1.weight=2", "task.0.rewards.0=contains"});
+  expect_error(head,
+               "--set task.rewards.2.weight=2: task.rewards.2.weight: there are 2 rewards, counted "
+               "from 0: name one, such as task.rewards.0.weight",
+               {"task.rewards.2.weight=2"});
+  expect_error(head, "--set task.rewards.0.wieght=2: unknown key 'wieght', did you mean 'weight'?",
+               {"task.rewards.0.wieght=2"});
+  expect_error(head,
+               "--set task.rewards.0.kind=regex: task.rewards: a pattern belongs to kind: regex, "
+               "which needs one",
+               {"task.rewards.0.kind=regex"});
+  expect_error(head, "no error", {"task.rewards.0.kind=regex", "task.rewards.0.pattern=a+"});
 }
 
 TEST_F(ConfigErrors, Overrides) {

@@ -6,6 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "comm/error.h"
 #include "coordinator/config_fields.h"
 #include "tests/coordinator/config_files.h"
 
@@ -324,7 +325,7 @@ TEST(ConfigTable, HoldsEveryFieldOfEveryStruct) {
   EXPECT_GT(count, 50u);  // the header was really read
   count = 0;
   for (const auto& field : declared_fields("rl/task.h", "TaskSpec")) {
-    if (field == "has_system" || field == "file") continue;
+    if (field == "has_system" || field == "file" || field == "prompt_place") continue;
     std::string key = field;
     if (key == "few_shot") key = "few_shot.file";
     if (key == "few_shot_count") key = "few_shot.count";
@@ -339,6 +340,22 @@ TEST(ConfigTable, HoldsEveryFieldOfEveryStruct) {
     ++count;
   }
   EXPECT_EQ(count, reward_fields().size());
+}
+
+TEST_F(ConfigTest, TruthValuesAsYamlSpellsThem) {
+  write_text("run.yaml", kSmall);
+  for (const char* yes : {"true", "True", "TRUE"})
+    EXPECT_TRUE(load_config("run.yaml", {std::string("task.chat=") + yes}).tasks[0].chat);
+  for (const char* no : {"false", "False", "FALSE"})
+    EXPECT_FALSE(load_config("run.yaml", {std::string("task.chat=") + no}).tasks[0].chat);
+  EXPECT_THROW(load_config("run.yaml", {"task.chat=yes"}), Error);
+}
+
+TEST_F(ConfigTest, OneSettingOfOneReward) {
+  write_text("run.yaml", kSmall);
+  const Config config = load_config("run.yaml", {"task.rewards.0.weight=9"});
+  EXPECT_EQ(config.tasks[0].rewards[0].weight, 9);
+  EXPECT_NE(bits_config(config), bits_config(load_config("run.yaml", {})));
 }
 
 TEST_F(ConfigTest, StepsMatterOnlyWhereTheScheduleLooksAtTheEnd) {

@@ -106,13 +106,53 @@ TEST(Chosen, DigitLabels) {
         });
 }
 
+TEST(Chosen, WhatIsDeniedIsPassedOver) {
+  check({"A", "B", "C", "D"}, {"a lion", "iron", "the Moon", "sea water"},
+        {
+            {"It is not B.", -1},
+            {"Not A.", -1},
+            {"It isn\u2019t B", -1},
+            {"It can't be option B.", -1},
+            {"I would not choose B.", -1},
+            {"B is wrong.", -1},
+            {"B is not correct", -1},
+            {"B cannot be right", -1},
+            {"Option B is incorrect.", -1},
+            {"It is not A or B", -1},
+            {"The answer is not B", -1},
+            {"It is not iron.", -1},
+            {"Iron is wrong", -1},
+            {"not B) but C", 2},
+            {"It is not A, it is B.", 1},
+            {"A and B are wrong, so C", 2},
+            {"A) Wrong\nB) Right", 1},
+            {"It is not iron, it is the Moon", 2},
+            {"The answer is B, not C.", 1},
+            {"B, because A is not a metal", 1},
+            {"The metal that does not rust is iron", 1},
+            {"It is not only right, it is B", 1},
+        });
+}
+
+TEST(Chosen, TextsOfAllScripts) {
+  check({"A", "B"}, {"\u00C4rger", "\u041C\u043E\u0441\u043A\u0432\u0430"},
+        {{"\u00E4rger", 0},
+         {"A\u0308RGER", 0},  // decomposed
+         {"It is \u043C\u043E\u0441\u043A\u0432\u0430!", 1},
+         {"\u7B54\u6848\u662FB\u3002", 1},
+         {"\uFF22", 1}});  // full width
+  check({"\u0410", "\u0411"}, {"x", "y"}, {{"\u0431", 1}, {"(\u0410)", 0}});
+}
+
 TEST(Chosen, TextsThatLookLikeLabels) {
   // The C of "Vitamin C" is part of a text; a number is a text where labels are letters.
   check({"A", "B", "C"}, {"Vitamin A", "Vitamin C", "Vitamin D"},
         {{"Vitamin C", 1}, {"It is Vitamin C.", 1}, {"C", 2}, {"The answer is C", 2}});
   check({"A", "B", "C"}, {"2", "4", "8"}, {{"4", 1}, {"It has 8 legs", 2}, {"2 + 2 = 4", -1}});
-  // Labels win over texts where both are digits.
-  check({"1", "2"}, {"2", "1"}, {{"1", 0}});
+  // A label that is also another choice's text names two.
+  check({"1", "2"}, {"2", "1"},
+        {{"1", -1}, {"Answer: 2", -1}, {"1. 2", 0}, {"The answer is 2: 1", 1}, {"It is 2.", -1}});
+  check({"A", "B", "C"}, {"c", "co", "cu"}, {{"C", -1}, {"The answer is C.", -1}, {"B", 1}});
   // The longer text holds the shorter one.
   check({"A", "B"}, {"lion", "sea lion"},
         {{"a sea lion", 1}, {"the lion", 0}, {"lions", -1}, {"the lion and the sea lion", -1}});

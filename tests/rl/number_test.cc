@@ -122,6 +122,62 @@ const Case kReplies[] = {
     {"\\boxed{7", 7},
     {"#### 5\n\\boxed{6} 7", 6},
     {"\\boxed{6}\n#### 5\n7", 5},
+    // an ordinal is no number, and other work is left undone: none rather than a wrong one
+    {"He came 5th.", kNone},
+    {"The answer is 72, see the 3rd step.", 72},
+    {"the 5^{th} of 12 is 4, the 5^\\text{th}", 4},
+    {"5thousand", kNone},
+    {"1\u00BD", 1.5},
+    {"\u00BE", 0.75},
+    {"10\u00B3", 1000},
+    {"10\u207B\u00B2", 0.01},
+    {"5\u00B3", kNone},
+    {"36 m\u00B2", 36},
+    {"3\u20444", 0.75},
+    {"\uFF17\uFF12", 72},
+    {"2.5 million", kNone},
+    {"$3-billion", kNone},
+    {"5k", kNone},
+    {"5 kg", 5},
+    {"5 m", 5},
+    {"2.5 million is 2,500,000", 2500000},
+    {"12 500", kNone},
+    {"1 234 567.", kNone},
+    {"12'500", kNone},
+    {"12_500", kNone},
+    {"0x1F", kNone},
+    {"2 1000", 1000},
+    {"12 50", 50},
+    {"12 500 in all: 7", 7},
+    {"9\u03C0", kNone},
+    {"9\\pi", kNone},
+    {"\\sqrt{16}", kNone},
+    {"\u221A16", kNone},
+    {"sqrt(16) = 4", 4},
+    {"\\sqrt[3]{8} = 2", 2},
+    {"\\sqrt{x} = 5", 5},
+    {"\\log_2 8", kNone},
+    {"\\binom{5}{2}", kNone},
+    {"2^n", kNone},
+    {"so x = 3x", kNone},
+    {"\\boxed{3\\pi}", kNone},
+    {"\\boxed{\\sqrt{16}}", kNone},
+    {"\\boxed{2\\sqrt{3}}", kNone},
+    {"\\boxed{3x + 2}", kNone},
+    {"\\boxed{6 \\times 8}", kNone},
+    {"\\boxed{5 - 2}", kNone},
+    {"\\boxed{3, 4}", kNone},
+    {"\\boxed{x = 5, y = 6}", kNone},
+    {"\\boxed{x > 5}", kNone},
+    {"\\boxed{\\pm 3}", kNone},
+    {"\\boxed{12 + 30 = 42}", 42},
+    {"\\boxed{72 \\text{ (36 a day)}}", 72},
+    {"\\boxed{\\text{72}}", 72},
+    {"\\boxed{\\left(5\\right)}", 5},
+    {"\\boxed{36\\text{ cm}^2}", 36},
+    {"\\boxed{\\$1,200}", 1200},
+    {"#### 3 + 4", kNone},
+    {"**#### 72**", 72},
     // nothing
     {"", kNone},
     {"no number", kNone},
@@ -155,6 +211,19 @@ TEST(GoldNumber, IsANumberAndNoMore) {
   for (const char* bad : {"", "none", "1, 2", "1,2", "72 clips", "5\\sqrt{2}", "x=3", "48/2",
                           "\\left( 3, \\frac{\\pi}{2} \\right)", "\\text{east}", "3-4", "2x"})
     EXPECT_FALSE(gold_number(bad)) << bad;
+}
+
+TEST(SameNumber, ComparesWholeNumbersByAllTheirDigits) {
+  EXPECT_TRUE(same_number("so 9007199254740993", "9007199254740993", 1e-6));
+  EXPECT_FALSE(same_number("so 9007199254740992", "9007199254740993", 1e-6));  // equal as doubles
+  EXPECT_TRUE(same_number("12,345,678,901,234,567,890,123.00", "#### 12345678901234567890123", 0));
+  EXPECT_FALSE(same_number("12345678901234567890124", "12345678901234567890123", 0));
+  EXPECT_TRUE(same_number("0072", "72.0", 0));
+  EXPECT_TRUE(same_number("-0", "0", 0));
+  EXPECT_FALSE(same_number("-72", "72", 0));
+  EXPECT_TRUE(same_number("72.0000001", "72", 1e-6));
+  EXPECT_TRUE(same_number("73", "72", 1));
+  EXPECT_FALSE(same_number("nothing", "72", 1));
 }
 
 TEST(FinalNumber, SurvivesAnyBytes) {

@@ -20,7 +20,8 @@ RewardSpec spec(RewardKind kind, std::string pattern = "") {
 }
 
 TEST(Reward, NamesRoundTrip) {
-  for (const char* name : {"exact", "last_number", "multiple_choice", "regex", "random"})
+  for (const char* name :
+       {"exact", "last_number", "multiple_choice", "regex", "random", "contains"})
     EXPECT_STREQ(reward_name(reward_kind(name)), name);
   try {
     reward_kind("lastnumber");
@@ -47,6 +48,79 @@ TEST(Reward, ExactAfterNormalisation) {
   strict.ignore_case = false;
   EXPECT_EQ(score_reply(strict, "paris", paris), 0);
   EXPECT_EQ(score_reply(strict, "Paris.", paris), 1);
+}
+
+// Unicode's own rules, by hand: case folding, width, punctuation and blanks of all scripts.
+TEST(Reward, ExactInAllScripts) {
+  const RewardSpec exact = spec(RewardKind::kExact);
+  const struct {
+    const char *reply, *gold;
+    bool right;
+  } cases[] = {
+      {"\u00C9T\u00C9", "\u00E9t\u00E9", true},    // ÉTÉ
+      {"e\u0301te\u0301", "\u00E9t\u00E9", true},  // decomposed
+      {"STRASSE", "Stra\u00DFe", true},
+      {"\u039F\u0394\u039F\u03A3", "\u03BF\u03B4\u03BF\u03C2", true},  // final sigma
+      {"\uFF21\uFF22\uFF23", "abc", true},                             // full width
+      {"\uFF76", "\u30AB", true},                                      // half-width katakana
+      {"\u300C\u5317\u4EAC\u300D\u3002", "\u5317\u4EAC", true},        // 「北京」。
+      {"\u00ABParis\u00BB", "paris", true},
+      {"\u00BFParis?", "Paris", true},
+      {"\u3000Paris\u3000", "Paris", true},
+      {"Pa\u200Bris", "Paris", true},
+      {"1\uFF0C2", "1,2", true},
+      {"5\u2030", "5", false},
+      {"x\u00B2", "x2", false},
+      {"\u00E9t\u00E9", "ete", false},
+      {"\u00BD", "1", false},
+  };
+  for (const auto& c : cases)
+    EXPECT_EQ(score_reply(exact, c.reply, {c.gold, {}, {}}), c.right) << c.reply << " " << c.gold;
+  RewardSpec strict = exact;
+  strict.ignore_case = false;
+  EXPECT_EQ(score_reply(strict, "\u00C9t\u00E9", {"\u00E9t\u00E9", {}, {}}), 0);
+  EXPECT_EQ(score_reply(spec(RewardKind::kRegex, "is (\\w+)"), "It is \u00C9T\u00C9",
+                        {"\u00E9t\u00E9", {}, {}}),
+            1);
+}
+
+TEST(Reward, ContainsWholeWords) {
+  const RewardSpec contains = spec(RewardKind::kContains);
+  const Gold paris{"Paris", {}, {}};
+  for (const char* right : {"Paris", "It is PARIS, of course.", "(Paris)", "not-Paris", "Paris's"})
+    EXPECT_EQ(score_reply(contains, right, paris), 1) << right;
+  for (const char* wrong : {"", "Parisian", "comparis", "Pari s"})
+    EXPECT_EQ(score_reply(contains, wrong, paris), 0) << wrong;
+  const Gold five{"5", {}, {}};
+  EXPECT_EQ(score_reply(contains, "It takes 5 days.", five), 1);
+  for (const char* wrong : {"15", "5.3", "1,500", "-5", "5th"})
+    EXPECT_EQ(score_reply(contains, wrong, five), 0) << wrong;
+  // 东京 in a sentence without blanks.
+  EXPECT_EQ(score_reply(contains, "\u5B83\u662F\u4E1C\u4EAC\u3002", {"\u4E1C\u4EAC", {}, {}}), 1);
+  EXPECT_TRUE(needs_gold(contains));
+  EXPECT_NE(gold_problem(contains, {"", {}, {}}), "");
+}
+
+TEST(Reward, OneOfSeveralRightAnswers) {
+  const Gold gold{"red", {}, {}, {"blue", "7"}};
+  for (const char* right : {"Red", "blue.", "7"})
+    EXPECT_EQ(score_reply(spec(RewardKind::kExact), right, gold), 1) << right;
+  EXPECT_EQ(score_reply(spec(RewardKind::kExact), "green", gold), 0);
+  EXPECT_EQ(score_reply(spec(RewardKind::kContains), "It is blue", gold), 1);
+  EXPECT_EQ(score_reply(spec(RewardKind::kRegex, "(\\w+)$"), "it is blue", gold), 1);
+  EXPECT_EQ(score_reply(spec(RewardKind::kLastNumber), "so 8", {"7", {}, {}, {"8"}}), 1);
+  EXPECT_NE(gold_problem(spec(RewardKind::kLastNumber), {"7", {}, {}, {"eight"}}), "");
+  const Gold choice{"A", {"A", "B", "C"}, {"tin", "iron", "lead"}, {"C"}};
+  EXPECT_EQ(score_reply(spec(RewardKind::kMultipleChoice), "lead", choice), 1);
+  EXPECT_EQ(score_reply(spec(RewardKind::kMultipleChoice), "iron", choice), 0);
+}
+
+TEST(Reward, AFieldInAPatternIsRefused) {
+  for (const char* bad : {"{a}", "is {answer}$", "x{question.stem}"})
+    EXPECT_NE(pattern_problem(bad).find("no field is filled"), std::string::npos) << bad;
+  for (const char* good : {"a{2}", "\\d{1,3}", "\\p{L}+", "\\{a\\}", "[{a}]", "\\x{41}", "x{,5}",
+                           "\\Q{a}\\E", "(?<n>a)\\k{n}", "{}"})
+    EXPECT_EQ(pattern_problem(good), "") << good;
 }
 
 TEST(Reward, LastNumberUsesTheTolerance) {

@@ -35,6 +35,22 @@ TEST(TaskErrors, EachNamesFileAndLine) {
       {"{\"question\": \"a\", \"answer\": \"\"}", {"items.jsonl:2", "empty"}},
       {"{\"question\": \"a\", \"answer\": {\"x\": 1}}", {"items.jsonl:2", "answer", "object"}},
       {"{}", {"items.jsonl:2", "no fields"}},
+      {"{\"question\": \"a\", \"answer\": 1e400}",
+       {"items.jsonl:2: the number 1e400", "in quotes"}},
+      {"{\"question\": \"a\", \"answer\": 1e-400}", {"items.jsonl:2", "'1e-400' is not a number"}},
+      {"{\"question\": \"\", \"answer\": \"2\"}", {"items.jsonl:2", "the prompt is empty"}},
+      {"{\"question\": \" \\n\", \"answer\": \"2\"}", {"items.jsonl:2", "the prompt is empty"}},
+      {"{\"question\": \"a\", \"question\": \"b\", \"answer\": \"2\"}",
+       {"'question' is there twice"}},
+      {R"({"question": "\boxed{x}", "answer": "2"})",
+       {"items.jsonl:2: 'question'", "U+0008", "'oxed"}},
+      {R"({"question": "1 \frac{1}{2}", "answer": "2"})",
+       {"items.jsonl:2", "U+000C", "backslashes"}},
+      {R"({"question": "2 \times 3", "answer": "2"})", {"items.jsonl:2", "U+0009 before 'imes'"}},
+      {R"({"question": "a", "answer": "\frac12"})", {"items.jsonl:2: the answer", "U+000C"}},
+      {R"({"question": "a", "answer": []})", {"items.jsonl:2", "empty list"}},
+      {R"({"question": "a", "answer": ["2", null]})", {"items.jsonl:2", "holds null"}},
+      {R"({"question": "a", "answer": ["2", "two"]})", {"items.jsonl:2", "'two' is not a number"}},
   };
   for (const Case& c : cases) {
     const TaskFile file(kGood + c.line + "\n" + kGood);
@@ -55,6 +71,10 @@ TEST(TaskErrors, Choices) {
        {"1 labels for 2 choices"}},
       {R"({"question": "a", "answer": "A", "choices": {"text": ["x"], "label": ["A", "B"]}})",
        {"2 labels for 1 choices"}},
+      {R"({"question": "a", "answer": "A", "choices": [{"text": "x", "label": "A"}, {"text": "y", "label": "a"}]})",
+       {"items.jsonl:1: two choices have the label 'a'"}},
+      {R"({"question": "a", "answer": "A", "choices": {"text": ["x"], "label": [""]}})",
+       {"items.jsonl:1", "label is empty"}},
   };
   for (const Case& c : cases) {
     const TaskFile file(c.line + "\n", RewardKind::kMultipleChoice);
@@ -86,8 +106,39 @@ TEST(TaskErrors, Templates) {
   }
   file.spec.prompt = "{qestion}";
   expect_error(kExitUser, {"{qestion}", "the item has: answer, question"}, [&] { file.load(); });
+  expect_error(kExitUser, {"did you mean {question}?"}, [&] {
+    file.spec.prompt_place = "run.yaml:7";
+    file.spec.prompt = "{qestion}";
+    file.load();
+  });
+  // As other programs write a field.
+  for (const char* jinja : {"{{ question }}", "{question} {{ answer }}", "{ question }"}) {
+    file.spec.prompt = jinja;
+    expect_error(kExitUser, {"items.jsonl:1", "run.yaml:7"}, [&] { file.load(); });
+  }
   file.spec.prompt = "{choices}";  // an item without choices
   expect_error(kExitUser, {"{choices}"}, [&] { file.load(); });
+}
+
+TEST(TaskErrors, APromptThatIsTheSameForAllItems) {
+  TaskFile file(kGood + kGood);
+  file.spec.prompt_place = "run.yaml:7";
+  for (const char* constant : {"Say something", "{{question}}", "\\boxed{}"}) {
+    file.spec.prompt = constant;
+    expect_error(kExitUser, {"items.jsonl", "run.yaml:7", "no field", "2 items"},
+                 [&] { file.load(); });
+  }
+  EXPECT_EQ(file.load(1).items.size(), 1u);
+  TaskFile solved(kGood);
+  solved.spec.few_shot = solved.add("solved.jsonl", kGood + kGood);
+  solved.spec.few_shot_answer = "{{answer}}";
+  expect_error(kExitUser, {"solved.jsonl", "few_shot.answer", "no field"}, [&] { solved.load(); });
+}
+
+TEST(TaskErrors, AGitLfsPointer) {
+  const TaskFile file("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n");
+  expect_error(kExitUser, {"items.jsonl' is a Git LFS pointer", "git lfs pull"},
+               [&] { file.load(); });
 }
 
 TEST(TaskErrors, Specs) {

@@ -50,6 +50,59 @@ TEST(Task, TemplatesReachInside) {
   EXPECT_EQ(task.items[0].gold.answer, "7");
 }
 
+TEST(Task, BracesRoundWhatIsNoNameAreText) {
+  TaskFile file("{\"question\": \"1+1?\", \"answer\": \"2\", \"my field\": \"x\"}\n");
+  const std::pair<const char*, const char*> prompts[] = {
+      {"{question} in \\boxed{}.", "1+1? in \\boxed{}."},
+      {"{question} in \\boxed{{}}.", "1+1? in \\boxed{}."},
+      {"\\frac{1}{2} {question}", "\\frac{1}{2} 1+1?"},
+      {"\\boxed{\\frac{1}{2}} {question}", "\\boxed{\\frac{1}{2}} 1+1?"},
+      {"{\"answer\": 3} {question}", "{\"answer\": 3} 1+1?"},
+      {"{my field} {question}", "x 1+1?"},
+      {"\\boxed{{answer}} {question}", "\\boxed{answer} 1+1?"},
+      {"{{{question}}}", "{1+1?}"},
+  };
+  for (const auto& [prompt, text] : prompts) {
+    file.spec.prompt = prompt;
+    EXPECT_EQ(turns(file.load().items[0]), std::string("<user>") + text) << prompt;
+  }
+}
+
+TEST(Task, NumbersKeepTheirDigits) {
+  TaskFile file(
+      "{\"question\": 123456789012345678901234567890, \"answer\": -98765432109876543210987}\n"
+      "{\"question\": 9007199254740993, \"answer\": 18446744073709551615}\n"
+      "{\"question\": 3.14159265358979323846, \"answer\": 1e2}\n"
+      "{\"question\": 3.10, \"answer\": 0.1}\n");
+  const Task task = file.load();
+  const std::pair<const char*, const char*> expected[] = {
+      {"123456789012345678901234567890", "-98765432109876543210987"},
+      {"9007199254740993", "18446744073709551615"},
+      {"3.14159265358979323846", "100.0"},
+      {"3.1", "0.1"}};
+  for (size_t i = 0; i < task.items.size(); ++i) {
+    EXPECT_EQ(task.items[i].messages[0].content, expected[i].first);
+    EXPECT_EQ(task.items[i].gold.answer, expected[i].second);
+  }
+  EXPECT_EQ(score_reply(file.spec.rewards, "-98765432109876543210988", task.items[0].gold), 0);
+  EXPECT_EQ(score_reply(file.spec.rewards, "-98765432109876543210987", task.items[0].gold), 1);
+}
+
+TEST(Task, AListOfRightAnswers) {
+  TaskFile file("{\"question\": \"a\", \"answer\": [\"red\", 7, \"blue\"]}\n", RewardKind::kExact);
+  const Task task = file.load();
+  EXPECT_EQ(task.items[0].gold.answer, "red");
+  EXPECT_EQ(task.items[0].gold.also, (std::vector<std::string>{"7", "blue"}));
+  const TaskFile one("{\"question\": \"a\", \"answer\": [\"red\"]}\n", RewardKind::kExact);
+  EXPECT_NE(one.load().content_hash, task.content_hash);
+  TaskFile choice(
+      R"({"question": "Which?", "choices": ["tin", "iron", "lead"], "answer": ["iron", 2]})"
+      "\n",
+      RewardKind::kMultipleChoice);
+  EXPECT_EQ(choice.load().items[0].gold.answer, "B");
+  EXPECT_EQ(choice.load().items[0].gold.also, (std::vector<std::string>{"C"}));
+}
+
 TEST(Task, FewShotBecomesTurns) {
   TaskFile file(
       "{\"question\": \"1+1?\", \"sum\": \"2\"}\n"
@@ -146,6 +199,7 @@ TEST(Task, TheHashIsOfContentNotOfPlace) {
       [](TaskSpec* s) { s->prefill = "Answer:"; },
       [](TaskSpec* s) { s->chat = false; },
       [](TaskSpec* s) { s->stop = {"x"}; },
+      [](TaskSpec* s) { s->stop_tokens = {"x"}; },
       [](TaskSpec* s) { s->max_new_tokens = 65; },
       [](TaskSpec* s) { s->truncated = TruncatedRule::kMask; },
       [](TaskSpec* s) { s->weight = 2; },

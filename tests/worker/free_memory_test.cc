@@ -3,9 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <climits>
 #include <filesystem>
 #include <fstream>
 #include <limits>
+
+#include "worker/cpu_quota.h"
 
 namespace svfleet {
 namespace {
@@ -55,6 +58,25 @@ TEST_F(FreeMemory, Version1) {
   write("/cg/memory/memory.limit_in_bytes", "9223372036854771712\n");  // none
   write("/cg/memory/memory.usage_in_bytes", "1000\n");
   EXPECT_EQ(read(), 2000);
+}
+
+TEST_F(FreeMemory, CoresThatAContainerLeaves) {
+  const auto cores = [&] { return cpu_quota(root_ + "/proc", root_ + "/cg"); };
+  EXPECT_EQ(cores(), INT_MAX);
+  write("/proc/self/cgroup", "0::/slurm/job\n");
+  write("/cg/slurm/job/cpu.max", "max 100000\n");
+  EXPECT_EQ(cores(), INT_MAX);
+  write("/cg/slurm/cpu.max", "350000 100000\n");
+  EXPECT_EQ(cores(), 3);
+  write("/cg/cpu.max", "50000 100000\n");  // of a container's own root
+  EXPECT_EQ(cores(), 1);
+  write("/proc/self/cgroup", "4:memory:/job\n3:cpu,cpuacct:/docker/abc\n");
+  EXPECT_EQ(cores(), INT_MAX);
+  write("/cg/cpu,cpuacct/cpu.cfs_quota_us", "-1\n");
+  write("/cg/cpu,cpuacct/cpu.cfs_period_us", "100000\n");
+  EXPECT_EQ(cores(), INT_MAX);
+  write("/cg/cpu,cpuacct/cpu.cfs_quota_us", "200000\n");
+  EXPECT_EQ(cores(), 2);
 }
 
 TEST_F(FreeMemory, HereSomethingIsKnown) {

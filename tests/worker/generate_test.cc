@@ -125,6 +125,22 @@ TEST(Generate, SamplesFollowTheDistribution) {
   EXPECT_GT(wrong, 10 * cells);  // control: the neighbouring tokens' counts do not fit
 }
 
+TEST(Generate, StopTokensOfAPromptEndAReply) {
+  Tiny tiny("tiny_llama_plain");
+  auto prompts = some_prompts(tiny.tokenizer, 2, 40);
+  auto free =
+      generate(tiny.model, tiny.tokenizer, prompts, 1, {.temperature = 0}, Apply::kFrozen, {});
+  ASSERT_GT(free[0].tokens.size(), 8u);
+  const int stop = free[0].tokens[5];
+  prompts[0].stop_tokens = {stop};
+  auto cut =
+      generate(tiny.model, tiny.tokenizer, prompts, 1, {.temperature = 0}, Apply::kFrozen, {});
+  EXPECT_TRUE(cut[0].ended);
+  const auto first = std::find(free[0].tokens.begin(), free[0].tokens.end(), stop);
+  EXPECT_EQ(cut[0].tokens.size(), size_t(first - free[0].tokens.begin()) + 1);
+  EXPECT_EQ(cut[1].tokens, free[1].tokens);  // not those of its neighbour
+}
+
 TEST(Generate, StopStringsEndAReplyAndAreCutOff) {
   Tiny tiny("tiny_llama_plain");
   auto prompts = some_prompts(tiny.tokenizer, 1, 40);

@@ -2,10 +2,13 @@
 #include "worker/model.h"
 
 #include <ATen/ATen.h>
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
+#include <cstring>
+#include <functional>
 #include <iostream>
 
+#include "checkpoints/file.h"
 #include "comm/error.h"
 #include "tests/worker/model_fixtures.h"
 #include "worker/generate.h"
@@ -15,6 +18,7 @@ namespace svfleet {
 namespace {
 
 using nlohmann::json;
+using ::testing::HasSubstr;
 
 at::Tensor logits_of(const Model& model, const std::vector<int>& ids) {
   at::Tensor h = model.forward(ids, {{0, int64_t(ids.size()), -1, 0}}, Apply::kFrozen, {});
@@ -182,6 +186,42 @@ class BadFolder : public ::testing::Test {
       return error.what();
     }
   }
+  void edit_header(const std::function<void(json*)>& change) {
+    const std::string path = folder_ + "/model.safetensors", bytes = read_file(path);
+    uint64_t size = 0;
+    std::memcpy(&size, bytes.data(), 8);
+    json header = json::parse(bytes.substr(8, size));
+    change(&header);
+    write(header, bytes.substr(8 + size));
+  }
+  void add_tensor(const std::string& name, const std::string& dtype,
+                  const std::vector<int64_t>& shape, std::string content = "") {
+    const std::string path = folder_ + "/model.safetensors", bytes = read_file(path);
+    uint64_t size = 0;
+    std::memcpy(&size, bytes.data(), 8);
+    json header = json::parse(bytes.substr(8, size));
+    const std::string data = bytes.substr(8 + size);
+    size_t length = dtype == "I64" ? 8 : dtype == "F32" ? 4 : 1;
+    for (const int64_t n : shape) length *= size_t(n);
+    if (content.empty()) content.assign(length, 1);
+    header[name] = {{"dtype", dtype},
+                    {"shape", shape},
+                    {"data_offsets", {data.size(), data.size() + content.size()}}};
+    write(header, data + content);
+  }
+  void flip_last_byte() {
+    const std::string path = folder_ + "/model.safetensors";
+    std::string bytes = read_file(path);
+    bytes.back() ^= 1;
+    std::ofstream(path, std::ios::binary) << bytes;
+  }
+  void write(const json& header, const std::string& data) {
+    const std::string text = header.dump();
+    const uint64_t size = text.size();
+    std::filesystem::remove(folder_ + "/model.safetensors");  // it may be mapped
+    std::ofstream(folder_ + "/model.safetensors", std::ios::binary)
+        << std::string(reinterpret_cast<const char*>(&size), 8) << text << data;
+  }
   std::string folder_;
   json config_;
 };
@@ -204,6 +244,51 @@ TEST_F(BadFolder, IsRefusedByName) {
   names("num_hidden_layers", 9, "model.layers.3");  // layers that are not in the files
   std::filesystem::resize_file(folder_ + "/model.safetensors", 5000);
   names("model_type", "qwen2", "model.safetensors");  // truncated
+}
+
+TEST_F(BadFolder, TensorsThatNothingReads) {
+  const auto error = [&] { return error_with("model_type", "qwen2"); };
+  EXPECT_EQ(error(), "no error");
+  // What older versions of transformers saved beside the weights.
+  add_tensor("model.layers.0.self_attn.rotary_emb.inv_freq", "F32", {8});
+  add_tensor("model.position_ids", "I64", {1, 16});
+  add_tensor("model.layers.0.self_attn.bias", "BOOL", {4});
+  EXPECT_EQ(error(), "no error");
+  EXPECT_THAT(error_with("num_hidden_layers", 1),
+              HasSubstr("belongs to layer 1, but config.json says num_hidden_layers 1"));
+  add_tensor("model.layers.0.self_attn.q_norm.weight", "F32", {16});
+  EXPECT_THAT(error(), HasSubstr("'model.layers.0.self_attn.q_norm.weight' is not part of"));
+}
+
+TEST_F(BadFolder, TypesOfQuantisedWeights) {
+  add_tensor("model.layers.0.mlp.scale", "F8_E4M3", {1});
+  EXPECT_THAT(error_with("model_type", "qwen2"), HasSubstr("mlp.scale' is not part of"));
+}
+
+TEST_F(BadFolder, HeadsUnderTiedEmbeddings) {
+  const auto error = [&] { return error_with("tie_word_embeddings", true); };
+  ASSERT_EQ(error(), "no error");
+  const std::string hash = Model(folder_, at::kFloat).weights_hash();
+  // Only under the other name.
+  edit_header([](json* header) {
+    (*header)["lm_head.weight"] = (*header)["model.embed_tokens.weight"];
+    header->erase("model.embed_tokens.weight");
+  });
+  EXPECT_EQ(error(), "no error");
+  EXPECT_EQ(Model(folder_, at::kFloat).weights_hash(), hash);
+  edit_header([](json* header) {
+    (*header)["model.embed_tokens.weight"] = (*header)["lm_head.weight"];
+    header->erase("lm_head.weight");
+  });
+  // Both: equal ones are one, others are not.
+  const SafetensorsFolder files(folder_);
+  const TensorView& embedding = files.at("model.embed_tokens.weight");
+  const std::string bytes(reinterpret_cast<const char*>(embedding.data), embedding.bytes);
+  add_tensor("lm_head.weight", embedding.dtype, embedding.shape, bytes);
+  EXPECT_EQ(error(), "no error");
+  EXPECT_EQ(Model(folder_, at::kFloat).weights_hash(), hash);
+  flip_last_byte();
+  EXPECT_THAT(error(), HasSubstr("'lm_head.weight' differs from 'model.embed_tokens.weight'"));
 }
 
 TEST_F(BadFolder, SlidingWindowIsRefusedWhereItWouldMatter) {

@@ -65,6 +65,22 @@ TEST(DrawInBlocks, ControlAnotherUniformDrawsAnotherToken) {
   EXPECT_GT(differ, 90);
 }
 
+// exp(difference / T) in float64; near 0 all but the largest vanish.
+TEST(Distribution, TemperaturesDownToTheSmallest) {
+  const at::Tensor hidden = at::eye(3, at::kFloat).narrow(0, 0, 1);
+  const at::Tensor head = at::tensor({30.0f, 29.0f, -40.0f}).view({3, 1}).matmul(hidden);
+  for (const double t : {1.0, 0.5, 0.05, 1e-6, 1e-29, 1e-31, 1e-38, 1e-45, 1e-300, 5e-324}) {
+    const Distribution one = distribution(hidden, head, t);
+    const double other = std::exp(-1 / t);
+    EXPECT_NEAR(one.probs[0][0].item<double>(), 1 / (1 + other), 1e-6) << t;
+    EXPECT_NEAR(one.probs[0][1].item<double>(), other / (1 + other), 1e-6) << t;
+    EXPECT_TRUE(std::isfinite(one.entropy[0].item<double>())) << t;
+    const NextTokens next = next_tokens(one, {0}, {0.3}, {.temperature = t});
+    EXPECT_EQ(next.tokens[0], 0) << t;
+    EXPECT_TRUE(std::isfinite(next.log_probs[0])) << t;
+  }
+}
+
 TEST(NextTokens, RowsNameTheirDistribution) {
   Distribution from;
   from.probs = at::tensor({0.0f, 1.0f, 0.0f, 0.25f, 0.25f, 0.5f}).view({2, 3});

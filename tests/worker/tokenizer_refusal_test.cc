@@ -66,6 +66,74 @@ TEST(TokenizerRefusal, NamesWhatIsNotSupported) {
     EXPECT_NE(got.find(wanted), std::string::npos) << "got '" << got << "', wanted " << wanted;
 }
 
+// As transformers 4.57 and 5 add them.
+TEST(TokensOfTheConfiguration, AreAddedOrRefused) {
+  const auto base = read_json(kFixtures + "/llama2/tokenizer.json");
+  const int size = load_bytes(base.dump()).size();
+  const std::string bytes = base.dump();
+  const auto with = [&](const json& config) {
+    const Folder folder;
+    folder.write("tokenizer.json", bytes);
+    folder.write("tokenizer_config.json", config.dump());
+    return Tokenizer::load(folder.path());
+  };
+  const auto token = [](const char* content, bool special) {
+    return json{{"content", content}, {"special", special},   {"normalized", false},
+                {"lstrip", false},    {"single_word", false}, {"rstrip", false}};
+  };
+  const std::string plain_hash = load_bytes(bytes).content_hash();
+  // What tokenizer.json has already changes nothing.
+  const Tokenizer same =
+      with({{"added_tokens_decoder", {{"1", token("<s>", true)}}}, {"bos_token", "<s>"}});
+  EXPECT_EQ(same.content_hash(), plain_hash);
+
+  const Tokenizer more =
+      with({{"added_tokens_decoder", {{std::to_string(size), token("<newtool>", true)}}}});
+  EXPECT_EQ(more.id_of("<newtool>"), size);
+  EXPECT_TRUE(more.is_special(size));
+  EXPECT_EQ(more.encode("<newtool>"), std::vector<int>{size});
+  EXPECT_NE(more.content_hash(), plain_hash);
+  EXPECT_FALSE(load_bytes(bytes).id_of("<newtool>"));
+
+  // A named special token that only the vocabulary has.
+  const std::string word = load_bytes(bytes).token(700);
+  ASSERT_FALSE(load_bytes(bytes).is_special(700));
+  const Tokenizer named = with({{"eos_token", word}});
+  EXPECT_TRUE(named.is_special(700));
+
+  // llama2's post-processor puts <s> before a text and nothing behind it.
+  EXPECT_EQ(load_bytes(bytes).encode("", true), std::vector<int>{1});
+  EXPECT_EQ(with({{"bos_token", "<s>"}, {"add_bos_token", true}, {"add_eos_token", false}})
+                .disagreement(),
+            "");
+  EXPECT_NE(with({{"bos_token", "<s>"}, {"add_bos_token", false}})
+                .disagreement()
+                .find("add_bos_token: false"),
+            std::string::npos);
+  EXPECT_NE(with({{"eos_token", "</s>"}, {"add_eos_token", true}})
+                .disagreement()
+                .find("add_eos_token: true"),
+            std::string::npos);
+
+  const auto refused = [&](const json& config) -> std::string {
+    try {
+      with(config);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), kExitUser);
+      return error.what();
+    }
+    return "accepted";
+  };
+  const std::pair<json, std::string> cases[] = {
+      {{{"added_tokens_decoder", {{"7", token("<s>", true)}}}}, "'<s>' has another id, 1"},
+      {{{"added_tokens_decoder", {{"90000", token("<newtool>", true)}}}}, "90000"},
+      {{{"added_tokens_decoder", {{"x", token("<newtool>", true)}}}}, "'x' is not the id"},
+      {json::array(), "not a JSON object"},
+  };
+  for (const auto& [config, wanted] : cases)
+    EXPECT_NE(refused(config).find(wanted), std::string::npos) << refused(config);
+}
+
 TEST(TokenizerRefusal, AMissingFileIsNamed) {
   const Folder folder;
   try {
