@@ -1,18 +1,7 @@
 #!/bin/bash
 # @SBATCH@
 
-program=@PROGRAM@
-libraries=@LIBRARIES@  # folders of those that it had at the submission
-arguments=(@ARGUMENTS@)
 run_dir=@RUN_DIR@
-store=@STORE@
-nodes=@NODES@  # half of them are enough to go on at once
-ranks_per_node=@RANKS_PER_NODE@
-cpus=@CPUS@
-exclude=@EXCLUDE@
-patience=@PATIENCE@
-most_blind=@MOST_BLIND@
-again=@AGAIN@  # how it goes on when it ends early: requeue, chain, or by hand
 restarts=${SLURM_RESTART_COUNT:-0}
 srun_options=()  # for a prelude: more options of srun, such as --container-image=IMAGE
 within=()        # and what the ranks run in, such as apptainer exec --nv IMAGE
@@ -29,7 +18,11 @@ within=()        # and what the ranks run in, such as apptainer exec --nv IMAGE
 print_from_pipe() {
   trap '' TERM USR1 INT HUP
   local output=$run_dir/slurm-$SLURM_JOB_ID.out
-  if { : >> "$output"; } 2> /dev/null; then exec cat >> "$output"; else exec cat; fi
+  # Out of sight of this node: to the working directory, since Slurm keeps nothing.
+  { : >> "$output"; } 2> /dev/null || [ ! /dev/fd/1 -ef /dev/null ] ||
+    output=$PWD/slurm-$SLURM_JOB_ID.out
+  if { : >> "$output"; } 2> /dev/null; then cat >> "$output"; else cat; fi
+  exec cat > /dev/null  # a disk that fails costs the output, and nobody who prints
 }
 exec > >(print_from_pipe) 2>&1
 printer=$!
@@ -61,6 +54,18 @@ trap 'forward SIGTERM' TERM
 export SLURM_EXPORT_ENV=ALL
 # @PRELUDE@
 set +eu +o pipefail  # whatever the prelude has set
+# Below the prelude, which may use these names for something else.
+program=@PROGRAM@
+libraries=@LIBRARIES@  # folders of those that it had at the submission
+arguments=(@ARGUMENTS@)
+store=@STORE@
+nodes=@NODES@  # half of them are enough to go on at once
+ranks_per_node=@RANKS_PER_NODE@
+cpus=@CPUS@
+exclude=@EXCLUDE@
+patience=@PATIENCE@
+most_blind=@MOST_BLIND@
+again=@AGAIN@  # how it goes on when it ends early: requeue, chain, or by hand
 # bash looks at its working directory whenever it looks for a program, and that may hang too.
 folder=$PWD
 cd /
@@ -83,19 +88,22 @@ ask_after_run() {
   exec {answer}<&-
 }
 # After-run that does not answer, not even by failing: the disk may hang on this host alone. Prints
-# where not to start then, this host too if the partition has enough others.
+# where not to start then, this host too if the partition has enough others like it.
 without_this_host() {
   local others
-  others=$(timeout 30 sinfo -h -N -p "$SLURM_JOB_PARTITION" -o "%N %T" |
-    awk '$2 ~ /^(idle|mixed|allocated|completing)$/ {print $1}' | sort -u |
-    grep -cvxF -e "$SLURMD_NODENAME" -f <([ -z "$exclude" ] || scontrol show hostnames "$exclude"))
-  if [ "$others" -lt "$SLURM_JOB_NUM_NODES" ]; then
+  others=$(timeout 30 sinfo -h -N -p "$SLURM_JOB_PARTITION" -o "%N %T %f,%G,%m" |
+    awk -v me="$SLURMD_NODENAME" '{ kind[$1] = $3 }
+      $2 ~ /^(idle|mixed|allocated|completing)$/ { up[$1] }
+      END { for (node in up) if (node != me && kind[node] == kind[me]) print node }' |
+    grep -cvxF -f <([ -z "$exclude" ] || scontrol show hostnames "$exclude"))
+  if [ "$others" -lt "$SLURM_JOB_NUM_NODES" ] || [ -n "${SLURM_JOB_RESERVATION:-}" ]; then
     echo "$exclude"
   else
     echo "${exclude:+$exclude,}$SLURMD_NODENAME"
   fi
 }
 not_again() {
+  local decision plan  # what was decided stays
   tell
   ask_after_run --not-again
   tell
@@ -128,7 +136,7 @@ for ((start = 0; ; ++start)); do
   ask_after_run --plan --store "$store" --patience "$patience" --code "$code" --nodes "$nodes" \
     --exclude "$exclude"
   note "srun ended with $code, decision $decision"
-  read -r what count without <<< "$plan"
+  read -r what count without < <(echo "$plan")  # <<< may write a file on a disk that hangs
   if [ "$what" != again ] || [ -n "$warned" ]; then break; fi
   where=(--nodes="$count" --ntasks=$((count * ranks_per_node)) --exclude="$without")
   note "starting again on $count nodes of this allocation, without $without"
@@ -149,13 +157,14 @@ and the program, then submit again"
 esac
 
 if [ "$again" = requeue ] && [ "$decision" = 75 ]; then
-  trap - USR1 TERM
+  trap '' USR1
+  trap - TERM
   if [ "$what" = requeue ]; then without=${count#-};
   elif [ "$silent" ]; then without=$(without_this_host); else without=$exclude; fi
-  for try in {1..30}; do  # the controller may be away for a while
+  for ((try = 1; try <= 30; )); do
     told="$(scontrol -o show job "$SLURM_JOB_ID")"
     case "$told" in
-      "") ;;
+      "") ;;  # the controller is away: until it is back, or the allocation ends
       *" Restarts=$restarts "*)
         # A job that someone has cancelled is ending already, and would come back to life.
         case "$told" in
@@ -177,6 +186,7 @@ if [ "$again" = requeue ] && [ "$decision" = 75 ]; then
         tell
         exit "$decision" ;;
     esac
+    [ -z "$told" ] || ((++try))
     sleep $((try < 10 ? 2 : 20))
   done
   note "Slurm did not start the job again; submit it again"

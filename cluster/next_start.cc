@@ -1,6 +1,7 @@
 #include "cluster/next_start.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <sstream>
 
@@ -65,14 +66,23 @@ std::string in_words(const RunDecision& decision, const NextStart& next) {
   return "requeue " + list(next.without);
 }
 
-std::vector<std::string> nodes_up(const std::string& sinfo) {
+std::vector<std::string> nodes_up(const std::string& sinfo, const std::vector<std::string>& like) {
   // With a sign after it (* ~ # ! % $ @ ^ -) a node does not answer, is off, or is to be restarted.
   static const std::set<std::string> states = {"idle", "mixed", "allocated", "completing"};
-  std::set<std::string> up;
+  std::map<std::string, std::string> up;  // with its kind
+  std::set<std::string> kinds;
   std::istringstream lines(sinfo);
-  for (std::string line, node, state; std::getline(lines, line);)
-    if (std::istringstream(line) >> node >> state && states.count(state)) up.insert(node);
-  return {up.begin(), up.end()};
+  for (std::string line; std::getline(lines, line);) {
+    std::string node, state, kind;
+    std::istringstream words(line);
+    words >> node >> state >> kind;
+    if (std::find(like.begin(), like.end(), node) != like.end()) kinds.insert(kind);
+    if (states.count(state)) up[node] = kind;
+  }
+  std::vector<std::string> found;
+  for (const auto& [node, kind] : up)
+    if (kinds.count(kind)) found.push_back(node);
+  return found;
 }
 
 }  // namespace svfleet

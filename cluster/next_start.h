@@ -33,7 +33,8 @@ NextStart next_start(const RunDecision& decision, const Allocation& allocation,
 // else has the run. "-" stands for no nodes.
 std::string in_words(const RunDecision& decision, const NextStart& next);
 
-// Nodes that run jobs or could, by `sinfo -h -N -o "%N %T"`.
-std::vector<std::string> nodes_up(const std::string& sinfo);
+// Nodes that run jobs or could, by `sinfo -h -N -o "%N %T KIND"`: those of the kinds that `like`
+// are of, since --constraint, --gres or --mem may have chosen these.
+std::vector<std::string> nodes_up(const std::string& sinfo, const std::vector<std::string>& like);
 
 }  // namespace svfleet

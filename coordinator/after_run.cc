@@ -35,10 +35,13 @@ bool began(const CommandLine& line) {
 NextStart plan_of(const CommandLine& line, const RunDecision& decision) {
   const Allocation allocation{slurm_job().nodes, line.after_nodes,
                               expand_node_list(line.job.exclude)};
-  return next_start(decision, allocation, [] {
+  return next_start(decision, allocation, [&] {
     const char* partition = std::getenv("SLURM_JOB_PARTITION");
-    if (!partition) return std::vector<std::string>{};
-    return nodes_up(run_program({"sinfo", "-h", "-N", "-p", partition, "-o", "%N %T"}, 5).out);
+    // Which nodes a reservation has is not asked.
+    if (!partition || std::getenv("SLURM_JOB_RESERVATION")) return std::vector<std::string>{};
+    return nodes_up(
+        run_program({"sinfo", "-h", "-N", "-p", partition, "-o", "%N %T %f,%G,%m"}, 5).out,
+        allocation.nodes);
   });
 }
 

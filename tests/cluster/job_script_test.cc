@@ -215,33 +215,30 @@ TEST(JobScriptText, AHungAfterRunDoesNotHoldTheJob) {
               ContainsRegex("requeue asked.*why.*srun ended with"));
 }
 
-// Nor does srun, which prints what the ranks have said in the end. Not a byte more goes into the
-// job's output from the start of the ranks to the restart.
-TEST(JobScriptText, AHungOutputDoesNotHoldTheJob) {
+// Is the job asked for again when its ranks have printed into RUN/slurm-7.out, which `make` makes
+// and `meanwhile` spoils while they run?
+bool asks_again(const std::function<void(const std::string&)>& make,
+                const std::function<void()>& meanwhile) {
   const Scratch scratch;
   const std::string at = scratch.path.string();
   const auto program = [&](const std::string& name, const std::string& body) {
     scratch.write("bin/" + name, "#!/bin/bash\n" + body + "\n");
     chmod((scratch.path / "bin" / name).c_str(), 0755);
   };
-  program("srun", "touch " + at + "/began; until [ -e " + at +
-                      "/full ]; do sleep 0.05; done; "
-                      "echo the last words; exit 75");
+  program("srun", "[ $SVFLEET_START = 0 ] || exit 75\ntouch " + at + "/began\nuntil [ -e " + at +
+                      "/spoiled ]; do sleep 0.05; done\necho the last words; exit 75");
   program("scontrol", "if [ $1 = requeue ]; then touch " + at +
-                          "/asked; else "
-                          "echo 'JobState=RUNNING Restarts=0 BatchFlag=1'; fi");
-  program("program", "exit 75");
+                          "/asked; else echo 'JobState=RUNNING Restarts=0 BatchFlag=1'; fi");
+  program("program", "echo why; [[ $* = *'--start 0'* ]] && echo plan again 7 n3; exit 75");
   JobScript job = example();
   job.program = at + "/bin/program";
   job.run_dir = at;
   scratch.write("job.sh", job_script(job));
-  const std::string output = at + "/slurm-7.out";
-  ASSERT_EQ(mkfifo(output.c_str(), 0666), 0);
-  const int reader = open(output.c_str(), O_RDONLY | O_NONBLOCK);  // and never reads
-  const int filler = open(output.c_str(), O_WRONLY | O_NONBLOCK);
+  make(at + "/slurm-7.out");
   const pid_t child = fork();
   if (child == 0) {
     setsid();
+    signal(SIGPIPE, SIG_DFL);
     setenv("PATH", (at + "/bin:" + getenv("PATH")).c_str(), 1);
     setenv("SLURM_JOB_ID", "7", 1);
     execlp("bash", "bash", (at + "/job.sh").c_str(), nullptr);
@@ -252,13 +249,39 @@ TEST(JobScriptText, AHungOutputDoesNotHoldTheJob) {
     return fs::exists(scratch.path / file);
   };
   EXPECT_TRUE(happens("began"));
-  while (write(filler, "x", 1) == 1) continue;
-  scratch.write("full", "");
-  EXPECT_TRUE(happens("asked"));
+  meanwhile();
+  scratch.write("spoiled", "");
+  const bool asked = happens("asked");
   kill(-child, SIGKILL);
   waitpid(child, nullptr, 0);
+  return asked;
+}
+
+// Nor does srun, which prints what the ranks have said in the end: not a byte more goes into the
+// job's output. And a disk that fails costs the output, not the script, which would die of SIGPIPE.
+TEST(JobScriptText, AnOutputThatHangsOrFailsDoesNotHoldTheJob) {
+  int reader = -1, filler = -1;
+  EXPECT_TRUE(asks_again(
+      [&](const std::string& output) {
+        ASSERT_EQ(mkfifo(output.c_str(), 0666), 0);
+        reader = open(output.c_str(), O_RDONLY | O_NONBLOCK);  // and never reads
+        filler = open(output.c_str(), O_WRONLY | O_NONBLOCK);
+      },
+      [&] {
+        while (write(filler, "x", 1) == 1) continue;
+      }));
   close(filler);
   close(reader);
+  EXPECT_TRUE(asks_again([](const std::string& output) { fs::create_symlink("/dev/full", output); },
+                         [] {}));
+}
+
+TEST(JobScriptText, APreludeMayUseTheScriptsNames) {
+  JobScript job = example();
+  job.request.site.prelude = "nodes='n1 n2'; again=x; program=x; arguments=(x); decision=x\n";
+  const Ran ran = run_job("echo \"$@\"; exit 75", 0, ":", job);
+  EXPECT_THAT(ran.out, HasSubstr("--nodes 8 --exclude"));
+  EXPECT_TRUE(ran.asked);
 }
 
 TEST(JobScriptText, AWarningBeforeTheRanksAreStartedIsNotLost) {
@@ -334,6 +357,7 @@ TEST(JobScriptText, ChainsAndJobsThatAreNotRequeued) {
   const Ran ran = run_job("echo \"$@\"; exit 75", 0, ":", job);
   EXPECT_FALSE(ran.asked);
   EXPECT_EQ(ran.code, 75);
+  EXPECT_EQ(run_job("kill -9 $$", 0, ":", job).code, 75);  // nothing was decided
   EXPECT_THAT(ran.out, HasSubstr("--restarts 0 --start 0 --not-again"));
   EXPECT_THAT(ran.out, Not(HasSubstr("chain cancelled")));
   // The controls: what may be requeued is, and no chain stands behind it.

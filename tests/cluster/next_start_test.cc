@@ -59,9 +59,15 @@ TEST(NextStart, TheOthers) {
 }
 
 TEST(NextStart, NodesThatCanBeHad) {
-  EXPECT_THAT(nodes_up("n1 idle\nn2 mixed\nn3 mixed*\nn4 down\nn5 drained\nn6 allocated\n"
-                       "n7 idle~\nn8 completing\nn1 idle\n\nodd\n"),
+  EXPECT_THAT(nodes_up("n1 idle a\nn2 mixed a\nn3 mixed* a\nn4 down a\nn5 drained a\n"
+                       "n6 allocated a\nn7 idle~ a\nn8 completing a\nn1 idle a\n\nodd\n",
+                       {"n1"}),
               ElementsAre("n1", "n2", "n6", "n8"));
+  // A job that asks for a kind of node gets no other.
+  const std::string mixed = "n1 allocated old\nn2 down* new\nn3 idle new\nn4 idle old\n";
+  EXPECT_THAT(nodes_up(mixed, {"n2"}), ElementsAre("n3"));
+  EXPECT_THAT(nodes_up(mixed, {"n1", "n2"}), ElementsAre("n1", "n3", "n4"));
+  EXPECT_THAT(nodes_up(mixed, {"n9"}), ElementsAre());
 }
 
 }  // namespace
