@@ -80,8 +80,14 @@ TEST(Expert, OtherFilesAreRefused) {
   EXPECT_THAT(load_expert(path).z.at("w"), ElementsAre(1.f, 2.f));
   write_file_atomic(path, read_file(path).substr(0, 100));
   expect_error(kExitDisk, {path, "damaged"}, [&] { load_expert(path); });
-  expect_error(kExitUser, {"python_bf16.safetensors", "'x'", "BF16"},
+  expect_error(kExitUser, {"python_bf16.safetensors", "format=svfleet-expert"},
                [&] { load_expert(fixture("python_bf16.safetensors")); });
+  write_safetensors(path, {right, {{"w", {{2}, {1.f, 2.f}}}}});
+  std::string other_type = read_file(path);
+  other_type.replace(other_type.find("F32"), 3, "F16");
+  other_type.replace(other_type.find("[2]"), 3, "[4]");
+  write_file_atomic(path, other_type);
+  expect_error(kExitUser, {path, "'w'", "F16"}, [&] { load_expert(path); });
 }
 
 TEST(Expert, EveryFlippedBitOfZIsFound) {
