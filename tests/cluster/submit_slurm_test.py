@@ -74,8 +74,10 @@ def run_tests(folder):
     check("stopped by SIG" in text and "svfleet job: finished" in text,
           "its output tells why it stopped and that it finished")
 
-    # The finished run, submitted again, ends at once and is not started again.
-    job = json.loads(submit(config, run_dir, *words, "--json").stdout)["jobs"][0]
+    # The finished run needs no job; its script, handed in again, ends at once and is not started again.
+    answer = json.loads(submit(config, run_dir, *words, "--json").stdout)
+    check(answer["already_finished"] and not answer["jobs"], f"submitted again: {answer['message']}")
+    job = box("run", "sbatch", "--parsable", str(run_dir / "job.sh")).stdout.strip()
     wait_until(lambda: ended(job), 60, "the end of a finished run")
     check(state(job)[:2] == ("COMPLETED", 0), f"a finished run: {state(job)}")
 
