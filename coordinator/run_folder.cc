@@ -77,10 +77,15 @@ OwnerIdentity this_process(const Crew& crew) {
   return me;
 }
 
-// The last minutes of a job whose processes may live, and other links of our own chain.
+// The last minutes of a job whose processes may live, other links of our own chain, and what a
+// Slurm that is too busy to answer may yet say of a job.
 bool goes_soon(const OwnerIdentity& owner) {
   const JobPhase phase = job_phase(owner.job, owner.cluster);
-  if (phase == JobPhase::kEnding) return true;
+  if (phase == JobPhase::kEnding || phase == JobPhase::kOver) return true;  // over: only just
+  const SlurmJob here = slurm_job();
+  if (phase == JobPhase::kUnknown && !here.job.empty() && !owner.job.empty() &&
+      owner.cluster == here.cluster)
+    return true;
   const char* chain = std::getenv("SVFLEET_CHAIN");  // the name of its jobs: job.sh
   return phase == JobPhase::kLives && chain && job_name(owner.job) == chain;
 }
@@ -94,10 +99,11 @@ std::optional<Owner> try_to_take(const std::string& path, const OwnerIdentity& m
     if (!goes_soon(in_use.owner())) throw;
     if (waited_s > kOwnerPatience_s)
       throw make_error(kExitRequeue, in_use.what(), "; it was waited for ", kOwnerPatience_s,
-                       " s, since its job is ending or of this chain");
+                       " s, since its job may be ending or is of this chain");
     if (waited_s == 0)
-      spdlog::warn("waiting up to {:.0f} s for job {} on host {}, which has the run and is ending",
-                   kOwnerPatience_s, in_use.owner().job, in_use.owner().host);
+      spdlog::warn(
+          "waiting up to {:.0f} s for job {} on host {}, which has the run and may be ending",
+          kOwnerPatience_s, in_use.owner().job, in_use.owner().host);
     return std::nullopt;
   }
 }

@@ -54,8 +54,8 @@ void judge(Status& now) {
     now.state = "not running: job " + account.last_job + " has ended";
     now.advice = "submit it again to go on";
     now.account.waits = false;
-  } else if (account.waits) {
-    const std::string slurm = job_state(account.last_job);
+  } else if (const std::string slurm = job_state(account.last_job);
+             account.waits || slurm.starts_with("PENDING ")) {  // or requeued by Slurm itself
     now.state = "waiting in the queue" + (slurm.empty() ? "" : ": Slurm says " + slurm);
     // JobHeldUser, JobHeldAdmin, "launch failed requeued held"; a reason may also name nodes.
     if (slurm.find("(JobHeld") != slurm.npos || slurm.find(" held") != slurm.npos)

@@ -156,11 +156,40 @@ def advice(folder):
         check(done.returncode == 0 and f"code {code}: what happened; {advised}" in state, state)
 
 
+def busy_slurm(folder):
+    """A start in a job finds the run with another one, of which Slurm is at first too busy to tell: it
+    waits, and takes the run when that job turns out to be over."""
+    (folder / "busy").mkdir()
+    config, run_dir = runs.write_config(folder / "busy", steps=2), folder / "busy" / "run"
+    programs = folder / "busy" / "programs"
+    programs.mkdir()
+    asked = programs / "asked"
+    (programs / "squeue").write_text(f"""#!/bin/sh
+case "$*" in *'-j 8 '*) echo >> {asked}; [ $(wc -l < {asked}) -lt 4 ] || exit 0 ;; esac
+echo 'slurm_load_jobs error: Socket timed out on send/recv operation' >&2
+exit 1
+""")
+    (programs / "squeue").chmod(0o755)
+    run_dir.mkdir()
+    (run_dir / "owner.json").write_text(json.dumps(
+        {"format": "svfleet-owner", "version": 1, "host": "elsewhere", "pid": 5, "job": "8", "restarts": 0,
+         "token": "0" * 32, "process_start": 7, "started": "2026-01-01T00:00:00Z"}))
+    env = dict(os.environ, PATH=f"{programs}:{os.environ['PATH']}")
+    command = runs.command(config, run_dir, 1)
+    by_hand = subprocess.run(command, capture_output=True, text=True, env=env)
+    check(by_hand.returncode == 2 and "in use" in by_hand.stderr, "a start by hand is refused at once")
+    asked.unlink()
+    job = subprocess.run(command, capture_output=True, text=True, env=dict(env, SLURM_JOB_ID="9"))
+    check(job.returncode == 0 and "waiting up to 300 s for job 8" in job.stdout + job.stderr,
+          f"one in a job waits, and goes on: {job.returncode} {job.stderr.strip()}")
+
+
 def main():
     folder = runs.work_folder()
     try:
         config = runs.write_config(folder, steps=2000)
         advice(folder)
+        busy_slurm(folder)
         submit(folder, config)
         commands(folder, config)
         training(folder, config)
