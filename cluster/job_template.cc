@@ -132,6 +132,10 @@ void adopt_template_options(const std::string& text, const std::string& name, Jo
 
 void check_prelude(const std::string& text, const std::string& name) {
   each_line(text, [&](const std::string& line, int number) {
+    if (line.ends_with('\r'))
+      throw user_error(name, ":", number,
+                       ": the line ends as on Windows (CR LF), which bash takes ",
+                       "for a part of it; write the file with LF alone");
     if (asks_scheduler(line))
       throw user_error(name, ":", number, ": '", line,
                        "' would be passed over: a prelude stands below commands; give it by ",

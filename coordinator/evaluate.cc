@@ -2,10 +2,12 @@
 #include <spdlog/spdlog.h>
 
 #include <cstdio>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "checkpoints/out_file.h"
+#include "checkpoints/run_names.h"
 #include "comm/error.h"
 #include "coordinator/base.h"
 #include "coordinator/commands.h"
@@ -20,6 +22,7 @@
 namespace svfleet {
 namespace {
 
+namespace fs = std::filesystem;
 using nlohmann::json;
 
 struct Row {
@@ -76,6 +79,30 @@ std::string item_lines(const std::vector<Task>& tasks, const std::vector<Row>& r
   return lines;
 }
 
+// Results must not take the place of what they are measured from, nor of a part of a run.
+void check_out(const CommandLine& line, const Config& config) {
+  std::vector<std::string> read = line.experts;
+  read.push_back(config.file);
+  for (const TaskSpec& task : config.tasks)
+    read.insert(read.end(), {task.train, task.validation, task.test, task.few_shot});
+  const auto same = [](const fs::path& a, const fs::path& b) {
+    std::error_code none;  // not there
+    return !a.empty() && !b.empty() && fs::equivalent(a, b, none);
+  };
+  for (const std::string& input : read)
+    if (same(line.out, input))
+      throw user_error("--out '", line.out, "' is a file that svfleet reads here; choose another");
+  std::error_code none;
+  const fs::path out = fs::weakly_canonical(line.out, none), folder = out.parent_path();
+  const auto in_run = [&](const fs::path& run, const std::string& below) {
+    return fs::exists(run / "run.json", none) && is_run_name(below, out.filename());
+  };
+  if (same(folder, config.model.path) || in_run(folder, "") ||
+      in_run(folder.parent_path(), folder.filename()))
+    throw user_error("--out '", line.out, "' is a file of a run or in the model's folder; choose ",
+                     "another");
+}
+
 }  // namespace
 
 int evaluate_command(const CommandLine& line, const Config& given) {
@@ -97,7 +124,10 @@ int evaluate_command(const CommandLine& line, const Config& given) {
   for (const Expert& expert : experts) expert_hashes += z_hash(expert) + " ";
   crew.agree("experts", expert_hashes);
   std::optional<OutFile> out;
-  if (crew.leads() && !line.out.empty()) out.emplace(line.out);  // fail now, not at the end
+  if (crew.leads() && !line.out.empty()) {
+    check_out(line, config);
+    out.emplace(line.out);  // fail now, not at the end
+  }
   if (crew.leads())
     for (const std::string& text : prompts_in_two_splits(config, config.evaluate.split))
       spdlog::warn("{}", text);

@@ -132,7 +132,10 @@ void print_tasks(const Status& now) {
     std::printf("\n  %-24s %9s %9s %7s %8s\n", title.c_str(), "accuracy", "score", "ended",
                 "tokens");
     for (const json& task : tasks)
-      if (task.is_object())
+      if (task.is_object() && task.contains("accuracy") && task["accuracy"].is_null())
+        std::printf("  %-24s %9s %9s %7s %8s\n", task.value("task", std::string("?")).c_str(), "-",
+                    "-", "-", "-");
+      else if (task.is_object())
         std::printf("  %-24s %9.3f %9.3f %7.2f %8.1f\n",
                     task.value("task", std::string("?")).c_str(), of(task, "accuracy"),
                     of(task, "score"), of(task, "ended_fraction"), of(task, "mean_tokens"));

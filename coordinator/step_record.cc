@@ -64,7 +64,13 @@ double per(double sum, int64_t count) {
 
 json with_tasks(const Tally& all, const std::vector<Tally>& by_task) {
   json out = to_json(all);
-  for (const Tally& one : by_task) out["by_task"].push_back(to_json(one));
+  for (const Tally& one : by_task) {
+    json task = to_json(one);
+    if (one.replies == 0)  // none of its prompts: not nought
+      for (const char* key : {"accuracy", "score", "ended_fraction", "mean_tokens"})
+        task[key] = nullptr;
+    out["by_task"].push_back(std::move(task));
+  }
   return out;
 }
 

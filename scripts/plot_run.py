@@ -112,6 +112,8 @@ def by_task(records):
     tasks = {}
     for record in records:
         for one in record.get("by_task") or []:
+            if one["accuracy"] is None:  # none of its prompts in this step
+                continue
             tasks.setdefault(one["task"], []).append({**one, "step": record["step"]})
     return tasks if len(tasks) > 1 else {}
 

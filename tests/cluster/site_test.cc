@@ -198,6 +198,8 @@ TEST(Preludes, HoldNoOptionsOfSbatch) {
   EXPECT_EQ(refusal([] { check_prelude("module load x\n# SBATCH\n", "pre.sh"); }), "");
   EXPECT_THAT(refusal([] { check_prelude("module load x\n#SBATCH -p a\n", "pre.sh"); }),
               HasSubstr("pre.sh:2: '#SBATCH -p a' would be passed over"));
+  EXPECT_THAT(refusal([] { check_prelude("module load x\r\n", "pre.sh"); }),
+              HasSubstr("pre.sh:1: the line ends as on Windows"));
 }
 
 }  // namespace

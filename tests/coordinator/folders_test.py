@@ -258,12 +258,19 @@ def output_files(folder, config):
     out = folder / "out.jsonl"
     says(svfleet(*words("--out", folder)), USER, "is a folder")
     says(svfleet(*words("--out", folder / "none/out.jsonl")), USER, "its folder does not exist")
+    run = folder / "of a run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "run.json").write_text("{}")
+    for file in (items, Path(config), run / "log.jsonl", run / "checkpoints/step-000001.h5"):
+        before = file.read_bytes() if file.exists() else None
+        says(svfleet(*words("--out", file)), USER, "choose another")
+        check((file.read_bytes() if file.exists() else None) == before, f"{file.name} is as it was")
     check(svfleet(*words("--out", out)).returncode == 0, "a new file")
     lines = out.read_text().splitlines()
     check(len(lines) == 1 and json.loads(lines[0])["prompt"] == question,
           "each item is a line for every reader of lines")
     done = svfleet("generate", config, "--json", "--max-new-tokens", "2", question)
-    check(len(done.stdout.splitlines()) == 1 and json.loads(done.stdout)[0]["prompt"] == question,
+    check(len(done.stdout.splitlines()) == 1 and json.loads(done.stdout)["results"][0]["prompt"] == question,
           "also in --json")
     link = folder / "link"
     link.symlink_to("out.jsonl")
@@ -278,7 +285,9 @@ def output_files(folder, config):
     for how, code in ((signal.SIGTERM, REQUEUE), (signal.SIGKILL, -9)):
         job = subprocess.Popen([runs.SVFLEET, *map(str, long)], stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)
-        time.sleep(1)
+        while job.poll() is None and not runs.stops_at_pieces(job.pid):
+            time.sleep(0.01)
+        time.sleep(0.2)
         job.send_signal(how)
         check(job.wait() == code and out.read_text() == "old", f"old results after {how.name}")
     check(not [name for name in os.listdir(folder) if name.startswith("out.jsonl.")], "nothing beside it")

@@ -113,6 +113,16 @@ def journal(run_dir):
         (Path(run_dir) / "chunks").glob(f"step-{step:06d}-chunk-*.h5"))
 
 
+def stops_at_pieces(pid):
+    """Whether it has come so far that signals set a flag: only then is SIGUSR1 caught."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return True
+    caught = int(next(line for line in status.splitlines() if line.startswith("SigCgt")).split()[1], 16)
+    return bool(caught >> (signal.SIGUSR1 - 1) & 1)
+
+
 def ranks_of(launcher):
     """Process ids of the svfleet processes below `launcher`, by rank."""
     parents, found = {}, {}

@@ -170,7 +170,8 @@ class PlotRun(unittest.TestCase):
             self.assertEqual(run(self.folder).returncode, 0)
             pictures.add((self.folder / "curves.png").read_bytes())
         self.assertEqual(len(pictures), 3)
-        records = [dict(step=3, by_task=[dict(task="a", accuracy=0.2), dict(task="b", accuracy=0.9)]), dict(step=4)]
+        records = [dict(step=3, by_task=[dict(task="a", accuracy=0.2), dict(task="b", accuracy=0.9)]),
+                   dict(step=4), dict(step=5, by_task=[dict(task="a", accuracy=None)])]
         self.assertEqual(plot_run.by_task(records), {"a": [dict(task="a", accuracy=0.2, step=3)],
                                                      "b": [dict(task="b", accuracy=0.9, step=3)]})
 
