@@ -166,8 +166,6 @@ int evaluate_command(const CommandLine& line, const Config& given) {
                 change + " changed in memory during the evaluation: bad memory; start again",
                 watch.changed_here());
   if (!crew.leads()) return kExitFinished;
-  if (out) out->write(item_lines(tasks, rows));
-
   json found = {{"split", config.evaluate.split},
                 {"n", rows[0].evaluation.all.counted},
                 {"temperature", config.evaluate.temperature}};
@@ -176,6 +174,8 @@ int evaluate_command(const CommandLine& line, const Config& given) {
     std::printf("%s\n", found.dump(-1, ' ', false, json::error_handler_t::replace).c_str());
   else
     std::fputs(evaluation_table(found).c_str(), stdout);
+  std::fflush(stdout);  // what was measured is told even where the file fails now
+  if (out) out->write(item_lines(tasks, rows));
   return kExitFinished;
 }
 

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "checkpoints/file.h"
 #include "checkpoints/hash.h"
@@ -139,15 +140,18 @@ int submit_command(const CommandLine& line, const Config& config) {
     throw user_error("--time ", ask.time, " is too short: ", job.warning_s,
                      " s are kept for the stop, and loading takes time too; give at least ",
                      (job.warning_s + 179) / 60, " minutes");
+  std::optional<std::vector<Partition>> partitions;
   try {
+    partitions = ask_partitions();
+  } catch (const Error& error) {  // the script can still be looked at
+    if (!line.dry_run) throw;
+    const std::string why = error.what();
+    print_line("svfleet: not checked against a cluster: " + why.substr(0, why.find(';')));
+  }
+  if (partitions) {
     JobRequest all = ask;
     all.nodes += all.spare;
-    check_against(all, ask_partitions());
-  } catch (const Error& error) {
-    // On a machine without Slurm the script can still be looked at.
-    if (!line.dry_run || std::string(error.what()).find("is not installed") == std::string::npos)
-      throw;
-    print_line("svfleet: not checked against a cluster: Slurm is not installed here");
+    check_against(all, *partitions);
   }
 
   job.command = {"train"};

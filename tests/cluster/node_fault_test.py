@@ -79,8 +79,9 @@ def faults(folder, config, expected):
     chunks = disk / "chunks"
 
     def read_only():
-        done = box("on", "n2", "sh", "-c", f"mount --bind {chunks} {chunks} && "
-                   f"mount -o remount,ro,bind {chunks} {chunks}")
+        # Busy while a chunk is being written there.
+        done = box("on", "n2", "timeout", "20", "sh", "-c", f"mount --bind {chunks} {chunks} && "
+                   f"until mount -o remount,ro,bind {chunks} {chunks} 2> /dev/null; do sleep 0.02; done")
         check(done.returncode == 0, "the journal is read-only on n2 " + done.stderr.strip())
 
     if os.geteuid() == 0:
