@@ -118,7 +118,8 @@ def main():
             try:
                 again = wait_until(lambda: ledger(run_dir, "start")[1:], 300, "another start")[0]
             finally:
-                go_on([servers[node]])
+                # nsenter, which has started the server, stops with it.
+                go_on([pid for pid in processes() if f"fsname={node}".encode() in words(pid)])
             took = again["time"] - began
             check(node not in again["hosts"] and again["job"] == job and again["restarts"] == 1,
                   f"job {job} hung on {node} and started again on {again['hosts']}")

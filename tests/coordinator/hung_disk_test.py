@@ -62,7 +62,7 @@ def main():
     folder = runs.work_folder()
     disk = HangingDisk(folder)
     try:
-        runs.SVFLEET = shutil.copy2(runs.SVFLEET, disk.at / "svfleet")
+        runs.SVFLEET = runs.copy_program(disk.at)
         config = runs.write_config(disk.at, steps=80, tokens=48)
         undisturbed = disk.at / "undisturbed"
         runs.run(config, undisturbed, 1)
