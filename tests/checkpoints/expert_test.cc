@@ -62,6 +62,11 @@ TEST(Expert, OtherFilesAreRefused) {
   const Scratch scratch;
   const std::string path = scratch / "e.safetensors";
   expect_error(kExitUser, {path, "no expert file"}, [&] { load_expert(path); });
+  expect_error(kExitUser, {"is a folder", "experts/best.safetensors"},
+               [&] { load_expert(std::filesystem::path(path).parent_path().string()); });
+  write_file_atomic(path + ".h5", "\x89HDF");
+  expect_error(kExitUser, {"is a checkpoint", "experts/best.safetensors"},
+               [&] { load_expert(path + ".h5"); });
   auto refused = [&](ExitCode code, const SafetensorsData& data, const std::string& part) {
     write_safetensors(path, data);
     expect_error(code, {path, part}, [&] { load_expert(path); });
