@@ -43,9 +43,9 @@ void save_expert(const std::string& path, const Expert& expert) {
 Expert load_expert(const std::string& path) {
   if (!file_exists(path)) throw user_error("there is no expert file '", path, "'; check the path");
   // What a run has besides, and people give for it.
-  const bool is_checkpoint = !is_folder(path) && path.ends_with(".h5");
-  if (is_folder(path) || is_checkpoint)
-    throw user_error("'", path, "' is a ", is_checkpoint ? "checkpoint" : "folder",
+  const bool folder = is_folder(path);
+  if (folder || path.ends_with(".h5"))
+    throw user_error("'", path, "' is a ", folder ? "folder" : "checkpoint",
                      ", not an expert; give a file such as RUN/experts/best.safetensors");
   // Before the tensors: a model's may be of other types.
   if (read_safetensors_metadata(path)["format"] != kFormat)
