@@ -120,10 +120,9 @@ int generate_command(const CommandLine& line, const Config& given) {
     }
   }
   if (crew.leads() && line.json)
-    std::printf("%s\n",
-                on_one_line(json{{"temperature", sampling.temperature}, {"results", results}}.dump(
-                                -1, ' ', false, json::error_handler_t::replace))
-                    .c_str());
+    std::printf(
+        "%s\n",
+        json_line(json{{"temperature", sampling.temperature}, {"results", results}}).c_str());
   return kExitFinished;
 }
 

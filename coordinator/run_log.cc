@@ -77,9 +77,7 @@ void RunLog::write(const char* file, const std::string& kind, ordered_json head,
     SVFLEET_CHECK(!record.contains(key), "the log's own key ", key);
     record[key] = value;
   }
-  // A reply may hold half a character.
-  const std::string line =
-      on_one_line(record.dump(-1, ' ', false, ordered_json::error_handler_t::replace));
+  const std::string line = json_line(record);
   const std::lock_guard lock(mutex_);
   append_own_line(path_of(run_dir_, file), line);
 }

@@ -246,9 +246,7 @@ std::string without_slash(std::string path) {
 int status_command(const CommandLine& line) {
   const Status now = look_at_run(without_slash(line.path));
   if (line.json) {
-    std::printf(
-        "%s\n",
-        on_one_line(to_json(now).dump(-1, ' ', false, json::error_handler_t::replace)).c_str());
+    std::printf("%s\n", json_line(to_json(now)).c_str());
     return kExitFinished;
   }
   std::printf("%-12s %s\n", "run", now.path.c_str());

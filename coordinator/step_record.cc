@@ -58,10 +58,6 @@ void add_chunk(const json& summary, const TrainingPlan& plan, StepRecord& record
   for (const json& text : summary.at("texts")) record.texts.push_back(text);
 }
 
-double per(double sum, int64_t count) {
-  return count ? sum / double(count) : 0;
-}
-
 json with_tasks(const Tally& all, const std::vector<Tally>& by_task) {
   json out = to_json(all);
   for (const Tally& one : by_task) {

@@ -12,6 +12,10 @@ inline bool is_right(double score) {
   return score > 1 - 1e-9;
 }
 
+inline double per(double sum, int64_t count) {
+  return count ? sum / double(count) : 0;
+}
+
 struct Tally {
   std::string task;     // empty: all of them
   int64_t replies = 0;  // of which `counted` count: training leaves masked ones out
@@ -22,9 +26,6 @@ struct Tally {
   double score() const { return per(score_sum, counted); }
   double ended_share() const { return per(double(ended), replies); }  // by itself
   double mean_tokens() const { return per(double(tokens), replies); }
-
- private:
-  static double per(double sum, int64_t count) { return count ? sum / double(count) : 0; }
 };
 
 // What the log says of it, beside its own key for the number of replies.
