@@ -73,7 +73,7 @@ std::string item_lines(const std::vector<Task>& tasks, const std::vector<Row>& r
                            {"prompt", item.messages.back().content},
                            {"gold", item.gold.answer},
                            {"replies", replies}};
-      lines += on_one_line(record.dump(-1, ' ', false, json::error_handler_t::replace)) + "\n";
+      lines += json_line(record) + "\n";
       ++i;
     }
   return lines;
@@ -117,9 +117,7 @@ int evaluate_command(const CommandLine& line, const Config& given) {
     data += tasks.back().content_hash;
   }
   crew.agree("evaluation data", data);
-  crew.on_leader("check the items", [&] {
-    check_items(config, {{config.evaluate.split, config.evaluate.items}});
-  });
+  crew.on_leader("check the items", [&] { check_items(config, {{config.evaluate.split, tasks}}); });
   std::string expert_hashes;
   for (const Expert& expert : experts) expert_hashes += z_hash(expert) + " ";
   crew.agree("experts", expert_hashes);
@@ -171,7 +169,7 @@ int evaluate_command(const CommandLine& line, const Config& given) {
                 {"temperature", config.evaluate.temperature}};
   for (size_t i = 0; i < rows.size(); ++i) found["results"].push_back(row_json(rows[i], i == 0));
   if (line.json)
-    std::printf("%s\n", found.dump(-1, ' ', false, json::error_handler_t::replace).c_str());
+    std::printf("%s\n", json_line(found).c_str());
   else
     std::fputs(evaluation_table(found).c_str(), stdout);
   std::fflush(stdout);  // what was measured is told even where the file fails now

@@ -50,10 +50,6 @@ void add_stops(const Tokenizer& tokenizer, const TaskSpec& spec, Prompt* prompt)
   }
 }
 
-const std::string& path_of(const TaskSpec& spec, const std::string& split) {
-  return split == "train" ? spec.train : split == "validation" ? spec.validation : spec.test;
-}
-
 }  // namespace
 
 Texts open_texts(const Config& config, const Architecture& architecture) {
@@ -141,16 +137,16 @@ void warn_of_endless_turns(const Architecture& architecture, const Tokenizer& to
   }
 }
 
-void check_items(const Config& config, const std::vector<SplitToRead>& splits) {
+void check_items(const Config& config, const std::vector<SplitItems>& splits) {
   const Architecture architecture = read_architecture(config.model.path);
   const Texts texts = open_texts(config, architecture);
-  for (const TaskSpec& spec : config.tasks)
-    for (const SplitToRead& split : splits)
-      for (const Item& item : load_task(spec, split.name, split.items).items) {
-        const Prompt prompt = make_prompt(*texts.tokenizer, texts.chat.get(), spec, item, 0);
+  for (const SplitItems& split : splits)
+    for (const Task& task : split.tasks)
+      for (const Item& item : task.items) {
+        const Prompt prompt = make_prompt(*texts.tokenizer, texts.chat.get(), task.spec, item, 0);
         const std::string problem = length_problem(architecture, prompt);
         if (!problem.empty())
-          throw user_error(path_of(spec, split.name), ":", item.index + 1, ": ", problem);
+          throw user_error(split_file(task.spec, split.name), ":", item.index + 1, ": ", problem);
       }
   warn_of_endless_turns(architecture, *texts.tokenizer, texts.chat.get(), config.tasks);
 }

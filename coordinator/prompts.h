@@ -37,12 +37,12 @@ std::string length_problem(const Architecture& architecture, const Prompt& promp
 void warn_of_endless_turns(const Architecture& architecture, const Tokenizer& tokenizer,
                            const ChatTemplate* chat, const std::vector<TaskSpec>& tasks);
 
-struct SplitToRead {
-  std::string name;   // train, validation or test
-  int64_t items = 0;  // at most; 0 = all
+struct SplitItems {
+  std::string name;  // train, validation or test
+  const std::vector<Task>& tasks;
 };
-// Reads these splits of all tasks. Error(kExitUser) with file:line for the first item that cannot
-// be asked; warns as above.
-void check_items(const Config& config, const std::vector<SplitToRead>& splits);
+// Error(kExitUser) with file:line for the first item of these splits that cannot be asked; warns as
+// above.
+void check_items(const Config& config, const std::vector<SplitItems>& splits);
 
 }  // namespace svfleet

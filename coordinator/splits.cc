@@ -9,21 +9,15 @@
 namespace svfleet {
 namespace {
 
-struct Split {
-  const char* name;
-  std::string TaskSpec::*file;
-};
 constexpr int kSplits = 3;
-const std::array<Split, kSplits> splits = {{{"train", &TaskSpec::train},
-                                            {"validation", &TaskSpec::validation},
-                                            {"test", &TaskSpec::test}}};
+constexpr const char* kNames[kSplits] = {"train", "validation", "test"};
 
 // Where a prompt stands first in each split; empty: not there.
 using Places = std::array<std::string, kSplits>;
 
-Task load(const TaskSpec& spec, const Split& split) {
+Task load(const TaskSpec& spec, const std::string& split) {
   try {
-    if (!(spec.*split.file).empty()) return load_task(spec, split.name);
+    if (!split_file(spec, split).empty()) return load_task(spec, split);
   } catch (const Error&) {
   }
   return {};
@@ -42,16 +36,17 @@ std::vector<std::string> prompts_in_two_splits(const Config& config, const std::
   std::vector<std::string> order;  // by the splits' own
   for (int s = 0; s < kSplits; ++s)
     for (const TaskSpec& spec : config.tasks)
-      for (const Item& item : load(spec, splits[s]).items) {
+      for (const Item& item : load(spec, kNames[s]).items) {
         const auto [place, is_new] = found.try_emplace(key_of(item));
         if (is_new) order.push_back(place->first);
         std::string& where = place->second[s];
-        if (where.empty()) where = spec.*splits[s].file + ":" + std::to_string(item.index + 1);
+        if (where.empty())
+          where = split_file(spec, kNames[s]) + ":" + std::to_string(item.index + 1);
       }
   std::vector<std::string> lines;
   for (int a = 0; a < kSplits; ++a)
     for (int b = a + 1; b < kSplits; ++b) {
-      if (!with.empty() && with != splits[a].name && with != splits[b].name) continue;
+      if (!with.empty() && with != kNames[a] && with != kNames[b]) continue;
       int64_t count = 0;
       std::string first;
       for (const std::string& key : order) {
@@ -61,7 +56,7 @@ std::vector<std::string> prompts_in_two_splits(const Config& config, const std::
       }
       if (count == 0) continue;
       lines.push_back(std::to_string(count) + (count == 1 ? " prompt stands" : " prompts stand") +
-                      " in the " + splits[a].name + " split and in the " + splits[b].name +
+                      " in the " + std::string(kNames[a]) + " split and in the " + kNames[b] +
                       " split, first " + first + ": what is measured there may be memory");
     }
   return lines;

@@ -89,13 +89,33 @@ void remember_times(const RunLog* log, Crew& crew) {
   crew.note_save(std::stod(told.substr(told.find(' '))));
 }
 
+// The last line of a finished run. Validation, where there is one, chooses the expert.
+void tell_finished(const RunState& end, const Config& config, bool already, bool as_json) {
+  const auto expert = [&](const char* name) {
+    return config.run_dir + "/experts/" + name + ".safetensors";
+  };
+  const bool validated = end.best_step >= 0;
+  const std::string best = expert(validated ? "best" : "final");
+  const json result = {{"steps", end.step},
+                       {"already_finished", already},
+                       {"reason", stopped_early(end, config) ? "early_stop" : "finished"},
+                       {"expert", expert("final")},
+                       {"best_validation", validated ? json(end.best_score) : json()},
+                       {"best_step", validated ? json(end.best_step) : json()},
+                       {"best_expert", best},
+                       {"hash", state_hash(end)}};
+  std::printf("%s\n",
+              as_json ? result.dump().c_str() : last_words(end, config, already, best).c_str());
+}
+
 int train_in(RunFolder& folder, const CommandLine& line, const Config& config, Crew& crew,
              Telling& tell) {
   folder.check_seen(crew);
-  std::vector<SplitToRead> splits = {{"train", 0}};
-  if (config.train.validate_every > 0)
-    splits.push_back({"validation", config.train.validation_items});
-  crew.on_leader("read the items", [&] { check_items(config, splits); });
+  crew.on_leader("read the items", [&] {
+    const std::vector<Task> training = training_tasks(config),
+                            validation = validation_tasks(config);
+    check_items(config, {{"train", training}, {"validation", validation}});
+  });
   // What an earlier attempt said is over: without a report, this one was killed. A finished run
   // keeps its own.
   if (crew.leads() && !file_exists(folder.expert_path("final"))) remove_exit_report(folder.path());
@@ -223,22 +243,8 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
                   static_cast<long long>(trainer.state.step), folder.expert_path("last").c_str());
     return code;
   }
-  if (crew.leads() && code == kExitFinished) {
-    // Validation, where there is one, chooses.
-    const RunState& end = trainer.state;
-    const bool validated = end.best_step >= 0;
-    const std::string best = folder.expert_path(validated ? "best" : "final");
-    const json result = {{"steps", end.step},
-                         {"already_finished", was_finished},
-                         {"reason", stopped_early(end, config) ? "early_stop" : "finished"},
-                         {"expert", folder.expert_path("final")},
-                         {"best_validation", validated ? json(end.best_score) : json()},
-                         {"best_step", validated ? json(end.best_step) : json()},
-                         {"best_expert", best},
-                         {"hash", state_hash(end)}};
-    std::printf("%s\n", line.json ? result.dump().c_str()
-                                  : last_words(end, config, was_finished, best).c_str());
-  }
+  if (crew.leads() && code == kExitFinished)
+    tell_finished(trainer.state, config, was_finished, line.json);
   return code;
 }
 
@@ -251,17 +257,10 @@ bool is_closed_and_finished(const Config& config, const CommandLine& line, Crew&
       (errno == EROFS || errno == EACCES) && file_exists(final)) {
     const auto state = load_newest_checkpoint(config.run_dir).state;
     const json bits = state ? json::parse(state->bits_config, nullptr, false) : json();
-    if (state && state->step >= config.train.steps && bits.is_object() &&
+    if (state && is_finished(*state, config) && bits.is_object() &&
         bits.value("settings", json()) == json::parse(bits_config(config))) {
-      const std::string best = config.run_dir + "/experts/best.safetensors";
-      const std::string& expert = state->best_step >= 0 ? best : final;
-      told = line.json
-                 ? json{{"steps", state->step},  {"already_finished", true},
-                        {"expert", final},       {"best_validation", state->best_score},
-                        {"best_expert", expert}, {"hash", state_hash(*state)}}
-                       .dump()
-                 : "already finished after " + std::to_string(state->step) + " steps: " + expert;
-      std::printf("%s\n", told.c_str());
+      tell_finished(*state, config, /*already=*/true, line.json);
+      told = "finished";
     }
   }
   crew.group().broadcast(told, 0, "look at a finished run");

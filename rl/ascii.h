@@ -1,5 +1,8 @@
-// Character classes that no locale can change.
+// Character classes that no locale can change, and looks into a text that may go past its end.
 #pragma once
+
+#include <cstddef>
+#include <string_view>
 
 namespace svfleet {
 
@@ -23,6 +26,14 @@ inline bool is_space(char c) {
 }
 inline char to_lower(char c) {
   return is_upper(c) ? static_cast<char>(c - 'A' + 'a') : c;
+}
+
+// '\0' behind the end.
+inline char at(std::string_view text, size_t i) {
+  return i < text.size() ? text[i] : '\0';
+}
+inline bool starts(std::string_view text, size_t i, std::string_view prefix) {
+  return i <= text.size() && text.substr(i).starts_with(prefix);
 }
 
 }  // namespace svfleet

@@ -17,10 +17,6 @@ bool contains(std::initializer_list<std::string_view> words, std::string_view wo
   return std::find(words.begin(), words.end(), word) != words.end();
 }
 
-char at(std::string_view text, size_t i) {
-  return i < text.size() ? text[i] : '\0';
-}
-
 size_t skip(std::string_view text, size_t i, std::string_view set) {
   while (i < text.size() && set.find(text[i]) != std::string_view::npos) ++i;
   return i;

@@ -5,10 +5,6 @@
 namespace svfleet {
 namespace {
 
-bool starts(std::string_view text, size_t i, std::string_view prefix) {
-  return i <= text.size() && text.substr(i).starts_with(prefix);
-}
-
 struct Spelling {
   std::string_view from, to;
 };

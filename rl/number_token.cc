@@ -13,17 +13,9 @@ namespace {
 
 constexpr double kUndone = std::numeric_limits<double>::quiet_NaN();
 
-char at(std::string_view text, size_t i) {
-  return i < text.size() ? text[i] : '\0';
-}
-
 size_t skip_spaces(std::string_view text, size_t i) {
   while (is_space(at(text, i))) ++i;
   return i;
-}
-
-bool starts(std::string_view text, size_t i, std::string_view prefix) {
-  return i <= text.size() && text.substr(i).starts_with(prefix);
 }
 
 struct Unsigned {

@@ -14,14 +14,6 @@ constexpr std::string_view kFunctions[] = {"sqrt", "log", "ln", "exp", "sin", "c
 constexpr std::string_view kConstants[] = {"pi",  "theta", "alpha", "beta",
                                            "phi", "infty", "varphi"};
 
-char at(std::string_view text, size_t i) {
-  return i < text.size() ? text[i] : '\0';
-}
-
-bool starts(std::string_view text, size_t i, std::string_view prefix) {
-  return i <= text.size() && text.substr(i).starts_with(prefix);
-}
-
 size_t skip_blanks(std::string_view text, size_t i) {
   while (at(text, i) == ' ') ++i;
   return i;

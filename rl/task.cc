@@ -142,12 +142,14 @@ std::string content_hash(const Task& task) {
 
 }  // namespace
 
-Task load_task(const TaskSpec& spec, const std::string& split, int64_t limit) {
+const std::string& split_file(const TaskSpec& spec, const std::string& split) {
   SVFLEET_CHECK(split == "train" || split == "validation" || split == "test", "split ", split);
+  return split == "train" ? spec.train : split == "validation" ? spec.validation : spec.test;
+}
+
+Task load_task(const TaskSpec& spec, const std::string& split, int64_t limit) {
   check_spec(spec);
-  const std::string& path = split == "train"        ? spec.train
-                            : split == "validation" ? spec.validation
-                                                    : spec.test;
+  const std::string& path = split_file(spec, split);
   if (path.empty())
     throw user_error("task '", spec.name, "' has no ", split, " split; give its JSONL file as '",
                      split, "'");

@@ -60,7 +60,10 @@ struct Task {
   std::string content_hash;  // of spec and items: a run's identity includes its data
 };
 
-// Reads one split ("train", "validation", "test"), at most `limit` items (0 = all). Errors are
+// The JSONL file of a split: "train", "validation" or "test"; empty = the task has none.
+const std::string& split_file(const TaskSpec& spec, const std::string& split);
+
+// Reads one split, at most `limit` items (0 = all). Errors are
 // Error(kExitUser) with file:line: invalid JSON or UTF-8, missing field, empty file or prompt, gold
 // that the reward cannot parse, control characters, a prompt that is the same for all items. An
 // example that asks an item's own question is left out before that item. With chat: false an item
