@@ -62,18 +62,10 @@ def beside(pid):
     return [one for one in processes() if one != pid and space(one) == space(pid)]
 
 
-def stop(pids):
+def send(number, pids):
     for pid in pids:
         try:
-            os.kill(pid, signal.SIGSTOP)
-        except ProcessLookupError:
-            pass
-
-
-def go_on(pids):
-    for pid in pids:
-        try:
-            os.kill(pid, signal.SIGCONT)
+            os.kill(pid, number)
         except ProcessLookupError:
             pass
 
@@ -82,18 +74,10 @@ def hang(server):
     """Its users are stopped for a moment, so that the server has no request in its hands: who waits for
     that one cannot even be killed."""
     users = beside(server)
-    stop(users)
+    send(signal.SIGSTOP, users)
     time.sleep(0.5)
-    stop([server])
-    go_on(users)
-
-
-def ledger(run_dir, kind):
-    try:
-        lines = (run_dir / "ledger.jsonl").read_text().splitlines()
-    except FileNotFoundError:
-        return []
-    return [record for record in map(json.loads, lines) if record["kind"] == kind]
+    send(signal.SIGSTOP, [server])
+    send(signal.SIGCONT, users)
 
 
 def main():
@@ -116,10 +100,11 @@ def main():
             hang(servers[node])
             began = time.time()
             try:
-                again = wait_until(lambda: ledger(run_dir, "start")[1:], 300, "another start")[0]
+                again = wait_until(lambda: runs.ledger(run_dir, "start")[1:], 300, "another start")[0]
             finally:
                 # nsenter, which has started the server, stops with it.
-                go_on([pid for pid in processes() if f"fsname={node}".encode() in words(pid)])
+                send(signal.SIGCONT,
+                     [pid for pid in processes() if f"fsname={node}".encode() in words(pid)])
             took = again["time"] - began
             check(node not in again["hosts"] and again["job"] == job and again["restarts"] == 1,
                   f"job {job} hung on {node} and started again on {again['hosts']}")

@@ -24,14 +24,6 @@ def submit(config, run_dir, *words):
     return json.loads(done.stdout)["jobs"][0]
 
 
-def ledger(run_dir, kind):
-    try:
-        lines = (run_dir / "ledger.jsonl").read_text().splitlines()
-    except FileNotFoundError:
-        return []
-    return [record for record in map(json.loads, lines) if record["kind"] == kind]
-
-
 def running(run_dir):
     wait_until(lambda: (runs.newest_step(run_dir) or 0) >= 2, 180, "step 2")
 
@@ -42,10 +34,10 @@ def in_the_allocation(config, run_dir, expected, fail, mend, said, node="n2"):
     running(run_dir)
     began = time.time()
     fail()
-    first = wait_until(lambda: [r for r in ledger(run_dir, "first_chunk") if r["time"] > began],
+    first = wait_until(lambda: [r for r in runs.ledger(run_dir, "first_chunk") if r["time"] > began],
                        300, "a chunk of another start")[0]["time"]
     mend()
-    starts, ends = ledger(run_dir, "start"), ledger(run_dir, "end")
+    starts, ends = runs.ledger(run_dir, "start"), runs.ledger(run_dir, "end")
     known = fields(job)
     check(re.search(said, ends[0]["reason"]) and ends[0]["hosts"] == [node],
           f"the end of the first start names {node}: {ends[0]['reason']}")
@@ -97,14 +89,14 @@ def too_few_left(folder, config, expected):
     running(run_dir)
     node = fields(job)["NodeList"]
     fault.write_text(f"ecc {node}")
-    wait_until(lambda: len(ledger(run_dir, "start")) == 2, 180, "the second start")
+    wait_until(lambda: len(runs.ledger(run_dir, "start")) == 2, 180, "the second start")
     known = fields(job)
     check(known["Restarts"] == "1" and known["ExcNodeList"] == node and known["NodeList"] != node,
           f"a job on {node} alone was requeued, and runs on {known['NodeList']}")
     fault.unlink()
     # Requeued for another reason after that start elsewhere: the node is welcome again.
     box("run", "scancel", "--signal=USR1", job)
-    wait_until(lambda: len(ledger(run_dir, "start")) == 3, 180, "the third start")
+    wait_until(lambda: len(runs.ledger(run_dir, "start")) == 3, 180, "the third start")
     check(fields(job)["ExcNodeList"] == "(null)", "and then every node will do again")
     wait_until(lambda: fields(job)["JobState"] not in ("RUNNING", "COMPLETING"), 300, "the end")
     check(runs.content_hash(run_dir) == expected, "it ends with the undisturbed hash")

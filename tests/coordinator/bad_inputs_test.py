@@ -393,8 +393,7 @@ def mounted(b):
     """Full and read-only disks: small ones of memory, which only root can mount."""
     disk = b.folder / "disk"
     disk.mkdir()
-    mount = lambda *options: subprocess.run(["mount", *options], capture_output=True).returncode == 0
-    if not mount("-t", "tmpfs", "-o", "size=2m,mode=777", "svfleet-test", str(disk)):
+    if not runs.mount("-t", "tmpfs", "-o", "size=2m,mode=777", "svfleet-test", str(disk)):
         print("SKIPPED: full and read-only run folders (mounting needs root)", flush=True)
         return
     try:
@@ -423,10 +422,10 @@ def mounted(b):
             resume("a disk that filled up", str(b.config), disk / "run", b.hash_end)
         shutil.rmtree(disk / "run")
         shutil.copytree(b.run, disk / "run")
-        if mount("-o", "remount,ro", str(disk)):
+        if runs.mount("-o", "remount,ro", str(disk)):
             refused("read-only run folder", b.train(run=disk / "run"), USER,
                     ["cannot write", "disk/run", "Read-only", "writable"], (1, 2, 3))
-            mount("-o", "remount,rw", str(disk))
+            runs.mount("-o", "remount,rw", str(disk))
             resume("a disk that was read-only", str(b.config), disk / "run", b.hash_end)
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=False)

@@ -29,6 +29,7 @@
 #include "rl/task.h"
 #include "svd/store.h"
 #include "tests/checkpoints/scratch.h"
+#include "tests/mutation.h"
 #include "worker/architecture.h"
 #include "worker/chat_template.h"
 #include "worker/tokenizer.h"
@@ -51,69 +52,39 @@ struct Kind {
   int rounds = 60;
 };
 
-void walk(json& value, std::vector<json*>& out) {
-  out.push_back(&value);
-  if (value.is_structured() && value.size() <= 100)  // a vocabulary counts once
-    for (auto& part : value) walk(part, out);
-}
-
-json other_value(std::mt19937& random) {
-  static const json kValues[] = {nullptr,
-                                 true,
-                                 -1,
-                                 0,
-                                 1,
-                                 3.5,
-                                 1e300,
-                                 1u << 31,
-                                 uint64_t(-1),
-                                 int64_t(1) << 62,
-                                 "",
-                                 "a",
-                                 "../x",
-                                 "\n",
-                                 "1",
-                                 json::array(),
-                                 json::object(),
-                                 {1, 2},
-                                 {"a"},
-                                 {{"a", 1}},
-                                 {{{"a", "b"}}},
-                                 "\u2028"};
-  return kValues[random() % std::size(kValues)];
-}
+const json kOthers[] = {nullptr,
+                        true,
+                        -1,
+                        0,
+                        1,
+                        3.5,
+                        1e300,
+                        1u << 31,
+                        uint64_t(-1),
+                        int64_t(1) << 62,
+                        "",
+                        "a",
+                        "../x",
+                        "\n",
+                        "1",
+                        json::array(),
+                        json::object(),
+                        {1, 2},
+                        {"a"},
+                        {{"a", 1}},
+                        {{{"a", "b"}}},
+                        "\u2028"};
 
 // Another value, or none, somewhere in a JSON text.
 std::string other_json(const std::string& text, std::mt19937& random) {
   json changed = json::parse(text, nullptr, false);
   if (changed.is_discarded()) return text;
-  std::vector<json*> values;
-  walk(changed, values);
-  json& victim = *values[random() % values.size()];
-  if (victim.is_object() && !victim.empty() && random() % 2)
-    victim.erase(std::next(victim.begin(), long(random() % victim.size())));
-  else
-    victim = other_value(random);
+  change_value(changed, kOthers, random);
   return changed.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
 }
 
-std::string other_bytes(std::string bytes, std::mt19937& random) {
-  if (bytes.empty()) return "x";
-  const size_t at = random() % bytes.size();
-  switch (random() % 4) {
-    case 0:
-      bytes.resize(at);
-      break;
-    case 1:
-      bytes[at] = char(random());
-      break;
-    case 2:
-      bytes.erase(at, random() % 20);
-      break;
-    default:
-      bytes.insert(at, bytes.substr(random() % bytes.size(), random() % 20));
-  }
-  return bytes;
+std::string other_bytes(const std::string& bytes, std::mt19937& random) {
+  return bytes.empty() ? "x" : change_bytes(bytes, random);
 }
 
 // The header of a safetensors file, which is JSON.

@@ -194,13 +194,12 @@ def read_only(folder, config):
     """A finished run on a disk that cannot be written is finished."""
     disk = folder / "disk"
     disk.mkdir()
-    mount = lambda *options: subprocess.run(["mount", *options], capture_output=True).returncode == 0
-    if not mount("-t", "tmpfs", "-o", "size=20m", "svfleet-test", str(disk)):
+    if not runs.mount("-t", "tmpfs", "-o", "size=20m", "svfleet-test", str(disk)):
         print("SKIPPED: a finished run on a read-only disk (mounting needs root)", flush=True)
         return
     try:
         shutil.copytree(folder / "run", disk / "run")
-        mount("-o", "remount,ro", str(disk))
+        runs.mount("-o", "remount,ro", str(disk))
         done = svfleet("train", config, "--quiet", "--set", f"run_dir={disk}/run")
         check(done.returncode == 0 and "already finished after 2 steps" in done.stdout,
               f"finished on a read-only disk: {done.stdout}{done.stderr}")

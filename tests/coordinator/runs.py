@@ -101,6 +101,20 @@ def log_steps(run_dir):
     return steps
 
 
+def ledger(run_dir, kind):
+    """Its records of a kind; none while there is no ledger."""
+    try:
+        lines = (Path(run_dir) / "ledger.jsonl").read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    return [record for record in map(json.loads, lines) if record["kind"] == kind]
+
+
+def mount(*options):
+    """Whether it worked: only root can."""
+    return subprocess.run(["mount", *options], capture_output=True).returncode == 0
+
+
 def newest_step(run_dir):
     files = sorted((Path(run_dir) / "checkpoints").glob("step-*.h5"))
     return int(files[-1].stem.split("-")[1]) if files else None

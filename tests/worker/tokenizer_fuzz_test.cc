@@ -3,6 +3,7 @@
 #include <random>
 
 #include "comm/error.h"
+#include "tests/mutation.h"
 #include "tests/worker/tokenizer_fixture.h"
 #include "worker/pretokenize_regex.h"
 #include "worker/unicode.h"
@@ -22,43 +23,33 @@ json shortened(const std::string& kind) {
   return file;
 }
 
-void walk(json& value, std::vector<json*>& out) {
-  out.push_back(&value);
-  if (value.is_object() && value.size() > 100) return;  // the vocabulary counts once
-  if (value.is_structured())
-    for (auto& part : value) walk(part, out);
-}
-
-json random_value(std::mt19937& random) {
-  static const json kValues[] = {nullptr,
-                                 true,
-                                 -1,
-                                 0,
-                                 1,
-                                 3.5,
-                                 1u << 31,
-                                 "",
-                                 " ",
-                                 "\xe2\x96\x81",
-                                 "a",
-                                 "a b",
-                                 "Sequence",
-                                 "Split",
-                                 "BPE",
-                                 "(a*)*b",
-                                 "\\s+(?!\\S)|.",
-                                 "[",
-                                 json::array(),
-                                 json::object(),
-                                 {{"type", "ByteLevel"}},
-                                 {{"String", ""}},
-                                 {{"Regex", "x*"}},
-                                 1e300,
-                                 "ByteFallback",
-                                 "<0x0A>",
-                                 {1, 2, 3}};
-  return kValues[random() % std::size(kValues)];
-}
+const json kOthers[] = {nullptr,
+                        true,
+                        -1,
+                        0,
+                        1,
+                        3.5,
+                        1u << 31,
+                        "",
+                        " ",
+                        "\xe2\x96\x81",
+                        "a",
+                        "a b",
+                        "Sequence",
+                        "Split",
+                        "BPE",
+                        "(a*)*b",
+                        "\\s+(?!\\S)|.",
+                        "[",
+                        json::array(),
+                        json::object(),
+                        {{"type", "ByteLevel"}},
+                        {{"String", ""}},
+                        {{"Regex", "x*"}},
+                        1e300,
+                        "ByteFallback",
+                        "<0x0A>",
+                        {1, 2, 3}};
 
 void exercise(const std::string& bytes, int& loaded) {
   const auto start = std::chrono::steady_clock::now();
@@ -88,15 +79,7 @@ TEST(TokenizerFuzz, MutatedValues) {
     const json base = shortened(kind);
     for (int round = 0; round < 120; ++round, ++rounds) {
       json changed = base;
-      for (size_t n = 1 + random() % 3; n > 0; --n) {
-        std::vector<json*> values;
-        walk(changed, values);
-        json& victim = *values[random() % values.size()];
-        if (victim.is_object() && !victim.empty() && random() % 2)
-          victim.erase(std::next(victim.begin(), static_cast<long>(random() % victim.size())));
-        else
-          victim = random_value(random);
-      }
+      for (size_t n = 1 + random() % 3; n > 0; --n) change_value(changed, kOthers, random);
       exercise(changed.dump(), loaded);
     }
   }
@@ -109,24 +92,7 @@ TEST(TokenizerFuzz, MutatedBytes) {
   int loaded = 0;
   for (const char* kind : kKinds) {
     const std::string base = shortened(kind).dump();
-    for (int round = 0; round < 60; ++round) {
-      std::string bytes = base;
-      const size_t at = random() % bytes.size();
-      switch (random() % 4) {
-        case 0:
-          bytes.resize(at);
-          break;
-        case 1:
-          bytes[at] = static_cast<char>(random());
-          break;
-        case 2:
-          bytes.erase(at, random() % 20);
-          break;
-        default:
-          bytes.insert(at, bytes.substr(random() % bytes.size(), random() % 20));
-      }
-      exercise(bytes, loaded);
-    }
+    for (int round = 0; round < 60; ++round) exercise(change_bytes(base, random), loaded);
   }
 }
 
