@@ -21,8 +21,9 @@ at::Tensor facing(const Target& target, const at::Tensor& weight) {
 // same bits everywhere.
 constexpr int64_t kBlockRows = 2048;
 
-// Of the mathematics libraries, for buffers of their own.
-constexpr int64_t kLibraries = 32 << 20;
+// Of the mathematics libraries, for buffers of their own: MKL keeps up to about 65 MB, how much
+// depends on which of its threads began when (measured on two busy cores).
+constexpr int64_t kLibraries = 96 << 20;
 
 // Calls `look(rows)` for all rows of `a`, a block at a time.
 template <class Look>
