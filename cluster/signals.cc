@@ -64,8 +64,8 @@ void end_at_signals() {
 }
 
 void set_last_words(const std::string& line) {
-  // A handler may be reading the ones before: they stay.
-  static std::deque<std::string> all;
+  // A handler may be reading the ones before, and while the program exits: they stay for ever.
+  static auto& all = *new std::deque<std::string>;
   if (line.empty())
     last_words = nullptr;
   else
