@@ -1,5 +1,7 @@
 #include "coordinator/base.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <charconv>
 #include <map>
@@ -57,6 +59,7 @@ Base open_base(const Config& config, Crew& crew) {
   Texts texts = open_texts(config, base.model->architecture());
   base.tokenizer = std::move(texts.tokenizer);
   base.chat = std::move(texts.chat);
+  base.hashes = folder_hashes(base.model->architecture(), *base.tokenizer, base.chat.get());
   base.weights_hash = base.model->weights_hash();
   crew.agree("model in memory", base.weights_hash);
   crew.agree("tokenizer", base.tokenizer->content_hash());
@@ -78,14 +81,39 @@ Expert as_expert(const Model& model, const std::vector<float>& z) {
   return expert;
 }
 
+namespace {
+
+// Empty where it is missing, as in files of earlier versions.
+std::string metadata(const Expert& expert, const char* key) {
+  const auto found = expert.metadata.find(key);
+  return found == expert.metadata.end() ? "" : found->second;
+}
+
+}  // namespace
+
+void check_trained_on(const Config& config, const Base& base, const std::string& model_hash,
+                      const Expert& expert, const std::string& path, bool leads) {
+  const std::string trained_on = metadata(expert, "model_hash");
+  if (!trained_on.empty() && trained_on != model_hash)
+    throw user_error("expert '", path, "' was trained on base model ", trained_on, ", not on ",
+                     model_hash, "; use the base model that it was trained on");
+  const FolderHashes before = {metadata(expert, "config_hash"), metadata(expert, "tokenizer_hash"),
+                               metadata(expert, "chat_template_hash")};
+  FolderHashes now = base.hashes;
+  now.chat_template.clear();
+  const std::vector<std::string> changed = changed_files(config.model.path, now, before);
+  if (!changed.empty())
+    throw user_error("expert '", path, "' was trained with another ", changed[0],
+                     changed.size() > 1 ? " and " + changed[1] : "",
+                     " than lies there now; put back what it was trained with");
+  now.chat_template = base.hashes.chat_template;
+  const std::vector<std::string> other = changed_files(config.model.path, now, before);
+  if (leads && !other.empty())
+    spdlog::warn("expert '{}' was trained with another chat template than '{}', {}", path,
+                 base.chat->name(), "which is in use here: its replies may be others");
+}
+
 std::vector<float> flat_z(const Base& base, const Expert& expert, const std::string& path) {
-  const auto of = [&](const char* key) {
-    auto it = expert.metadata.find(key);
-    return it == expert.metadata.end() ? std::string() : it->second;
-  };
-  if (!of("model_hash").empty() && of("model_hash") != base.model_hash)
-    throw user_error("expert '", path, "' was trained on base model ", of("model_hash"),
-                     ", not on ", base.model_hash, "; use the base model that it was trained on");
   const std::vector<Target>& targets = base.model->targets();
   std::vector<float> z(total_length(targets), 1.0f);
   size_t used = 0;
@@ -107,10 +135,10 @@ std::vector<float> flat_z(const Base& base, const Expert& expert, const std::str
   // Only now: an expert of other matrices would have another hash for that reason alone.
   std::map<std::string, std::string> used_factors;
   for (const auto& [name, values] : expert.z) used_factors[name] = base.factor_hashes.at(name);
-  if (!of("store_hash").empty() && of("store_hash") != factors_hash(used_factors))
-    throw user_error("expert '", path, "' was trained on factor store ", of("store_hash"),
-                     ", not on ", factors_hash(used_factors),
-                     "; use the factor store that it was trained on");
+  const std::string store_hash = metadata(expert, "store_hash");
+  if (!store_hash.empty() && store_hash != factors_hash(used_factors))
+    throw user_error("expert '", path, "' was trained on factor store ", store_hash, ", not on ",
+                     factors_hash(used_factors), "; use the factor store that it was trained on");
   return z;
 }
 

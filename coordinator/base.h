@@ -24,6 +24,7 @@ struct Base {
   std::unique_ptr<Model> model;
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<ChatTemplate> chat;                // none when no task uses it
+  FolderHashes hashes;                               // of what lies beside the weights
   std::string model_hash;                            // content of all tensors
   std::map<std::string, std::string> factor_hashes;  // by weight name; empty before load_factors
   std::string store_hash;                            // of all of these
@@ -48,8 +49,13 @@ Base open_base(const Config& config, Crew& crew);
 std::vector<MatrixSlot> slots(const Model& model);
 // z of all targets, as an expert without metadata.
 Expert as_expert(const Model& model, const std::vector<float>& z);
+// What of an expert must be right before a factor of this model is made for it: Error(kExitUser)
+// when it was trained on another model, or on another config.json or tokenizer.json. Warns, on rank
+// 0, of another chat template.
+void check_trained_on(const Config& config, const Base& base, const std::string& model_hash,
+                      const Expert& expert, const std::string& path, bool leads);
 // The flat z of an expert file; matrices that it does not adapt get 1. Error(kExitUser) when it
-// was made for another base model or other factors, or adapts a matrix that is not a target here.
+// was made for other factors, or adapts a matrix that is not a target here.
 std::vector<float> flat_z(const Base& base, const Expert& expert, const std::string& path);
 
 // The tokens that the model sees for an item.

@@ -17,6 +17,7 @@
 #include "coordinator/factors.h"
 #include "coordinator/json_line.h"
 #include "coordinator/splits.h"
+#include "coordinator/trained_with.h"
 #include "coordinator/weight_watch.h"
 
 namespace svfleet {
@@ -130,6 +131,10 @@ int evaluate_command(const CommandLine& line, const Config& given) {
     for (const std::string& text : prompts_in_two_splits(config, config.evaluate.split))
       spdlog::warn("{}", text);
   Base base = open_base(config, crew);
+  crew.on_leader("compare with the run", [&] {
+    if (const auto run = check_trained_with(config, base.hashes))
+      for (const std::string& text : changed_items(*run)) spdlog::warn("{}", text);
+  });
 
   EvaluationOptions options;
   options.batch = config.evaluate.batch;
@@ -138,7 +143,12 @@ int evaluate_command(const CommandLine& line, const Config& given) {
                       uint64_t(config.evaluate.seed), 0};
   std::vector<std::pair<std::string, std::vector<float>>> policies;
   if (!experts.empty()) {
-    if (!open_factors(config, crew, base)) return kExitRequeue;
+    const auto check = [&](const std::string& model_hash) {
+      for (size_t i = 0; i < experts.size(); ++i)
+        check_trained_on(config, base, model_hash, experts[i], line.experts[i], crew.leads());
+      return true;
+    };
+    if (!open_factors(config, crew, base, check)) return kExitRequeue;
     for (size_t i = 0; i < experts.size(); ++i) {
       std::vector<float> z = flat_z(base, experts[i], line.experts[i]);
       policies.emplace_back(line.experts[i], z);

@@ -101,20 +101,23 @@ class Decomposition {
   Decomposition(const Config& config, Crew& crew, const Architecture& architecture,
                 const SafetensorsFolder& files, bool keep)
       : config_(config),
+        architecture_(architecture),
         crew_(crew),
         files_(files),
         store_(store_folder(config)),
         storage_(type_of(config.svd.storage)),
-        targets_(targets_of(config, architecture)),
-        told_(targets_.size()),
         machine_(identity({torch_identity(), config.threads, crew.device().gpu})),
         keep_(keep) {}
 
-  std::optional<Decomposed> run() {
-    for (const Target& target : targets_) check_shape(files_, target);
+  std::optional<Decomposed> run(const ModelCheck& check) {
+    if (!check) choose();
     bool changed = false;
     const auto manifest = read_manifest(crew_, store_, files_, &changed);
     if (!manifest) return std::nullopt;
+    if (check) {  // first: of another model the targets may not even be there
+      if (!check(manifest->model_hash)) return std::nullopt;
+      choose();
+    }
     result_.made_from = *manifest;
     if (!look()) return std::nullopt;
     const std::vector<int> missing = agree_on_missing();
@@ -127,6 +130,12 @@ class Decomposition {
   }
 
  private:
+  void choose() {
+    targets_ = targets_of(config_, architecture_);
+    told_.resize(targets_.size());
+    for (const Target& target : targets_) check_shape(files_, target);
+  }
+
   const std::string& source_hash(const Target& target) const {
     return result_.made_from.tensor_hashes.at(target.name);
   }
@@ -295,11 +304,12 @@ class Decomposition {
   }
 
   const Config& config_;
+  const Architecture& architecture_;
   Crew& crew_;
   const SafetensorsFolder& files_;
   const FactorStore store_;
   const at::ScalarType storage_;
-  const std::vector<Target> targets_;
+  std::vector<Target> targets_;
   std::vector<std::string> told_;  // on rank 0, by target: of its factor; empty: there is none
   const std::string machine_;      // identity of this one
   const bool keep_;
@@ -311,8 +321,9 @@ class Decomposition {
 
 std::optional<Decomposed> decompose_missing(const Config& config, Crew& crew,
                                             const Architecture& architecture,
-                                            const SafetensorsFolder& files, bool keep) {
-  return Decomposition(config, crew, architecture, files, keep).run();
+                                            const SafetensorsFolder& files, bool keep,
+                                            const ModelCheck& check) {
+  return Decomposition(config, crew, architecture, files, keep).run(check);
 }
 
 void load_factors(const Config& config, Crew& crew, Decomposed decomposed, Base& base) {
@@ -336,9 +347,9 @@ void load_factors(const Config& config, Crew& crew, Decomposed decomposed, Base&
   base.model->attach(std::move(factors));
 }
 
-bool open_factors(const Config& config, Crew& crew, Base& base) {
+bool open_factors(const Config& config, Crew& crew, Base& base, const ModelCheck& check) {
   auto decomposed = decompose_missing(config, crew, base.model->architecture(), base.model->files(),
-                                      /*keep=*/true);
+                                      /*keep=*/true, check);
   if (!decomposed) return false;
   load_factors(config, crew, std::move(*decomposed), base);
   return true;

@@ -180,15 +180,24 @@ std::optional<Fork> open_fork(const CommandLine& line, const RunFolder& folder,
   return fork;
 }
 
+namespace {
+
+[[noreturn]] void refuse_parent(const Fork& fork, const std::string& what) {
+  throw user_error("--fork: ", what, ", and what the parent '", fork.run_dir,
+                   "' has learnt would mean nothing there; undo that, or start a new run without "
+                   "--fork");
+}
+
+}  // namespace
+
+void check_same_model(const Fork& fork, const std::string& model_hash) {
+  if (fork.parent.model_hash != model_hash)
+    refuse_parent(fork, "the base model is " + model_hash + ", not " + fork.parent.model_hash);
+}
+
 RunState child_state(const Fork& fork, RunState fresh, const TrainConfig& train) {
   const RunState& parent = fork.parent;
-  const auto refuse = [&](const std::string& what) {
-    throw user_error("--fork: ", what, ", and what the parent '", fork.run_dir,
-                     "' has learnt would mean nothing there; undo that, or start a new run without "
-                     "--fork");
-  };
-  if (parent.model_hash != fresh.model_hash)
-    refuse("the base model is " + fresh.model_hash + ", not " + parent.model_hash);
+  const auto refuse = [&](const std::string& what) { refuse_parent(fork, what); };
   if (parent.slots != fresh.slots) refuse("svd.targets or svd.layers choose other matrices");
   if (parent.store_hash != fresh.store_hash)
     refuse("the factor store is " + fresh.store_hash + ", not " + parent.store_hash);

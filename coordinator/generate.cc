@@ -11,6 +11,7 @@
 #include "coordinator/factors.h"
 #include "coordinator/json_line.h"
 #include "coordinator/policy.h"
+#include "coordinator/trained_with.h"
 
 namespace svfleet {
 
@@ -51,8 +52,14 @@ int generate_command(const CommandLine& line, const Config& given) {
   const Config config = adapting(experts, given);
   const std::vector<std::string> prompts = prompts_of(line, crew);
   Base base = open_base(config, crew);
+  crew.on_leader("compare with the run", [&] { check_trained_with(config, base.hashes); });
   std::vector<std::pair<std::string, std::vector<float>>> policies;
-  if (!experts.empty() && !open_factors(config, crew, base)) return kExitRequeue;
+  const auto check = [&](const std::string& model_hash) {
+    for (size_t i = 0; i < experts.size(); ++i)
+      check_trained_on(config, base, model_hash, experts[i], line.experts[i], crew.leads());
+    return true;
+  };
+  if (!experts.empty() && !open_factors(config, crew, base, check)) return kExitRequeue;
   for (size_t i = 0; i < experts.size(); ++i)
     policies.emplace_back(line.experts[i], flat_z(base, experts[i], line.experts[i]));
 

@@ -140,6 +140,25 @@ void compare(const json* a, const json* b, const std::string& key, const std::st
 
 }  // namespace
 
+std::vector<std::string> changed_files(const std::string& folder, const FolderHashes& now,
+                                       const FolderHashes& before) {
+  std::vector<std::string> files;
+  const auto differ = [](const std::string& a, const std::string& b) {
+    return !a.empty() && !b.empty() && a != "none" && b != "none" && a != b;
+  };
+  const auto path = [&](const char* name) { return "'" + folder + "/" + name + "'"; };
+  const auto either = [&](const char* name, const char* other) {
+    return path(name) + (file_exists(folder + "/" + other) ? " or " + path(other) : "");
+  };
+  if (differ(now.config, before.config))
+    files.push_back(either("config.json", "generation_config.json"));
+  if (differ(now.tokenizer, before.tokenizer)) files.push_back(path("tokenizer.json"));
+  if (differ(now.chat_template, before.chat_template))
+    files.push_back("the chat template in " +
+                    either("tokenizer_config.json", "chat_template.jinja"));
+  return files;
+}
+
 std::vector<std::string> differences(const std::string& a, const std::string& b,
                                      const std::string& mine, const std::string& theirs) {
   std::vector<std::string> out;

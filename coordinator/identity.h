@@ -22,6 +22,18 @@ std::string identity(const IdentityInput& input);
 // Hash of the running program's file; computed once.
 std::string program_hash();
 
+// What is read from a model's folder besides the weights, as hashes; empty = not known.
+struct FolderHashes {
+  std::string config;         // what config.json and generation_config.json say
+  std::string tokenizer;      // tokenizer.json
+  std::string chat_template;  // "none" where no task uses it
+};
+
+// The files of the model's folder in which the two differ: "'M/tokenizer.json'". What one of the
+// two does not know is passed over.
+std::vector<std::string> changed_files(const std::string& folder, const FolderHashes& now,
+                                       const FolderHashes& before);
+
 // One entry for each key in which two JSON objects differ: "threads: 1 here, 2 in the run". `mine`
 // and `theirs` say whose value is whose. Works on identities and on bits_config.
 std::vector<std::string> differences(const std::string& a, const std::string& b,

@@ -6,6 +6,7 @@
 #include <charconv>
 #include <limits>
 
+#include "checkpoints/hash.h"
 #include "comm/error.h"
 
 namespace svfleet {
@@ -77,6 +78,12 @@ Texts open_texts(const Config& config, const Architecture& architecture) {
                      bos,
                      "', which is no token of tokenizer.json; the files do not belong together");
   return texts;
+}
+
+FolderHashes folder_hashes(const Architecture& architecture, const Tokenizer& tokenizer,
+                           const ChatTemplate* chat) {
+  return {architecture.content_hash(), tokenizer.content_hash(),
+          chat ? hash_bytes(chat->name() + chat->render({{"user", "question"}})) : "none"};
 }
 
 Prompt make_prompt(const Tokenizer& tokenizer, const ChatTemplate* chat, const TaskSpec& spec,

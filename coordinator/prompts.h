@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "coordinator/config.h"
+#include "coordinator/identity.h"
 #include "rl/task.h"
 #include "worker/architecture.h"
 #include "worker/chat_template.h"
@@ -23,6 +24,10 @@ struct Texts {
 // Reads the model folder's tokenizer and chat template. Error(kExitUser) when they do not belong to
 // the model.
 Texts open_texts(const Config& config, const Architecture& architecture);
+
+// As a checkpoint and an expert have them.
+FolderHashes folder_hashes(const Architecture& architecture, const Tokenizer& tokenizer,
+                           const ChatTemplate* chat);
 
 // The tokens that the model sees for an item, and where the reply ends. Error(kExitUser) for stop
 // texts and tokens that the tokenizer cannot make.

@@ -108,6 +108,17 @@ void tell_finished(const RunState& end, const Config& config, bool already, bool
               as_json ? result.dump().c_str() : last_words(end, config, already, best).c_str());
 }
 
+// Collective. Whether the run is finished, and stays so with this configuration.
+bool nothing_left(RunState found, const RunFolder& folder, const Config& config, Crew& crew) {
+  std::string told;
+  if (crew.leads()) {
+    forget_other_best(validated_on(validation_tasks(config)), config, found);
+    if (is_finished(found, config) && file_exists(folder.expert_path("final"))) told = "finished";
+  }
+  crew.group().broadcast(told, 0, "look for an end");
+  return !told.empty();
+}
+
 int train_in(RunFolder& folder, const CommandLine& line, const Config& config, Crew& crew,
              Telling& tell) {
   folder.check_seen(crew);
@@ -124,6 +135,7 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
   crew.agree("hardware and build", hardware);
   std::optional<RunState> found = folder.newest(crew);
   const std::optional<Fork> fork = open_fork(line, folder, found, crew);
+  const bool is_done = found && nothing_left(*found, folder, config, crew);
   const int64_t from_step = found ? found->step : fork ? fork->parent.step : 0;
   std::unique_ptr<RunLog> log;
   if (crew.leads()) log = std::make_unique<RunLog>(folder.path());
@@ -135,8 +147,28 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
   tell.spent("loading");
   const double opened = wall_clock_s();
   tell.doing("decomposing");
+  bool is_over = false;
+  const auto check = [&](const std::string& model_hash) {
+    const std::string& from = config.train.init_from;
+    if (fork) {
+      check_same_model(*fork, model_hash);
+    } else if (found) {
+      check_same_base(*found, config, base, model_hash);
+    } else if (!from.empty()) {
+      check_trained_on(config, base, model_hash, load_expert(from), from, crew.leads());
+    }
+    is_over = is_done;
+    return !is_over;
+  };
   auto decomposed = decompose_missing(config, crew, base.model->architecture(), base.model->files(),
-                                      /*keep=*/true);
+                                      /*keep=*/true, check);
+  if (is_over) {
+    const std::string how = how_it_finished(*found, config);
+    if (!slurm_job().job.empty())  // its job script must not start it again
+      report_end(folder, crew, tell.ledger.get(), kExitFinished, how, found->step, &*found);
+    if (crew.leads()) tell_finished(*found, config, /*already=*/true, line.json);
+    return kExitFinished;
+  }
   if (!decomposed) {
     if (crew.leads())
       spdlog::warn(
@@ -183,53 +215,45 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
   Trainer trainer{
       config,           crew,       base, folder, plan, log.get(), tell.ledger.get(), nullptr,
       std::move(start), start_step, {},   load_s};
-  const bool was_finished =
-      is_finished(trainer.state, config) && file_exists(folder.expert_path("final"));
-  int code = kExitFinished;
-  if (!was_finished) {
-    if (crew.leads()) {
-      remove_exit_report(folder.path());
-      // Of a run that was finished and has more steps now: until this end it is not finished.
-      remove_file(folder.expert_path("final"));
-      tell.ledger->go_ahead();
-      start_pulse(config, folder, crew, tell);
-      trainer.pulse = tell.pulse.get();
-      tell.ledger->resumed(trainer.state.step);
-      spdlog::info("{}", preflight.line());
-      spdlog::info("{} {}{}, {} rank{}, {} worker{} here",
-                   found ? "resuming after step" : "starting at step", trainer.state.step,
-                   fork ? " of " + fork->run_dir : "", crew.ranks(), crew.ranks() == 1 ? "" : "s",
-                   crew.workers(), crew.workers() == 1 ? "" : "s");
-      for (const std::string& text : prompts_in_two_splits(config)) spdlog::warn("{}", text);
-      start_event.update({{"step", trainer.state.step},
-                          {"ranks", crew.ranks()},
-                          {"workers", crew.workers()},
-                          {"preflight", preflight.to_json()},
-                          {"identity", json::parse(hardware)},
-                          {"different_hardware", different},
-                          {"parameters", trainer.state.p.size()},
-                          {"state_hash", state_hash(trainer.state)}});
-      log->event(found ? "resume" : fork ? "fork" : "start", start_event);
-      if (!forgotten.empty()) {
-        rename_file(folder.expert_path("best"), former);
-        spdlog::warn("{}; it is kept as {}, and the best is chosen anew from step {} on", forgotten,
-                     former, start_step);
-        log->event("best_forgotten", {{"step", start_step}, {"why", forgotten}, {"kept", former}});
-      }
+  if (crew.leads()) {
+    remove_exit_report(folder.path());
+    // Of a run that was finished and has more steps now: until this end it is not finished.
+    remove_file(folder.expert_path("final"));
+    tell.ledger->go_ahead();
+    start_pulse(config, folder, crew, tell);
+    trainer.pulse = tell.pulse.get();
+    tell.ledger->resumed(trainer.state.step);
+    spdlog::info("{}", preflight.line());
+    spdlog::info("{} {}{}, {} rank{}, {} worker{} here",
+                 found ? "resuming after step" : "starting at step", trainer.state.step,
+                 fork ? " of " + fork->run_dir : "", crew.ranks(), crew.ranks() == 1 ? "" : "s",
+                 crew.workers(), crew.workers() == 1 ? "" : "s");
+    for (const std::string& text : prompts_in_two_splits(config)) spdlog::warn("{}", text);
+    start_event.update({{"step", trainer.state.step},
+                        {"ranks", crew.ranks()},
+                        {"workers", crew.workers()},
+                        {"preflight", preflight.to_json()},
+                        {"identity", json::parse(hardware)},
+                        {"different_hardware", different},
+                        {"parameters", trainer.state.p.size()},
+                        {"state_hash", state_hash(trainer.state)}});
+    log->event(found ? "resume" : fork ? "fork" : "start", start_event);
+    if (!forgotten.empty()) {
+      rename_file(folder.expert_path("best"), former);
+      spdlog::warn("{}; it is kept as {}, and the best is chosen anew from step {} on", forgotten,
+                   former, start_step);
+      log->event("best_forgotten", {{"step", start_step}, {"why", forgotten}, {"kept", former}});
     }
-    if (!found) trainer.checkpoint();
-    code = trainer.run();
-    std::string reason;
-    if (code != kExitFinished && crew.time_was_short()) reason = kTimeShort;
-    if (code == kExitFinished) reason = how_it_finished(trainer.state, config);
-    if (trainer.asked_to_end) reason = "stopped as 'svfleet stop' asked";
-    report_end(folder, crew, tell.ledger.get(), code, reason, trainer.saved_step, &trainer.state);
-    // Not before the report: killed in between, the next start ends as well.
-    if (crew.leads() && code == kExitFinished) withdraw_end_request(folder.path());
-  } else if (!slurm_job().job.empty()) {  // its job script must not start it again
-    report_end(folder, crew, tell.ledger.get(), code, how_it_finished(trainer.state, config),
-               trainer.state.step, &trainer.state);
   }
+  if (!found) trainer.checkpoint();
+  const int code = trainer.run();
+  std::string reason;
+  if (code != kExitFinished && crew.time_was_short()) reason = kTimeShort;
+  if (code == kExitFinished) reason = how_it_finished(trainer.state, config);
+  if (trainer.asked_to_end) reason = "stopped as 'svfleet stop' asked";
+  report_end(folder, crew, tell.ledger.get(), code, reason, trainer.saved_step, &trainer.state);
+  // Not before the report: killed in between, the next start ends as well.
+  if (crew.leads() && code == kExitFinished) withdraw_end_request(folder.path());
   if (trainer.asked_to_end && crew.leads()) {
     if (line.json)
       std::printf("%s\n", json{{"steps", trainer.state.step},
@@ -244,7 +268,7 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
     return code;
   }
   if (crew.leads() && code == kExitFinished)
-    tell_finished(trainer.state, config, was_finished, line.json);
+    tell_finished(trainer.state, config, /*already=*/false, line.json);
   return code;
 }
 

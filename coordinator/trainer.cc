@@ -190,7 +190,10 @@ void Trainer::save(const std::string& name, const RunState& of) {
                      {"task", tasks},
                      {"step", std::to_string(of.step)},
                      {"seed", std::to_string(state.seed)},
-                     {"run_id", folder.run_id()}};
+                     {"run_id", folder.run_id()},
+                     {"config_hash", base.hashes.config},
+                     {"tokenizer_hash", base.hashes.tokenizer}};
+  if (base.chat) expert.metadata["chat_template_hash"] = base.hashes.chat_template;
   if (!state.parent.empty()) expert.metadata["parent"] = state.parent;
   if (state.best_step == of.step)
     expert.metadata["validation_score"] = std::to_string(state.best_score);

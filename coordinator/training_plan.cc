@@ -1,9 +1,7 @@
 #include "coordinator/training_plan.h"
 
 #include <nlohmann/json.hpp>
-#include <optional>
 
-#include "checkpoints/hash.h"
 #include "comm/error.h"
 #include "coordinator/fork.h"
 #include "coordinator/identity.h"
@@ -18,15 +16,6 @@ std::string joined(const std::vector<std::string>& lines) {
   std::string text;
   for (const std::string& line : lines) text += (text.empty() ? "" : ", ") + line;
   return text;
-}
-
-// What a state was made with; nothing where that is no configuration of this version.
-std::optional<Config> config_of(const RunState& state) {
-  try {
-    return parse_config(state.config, "the configuration in a checkpoint");
-  } catch (const Error&) {
-    return std::nullopt;
-  }
 }
 
 // A setting that one of the two leaves out, since there it alters nothing: with its value.
@@ -60,11 +49,6 @@ std::vector<std::string> changed_data(const json& now, const json& before,
   return changed;
 }
 
-std::string chat_hash(const Base& base) {
-  if (!base.chat) return "none";
-  return hash_bytes(base.chat->name() + base.chat->render({{"user", "question"}}));
-}
-
 // Settings and data, without what only the loaded model tells.
 json settings_and_data(const Config& config, const std::vector<Task>& tasks) {
   json data = json::array();
@@ -72,11 +56,29 @@ json settings_and_data(const Config& config, const std::vector<Task>& tasks) {
   return {{"settings", json::parse(bits_config(config))}, {"data", data}};
 }
 
+json bits_of(const Config& config, const Base& base, const std::vector<Task>& training) {
+  json bits = settings_and_data(config, training);
+  // What turns an item into tokens, and tokens into a reply, besides the weights.
+  bits["model"] = {{"weights", base.weights_hash},
+                   {"config", base.hashes.config},
+                   {"tokenizer", base.hashes.tokenizer},
+                   {"chat_template", base.hashes.chat_template}};
+  return bits;
+}
+
 Apply gradient_form(const std::string& name) {
   return name == "merged" ? Apply::kClosedForm : Apply::kActivation;
 }
 
 }  // namespace
+
+std::optional<Config> config_of(const RunState& state) {
+  try {
+    return parse_config(state.config, "the configuration in a checkpoint");
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
 
 std::vector<std::string> changes(const RunState& now, const RunState& before,
                                  const std::string& words_now, const std::string& words_before) {
@@ -164,14 +166,7 @@ TrainingPlan make_plan(const Config& config, const Base& base) {
   for (const Target& target : base.model->targets())
     plan.segment_ends.push_back(target.offset + target.length());
   plan.chunks_per_step = train.prompts_per_step / train.prompts_per_chunk;
-  // What turns an item into tokens, and tokens into a reply, besides the weights.
-  const json model = {{"weights", base.weights_hash},
-                      {"config", base.model->architecture().content_hash()},
-                      {"tokenizer", base.tokenizer->content_hash()},
-                      {"chat_template", chat_hash(base)}};
-  json bits = settings_and_data(config, plan.tasks);
-  bits["model"] = model;
-  plan.bits = bits.dump();
+  plan.bits = bits_of(config, base, plan.tasks).dump();
   plan.parametrisation = parametrisation(train.parametrisation);
 
   plan.rules.seed = uint64_t(train.seed);
@@ -219,10 +214,39 @@ RunState first_state(const Config& config, const Base& base, const TrainingPlan&
   return state;
 }
 
-void check_resumable(const RunState& state, const RunState& fresh, bool allow_different_hardware) {
-  if (state.model_hash != fresh.model_hash)
+namespace {
+
+void check_model_hash(const RunState& state, const std::string& now) {
+  if (state.model_hash != now)
     throw user_error("the base model has changed since this run started (was ", state.model_hash,
-                     ", now ", fresh.model_hash, "); restore it, or choose another run_dir");
+                     ", now ", now, "); restore it, or choose another run_dir");
+}
+
+void check_bits(const RunState& state, const Config& config, const json& now, const json& before) {
+  if (now == before) return;
+  RunState asked, was = state;
+  asked.config = print_config(config);
+  asked.bits_config = now.dump();
+  was.bits_config = before.dump();
+  refuse_changed(asked, was);
+}
+
+}  // namespace
+
+void check_same_base(const RunState& state, const Config& config, const Base& base,
+                     const std::string& model_hash) {
+  check_model_hash(state, model_hash);
+  json now = bits_of(config, base, training_tasks(config));
+  json before = json::parse(state.bits_config, nullptr, false);
+  if (!before.is_object() || !before["model"].is_object()) return;  // check_resumable says so
+  // Of weights that changed in memory the factors tell which.
+  now["model"].erase("weights");
+  before["model"].erase("weights");
+  check_bits(state, config, now, before);
+}
+
+void check_resumable(const RunState& state, const RunState& fresh, bool allow_different_hardware) {
+  check_model_hash(state, fresh.model_hash);
   if (state.store_hash != fresh.store_hash)
     throw user_error("the factor store has changed since this run started (was ", state.store_hash,
                      ", now ", fresh.store_hash,
@@ -254,12 +278,7 @@ void check_settings(const RunState& state, const Config& config, const std::vect
   if (!before.is_object()) return;  // train says so
   before.erase("model");
   const json now = settings_and_data(config, tasks);
-  if (now == before) return;
-  RunState asked, was = state;
-  asked.config = print_config(config);
-  asked.bits_config = now.dump();
-  was.bits_config = before.dump();
-  refuse_changed(asked, was);
+  check_bits(state, config, now, before);
 }
 
 }  // namespace svfleet

@@ -2,6 +2,7 @@
 // every rank, and the same however many ranks there are.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -49,7 +50,14 @@ std::vector<std::string> changes(const RunState& now, const RunState& before,
 // model, factor store or hardware.
 void check_resumable(const RunState& state, const RunState& fresh, bool allow_different_hardware);
 
+// The part of it that needs no factors: base model, what lies beside its weights, settings, data.
+void check_same_base(const RunState& state, const Config& config, const Base& base,
+                     const std::string& model_hash);
+
 // The part of it that needs no model: settings, and training data.
 void check_settings(const RunState& state, const Config& config, const std::vector<Task>& tasks);
+
+// The configuration that a state was made with; nothing where it is none of this version.
+std::optional<Config> config_of(const RunState& state);
 
 }  // namespace svfleet

@@ -11,6 +11,7 @@
 #include "coordinator/base.h"
 #include "coordinator/commands.h"
 #include "coordinator/log_index.h"
+#include "coordinator/trained_with.h"
 #include "svd/store.h"
 
 namespace svfleet {
@@ -95,6 +96,24 @@ class Verifier {
   std::map<std::string, Target> targets_;
 };
 
+// What is read as text, and of which only the run's checkpoint says what it was.
+std::vector<std::string> changed_texts(const Config& config) {
+  const auto run = load_newest_checkpoint(config.run_dir).state;
+  if (!run) return {};
+  std::vector<std::string> lines;
+  try {
+    const Architecture architecture = read_architecture(config.model.path);
+    const Texts texts = open_texts(config, architecture);
+    for (const std::string& file : changed_model_files(
+             *run, config, folder_hashes(architecture, *texts.tokenizer, texts.chat.get())))
+      lines.push_back(file + " is not what the run was trained with; put it back");
+  } catch (const Error& error) {
+    lines.push_back(error.what());
+  }
+  for (const std::string& line : changed_items(*run)) lines.push_back(line);
+  return lines;
+}
+
 FactorStore::Manifest manifest_of(const Config& config, const std::vector<Target>& targets) {
   const FactorStore store(store_folder(config));
   FactorStore::Manifest manifest;
@@ -142,6 +161,7 @@ int verify_command(const CommandLine& line, const Config& config) {
   }
   for (const auto& [i, problem] : problems) report["problems"].push_back(problem);
   for (const std::string& where : torn) report["problems"].push_back(where);
+  for (const std::string& changed : changed_texts(config)) report["problems"].push_back(changed);
   // Not damaged, and used by nobody: made with weights that had changed in memory.
   report["suspect"] = json::array();
   for (const std::string& name : suspect_checkpoints(config.run_dir)) {
@@ -160,7 +180,7 @@ int verify_command(const CommandLine& line, const Config& config) {
   std::fflush(stdout);
   if (!report["problems"].empty())
     throw disk_error(report["problems"].size(), " of what '", line.config_file,
-                     "' rests on is damaged; it is listed above");
+                     "' rests on is damaged or has changed; it is listed above");
   return kExitFinished;
 }
 

@@ -460,7 +460,7 @@ def factors(b):
     subset = b.folder / "bf16_store"
     refused("another factor store under a run",
             b.train("--set", f"svd.store={subset}", "--set", "svd.storage=bfloat16"), USER,
-            ["factor store has changed", "restore it"])
+            ["settings or data differ", "svd.storage", "undo the change"])
 
     # A damaged factor is made again, bit by bit.
     flip(store / f"{name}.h5", 5000)
