@@ -29,7 +29,16 @@ using nlohmann::json;
 struct Row {
   Evaluation evaluation;
   McNemar paired;  // against the base
+  PairedT gain;    // of the score, likewise
 };
+
+// Whether a score is more than right or wrong: then the mean score is what is meant.
+bool graded(const std::vector<Row>& rows) {
+  for (const Row& row : rows)
+    for (const ItemResult& item : row.evaluation.items)
+      if (!item.right && item.score > 0) return true;
+  return false;
+}
 
 json numbers(const Tally& tally) {
   const Interval interval = wilson(tally.right, tally.counted);
@@ -39,7 +48,7 @@ json numbers(const Tally& tally) {
           {"ended", tally.ended_share()}, {"mean_tokens", tally.mean_tokens()}};
 }
 
-json row_json(const Row& row, bool is_base) {
+json row_json(const Row& row, bool is_base, bool with_gain) {
   json out = numbers(row.evaluation.all);
   out["name"] = row.evaluation.name;
   for (const Tally& tally : row.evaluation.by_task) {
@@ -51,6 +60,11 @@ json row_json(const Row& row, bool is_base) {
     out["p_value"] = row.paired.p;
     out["only_base"] = row.paired.only_first;
     out["only_expert"] = row.paired.only_second;
+    if (with_gain)
+      out.update({{"score_gain", row.gain.gain},
+                  {"score_low", row.gain.low},
+                  {"score_high", row.gain.high},
+                  {"score_p_value", row.gain.p}});
   }
   return out;
 }
@@ -161,13 +175,15 @@ int evaluate_command(const CommandLine& line, const Config& given) {
   WeightWatch watch(*base.model, crew, 0);
   auto base_result = evaluate_policy(base, crew, base_policy(base), tasks, options, "base");
   if (!base_result) return kExitRequeue;
-  rows.push_back({*base_result, {}});
+  rows.push_back({*base_result, {}, {}});
   for (const auto& [name, z] : policies) {
     const Policy policy = enforce(base, crew, z, config.train.sampling_form == "merged");
     auto result = evaluate_policy(base, crew, policy, tasks, options, name);
     if (!result) return kExitRequeue;
-    rows.push_back({*result, {}});
-    if (crew.leads()) rows.back().paired = mcnemar(base_result->verdicts(), result->verdicts());
+    rows.push_back({*result, {}, {}});
+    if (!crew.leads()) continue;
+    rows.back().paired = mcnemar(base_result->verdicts(), result->verdicts());
+    rows.back().gain = paired_t(base_result->scores(), result->scores());
   }
   if (const std::string change = watch.look_at_all(1); !change.empty())
     throw Error(kExitRequeue,
@@ -177,7 +193,9 @@ int evaluate_command(const CommandLine& line, const Config& given) {
   json found = {{"split", config.evaluate.split},
                 {"n", rows[0].evaluation.all.counted},
                 {"temperature", config.evaluate.temperature}};
-  for (size_t i = 0; i < rows.size(); ++i) found["results"].push_back(row_json(rows[i], i == 0));
+  const bool with_gain = graded(rows);
+  for (size_t i = 0; i < rows.size(); ++i)
+    found["results"].push_back(row_json(rows[i], i == 0, with_gain));
   if (line.json)
     std::printf("%s\n", json_line(found).c_str());
   else

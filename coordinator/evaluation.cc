@@ -47,6 +47,12 @@ std::vector<bool> Evaluation::verdicts() const {
   return verdicts;
 }
 
+std::vector<double> Evaluation::scores() const {
+  std::vector<double> scores;
+  for (const ItemResult& item : items) scores.push_back(item.score);
+  return scores;
+}
+
 std::optional<Evaluation> evaluate_policy(const Base& base, Crew& crew, const Policy& policy,
                                           const std::vector<Task>& tasks,
                                           const EvaluationOptions& options,

@@ -27,6 +27,7 @@ struct Evaluation {
   std::vector<Tally> by_task;     // in order of the tasks
   std::vector<ItemResult> items;  // rank 0 only; tasks in order, items in order
   std::vector<bool> verdicts() const;
+  std::vector<double> scores() const;
 };
 
 struct EvaluationOptions {

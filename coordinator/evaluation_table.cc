@@ -72,7 +72,16 @@ std::string row(const std::string& name, size_t columns, const json& found) {
   if (!found.contains("p_value")) return line + "\n";
   line += right(whole(found.at("only_expert")) + " : " + whole(found.at("only_base")), 16) +
           right(number("%.2g", found.at("p_value")), 10);
-  if (found.at("p_value").get<double>() > 0.05) line += "  not distinguishable from base";
+  double p = found.at("p_value");
+  if (found.contains("score_p_value")) {
+    p = found.at("score_p_value");  // what is trained, and chooses the best
+    line += right(number("%+.3f", found.at("score_gain")) + " (" +
+                      number("%+.3f", found.at("score_low")) + " to " +
+                      number("%+.3f", found.at("score_high")) + ")",
+                  28) +
+            right(number("%.2g", p), 10);
+  }
+  if (p > 0.05) line += "  not distinguishable from base";
   return line + "\n";
 }
 
@@ -92,6 +101,7 @@ std::string evaluation_table(const json& evaluation) {
                     right("right", 12) + right("accuracy", 10) + right("95 % interval", 18) +
                     right("score", 8) + right("ended", 8) + right("tokens", 8);
   if (results.size() > 1) out += right("expert : base", 16) + right("p", 10);
+  if (results.back().contains("score_p_value")) out += right("gain in score", 28) + right("p", 10);
   out += "\n";
   for (size_t i = 0; i < results.size(); ++i) {
     out += row(names[i], columns, results[i]);

@@ -20,4 +20,14 @@ struct McNemar {
 // Items in the same order. Sizes must agree.
 McNemar mcnemar(const std::vector<bool>& first, const std::vector<bool>& second);
 
+struct PairedT {
+  double gain = 0;           // mean of second - first
+  double low = 0, high = 0;  // of its 95 % interval
+  double p = 1;              // two-sided
+};
+// Student's t on the differences (Student 1908), n - 1 degrees of freedom. Where all differ alike,
+// so that t has no measure of spread, p is that of n equal signs. Items in the same order; sizes
+// must agree.
+PairedT paired_t(const std::vector<double>& first, const std::vector<double>& second);
+
 }  // namespace svfleet

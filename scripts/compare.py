@@ -1,7 +1,9 @@
 """Prints what `svfleet evaluate --json` found as `svfleet evaluate` does: compare.py EVALUATION.json
 
 right: replies that all rewards of their task call right; score: the mean of what the rewards gave;
-expert : base: items that only the one, and only the other, got right; p: exact McNemar test."""
+expert : base: items that only the one, and only the other, got right; p: exact McNemar test. Where
+scores lie between right and wrong: the mean gain in score over the base, its 95 % interval and p (paired
+t-test)."""
 import json
 import sys
 from collections import Counter
@@ -26,14 +28,20 @@ def row(name, columns, found):
             f"{score:>8}{found['ended']:>8.1%}{found['mean_tokens']:>8.1f}")
     if "p_value" in found:
         text += f"{str(found['only_expert']) + ' : ' + str(found['only_base']):>16}{found['p_value']:>10.2g}"
-        if found["p_value"] > 0.05:
+        p = found["p_value"]
+        if "score_p_value" in found:
+            p = found["score_p_value"]
+            gain = f"{found['score_gain']:+.3f} ({found['score_low']:+.3f} to {found['score_high']:+.3f})"
+            text += f"{gain:>28}{p:>10.2g}"
+        if p > 0.05:
             text += "  not distinguishable from base"
     return text
 
 
-def header(columns, experts):
+def header(columns, experts, graded=False):
     text = f"{'':<{columns}}{'right':>12}{'accuracy':>10}{'95 % interval':>18}{'score':>8}{'ended':>8}{'tokens':>8}"
-    return text + (f"{'expert : base':>16}{'p':>10}" if experts else "")
+    text += f"{'expert : base':>16}{'p':>10}" if experts else ""
+    return text + (f"{'gain in score':>28}{'p':>10}" if graded else "")
 
 
 def table(evaluation):
@@ -41,7 +49,8 @@ def table(evaluation):
     names = [short(result["name"]) for result in results]
     names = [r["name"] if Counter(names)[n] > 1 else n for n, r in zip(names, results)]
     columns = max([12, *map(len, names), *(len(t["task"]) + 2 for r in results for t in r.get("by_task", []))])
-    lines = [f"{evaluation['n']} items of the {evaluation['split']} split", header(columns, len(results) > 1)]
+    lines = [f"{evaluation['n']} items of the {evaluation['split']} split",
+             header(columns, len(results) > 1, "score_p_value" in results[-1])]
     for name, result in zip(names, results):
         lines.append(row(name, columns, result))
         if len(result.get("by_task", [])) > 1:

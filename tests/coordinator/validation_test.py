@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,16 @@ def two_rewards(folder, config):
         check([r["score"] for r in replies] == by_hand and abs(result["score"] - sum(by_hand) / 20) < 1e-12
               and result["right"] == 0, f"evaluate: the score of {compare.short(result['name'])} is "
               f"{result['score']:.3f}, right {result['right']}")
+    base, expert = found["results"]
+    gains = [item["replies"][expert["name"]]["score"] - item["replies"]["base"]["score"] for item in items]
+    mean, error = statistics.mean(gains), statistics.stdev(gains) / 20 ** 0.5
+    t = 2.093024  # of 19 degrees of freedom, from the usual tables
+    check(expert["p_value"] == 1 and all(abs(a - b) < 1e-6 for a, b in (
+        (expert["score_gain"], mean), (expert["score_low"], mean - t * error), (expert["score_high"], mean + t * error)))
+        and (expert["score_p_value"] < 0.05) == (abs(mean) > t * error) and "score_gain" not in base,
+        f"the gain in score has an interval and a p of its own: {mean:.3f} ± {t * error:.3f}, p {expert['score_p_value']:.2g}")
+    table = svfleet("evaluate", two, "--quiet", "--expert", told["best_expert"], "--set", "evaluate.items=20").stdout
+    check(table == compare.table(found) + "\n" and "gain in score" in table, "in the table too:\n" + table)
 
 
 def early_stop(folder, config):
@@ -176,6 +187,7 @@ def two_tasks(folder, config):
     words = ["evaluate", both, "--quiet", "--expert", expert, "--controls", "--set", "evaluate.items=6"]
     found = json.loads(svfleet(*words, "--json").stdout)
     table = svfleet(*words).stdout
+    check("gain in score" not in table, "right and wrong alone need no test on the score")
     check(table == compare.table(found) + "\n" and table.count("\n  vowels ") == 4 and "\nboth/final shuffled " in table,
           "evaluate prints the table of scripts/compare.py:\n" + table)
     svfleet(*words, "--set", "svd.targets=mlp")
