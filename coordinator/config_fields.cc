@@ -151,7 +151,9 @@ std::vector<Field<Config>> make_config_fields() {
       {"train.validate_every", "Measure the validation split every so many steps; 0 = never.",
        AT(train.validate_every), no, between(0, 1000000)},
       {"train.validation_items",
-       "Items of each task's validation split that are used, the first ones; 0 = all.",
+       "Items of each task's validation split that are used, the first ones; 0 = all. The score "
+       "that "
+       "chooses the best is the mean over the items of all tasks.",
        AT(train.validation_items), no, at_least(0)},
       {"train.early_stop_after",
        "Stop after so many validations without a better mean score; 0 = never.",
@@ -259,7 +261,11 @@ std::vector<Field<RewardSpec>> make_reward_fields() {
        yes,
        {.names = {"exact", "last_number", "multiple_choice", "regex", "random", "contains"},
         .required = true}},
-      {"weight", "Share in the mean of several rewards.", AT(weight), yes, between(-1e6, 1e6)},
+      {"weight",
+       "Share in the mean of several rewards.",
+       AT(weight),
+       yes,
+       {.low = 0, .high = 1e6, .above_low = true}},
       {"pattern",
        "regex: a PCRE2 pattern; its first group, or the whole match, is compared with the answer. "
        "No {field} is filled in.",

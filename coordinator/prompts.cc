@@ -31,6 +31,18 @@ int token_named(const Tokenizer& tokenizer, const TaskSpec& spec, const std::str
   return id;
 }
 
+// As models name theirs; <answer> and its like are texts that people ask for.
+bool looks_special(std::string_view text) {
+  for (const char* known : {"<s>", "</s>", "<bos>", "<eos>", "<pad>", "<unk>", "<end_of_turn>",
+                            "<start_of_turn>", "[INST]", "[/INST]"})
+    if (text == known) return true;
+  const auto between = [&](std::string_view begin, std::string_view end) {
+    return text.size() > begin.size() + end.size() && text.starts_with(begin) &&
+           text.ends_with(end) && text.find_first_of(" \t\n") == text.npos;
+  };
+  return between("<|", "|>") || between("<\uff5c", "\uff5c>");
+}
+
 // Special tokens never stand in a reply's text, so a stop text that is one stops as a token.
 void add_stops(const Tokenizer& tokenizer, const TaskSpec& spec, Prompt* prompt) {
   for (const std::string& name : spec.stop_tokens)
@@ -114,6 +126,13 @@ std::string length_problem(const Architecture& architecture, const Prompt& promp
 
 void warn_of_endless_turns(const Architecture& architecture, const Tokenizer& tokenizer,
                            const ChatTemplate* chat, const std::vector<TaskSpec>& tasks) {
+  for (const TaskSpec& task : tasks)
+    for (const std::string& text : task.stop)
+      if (looks_special(text) && !tokenizer.id_of(text))
+        spdlog::warn(
+            "task '{}': the stop text '{}' looks like a special token, but is none of this model's "
+            "tokenizer.json: it ends a reply only where the model spells it out",
+            task.name, text);
   if (!chat) return;
   const std::string end = chat->turn_end();
   const auto id = tokenizer.id_of(end);

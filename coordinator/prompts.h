@@ -38,7 +38,8 @@ Prompt make_prompt(const Tokenizer& tokenizer, const ChatTemplate* chat, const T
 // for; else empty.
 std::string length_problem(const Architecture& architecture, const Prompt& prompt);
 
-// Warns of a chat template whose end of a turn does not end the replies of a task.
+// Warns of a chat template whose end of a turn does not end the replies of a task, and of stop
+// texts that look like the special token of another model.
 void warn_of_endless_turns(const Architecture& architecture, const Tokenizer& tokenizer,
                            const ChatTemplate* chat, const std::vector<TaskSpec>& tasks);
 

@@ -45,9 +45,10 @@ struct Trainer {
   std::string note{};                                // on the last step, beside the progress
   double longest_chunk_s = 0;                        // known to rank 0
   int64_t steps_of_small_moves = 0, steps_without_signal = 0;  // in a row, of this process
-  int64_t restored = 0;       // chunks of this step, by an earlier process
-  bool computed = false;      // a chunk of this process was handed out
-  bool asked_to_end = false;  // by `svfleet stop`
+  int64_t replies = 0, cut = 0;  // of this process; cut by the length limit
+  int64_t restored = 0;          // chunks of this step, by an earlier process
+  bool computed = false;         // a chunk of this process was handed out
+  bool asked_to_end = false;     // by `svfleet stop`
   Stragglers stragglers{crew.hosts()};
   std::optional<WeightWatch> watch{};  // from run() on
   CleanRecord clean{};                 // as on the disk; on rank 0
@@ -116,6 +117,8 @@ struct Trainer {
   // Rank 0, once each: what may make the training vain.
   void warn_after(const StepRecord& record);
   void warn_of_small_moves();  // merging into bfloat16 loses them
+  // Why there may be no signal, where nearly all replies were cut; else empty.
+  std::string cut_by_the_limit() const;
   // Rank 0: the finished run has learnt nothing.
   void warn_at_end() const;
 

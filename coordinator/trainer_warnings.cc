@@ -16,6 +16,9 @@ constexpr double kMismatchWarning = 0.1;
 // Steps in a row after which something that may pass by is told.
 constexpr int64_t kLasting = 5;
 
+// Replies that are cut: so many of all, and the length limit is to blame.
+constexpr double kNearlyAll = 0.9;
+
 // What cannot be changed within a run.
 constexpr char kElsewhere[] = "in a new run_dir or a child run (--fork)";
 
@@ -34,11 +37,13 @@ void Trainer::warn_after(const StepRecord& record) {
     spdlog::warn("step {}: the gradient is not finite: step skipped ({} in a row)", state.step,
                  state.nonfinite_in_a_row);
   steps_without_signal = record.trained_groups > 0 ? 0 : steps_without_signal + 1;
+  replies += record.all.replies;
+  cut += record.all.replies - record.all.ended;
   if (steps_without_signal == kLasting)
     spdlog::warn(
         "step {}: {} steps in a row had no signal, so nothing is learnt: all replies to a prompt "
-        "have the same reward; look at rollouts.jsonl, and at the task's rewards and length",
-        state.step, kLasting);
+        "have the same reward; look at rollouts.jsonl, and at the task's rewards and length{}",
+        state.step, kLasting, cut_by_the_limit());
   warn_of_small_moves();
 }
 
@@ -56,6 +61,21 @@ void Trainer::warn_of_small_moves() {
       state.step, largest, 100 * policy.changed_share, kElsewhere);
 }
 
+std::string Trainer::cut_by_the_limit() const {
+  const auto counts_nothing = [](const TaskSpec& task) {
+    return task.truncated != TruncatedRule::kScore;
+  };
+  if (double(cut) < kNearlyAll * double(replies) || cut == 0 ||
+      std::none_of(config.tasks.begin(), config.tasks.end(), counts_nothing))
+    return "";
+  std::string limits;
+  for (const TaskSpec& task : config.tasks)
+    limits += (limits.empty() ? "" : ", ") + std::to_string(task.max_new_tokens);
+  return "; " + std::to_string(100 * cut / replies) + " % of the replies were cut by the length " +
+         "limit (max_new_tokens " + limits +
+         ") and so count as wrong or not at all: raise it, or " + "see why replies do not end";
+}
+
 void Trainer::warn_at_end() const {
   const auto parent = lineage(state.parent);
   const std::string start = parent                 ? "the parent's state"
@@ -65,8 +85,8 @@ void Trainer::warn_at_end() const {
   if (!parent && state.updates == 0 && state.nonfinite_total == 0 && state.step > 0)
     spdlog::warn(
         "no step had a signal, nothing was learnt: the expert is {}; let svfleet evaluate show "
-        "what the rewards give its replies",
-        start);
+        "what the rewards give its replies{}",
+        start, cut_by_the_limit());
   else if (state.best_step == first)
     spdlog::warn(
         "nothing that was learnt is better in validation: experts/best is {} (score {:.3f})", start,

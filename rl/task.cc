@@ -9,6 +9,7 @@
 #include "checkpoints/lfs_pointer.h"
 #include "comm/error.h"
 #include "rl/ascii.h"
+#include "rl/fields.h"
 #include "rl/item_json.h"
 #include "rl/item_template.h"
 #include "rl/read_gold.h"
@@ -17,6 +18,25 @@ namespace svfleet {
 namespace {
 
 using nlohmann::json;
+
+// System message and prefill are the same for all items: a field's name in braces would be text,
+// which nobody means. Behind a command of LaTeX (\boxed{answer}) it is.
+void refuse_field(const TaskSpec& spec, const std::string& what, const std::string& text,
+                  const Row& row) {
+  for (size_t i = text.find('{'); i != std::string::npos; i = text.find('{', i + 1)) {
+    size_t word = i;
+    while (word > 0 && is_letter(text[word - 1])) --word;
+    if (word < i && word > 0 && text[word - 1] == '\\') continue;
+    const std::string name = text.substr(i + 1, text.find('}', i) - i - 1);
+    const bool is_choices = name == "choices" && !row.gold.choices.empty();
+    if (text.find('}', i) == std::string::npos || !(is_choices || find_field(row.fields, name)))
+      continue;
+    throw user_error(row.where, ": ", what, " of task '", spec.name, "'",
+                     spec.file.empty() ? "" : " ('" + spec.file + "')", " has {", name,
+                     "}, a field of the item, but fields are filled into prompt and ",
+                     "few_shot.answer alone; write it there, or other brackets if it is text");
+  }
+}
 
 // The items of a JSONL file in order, at most `limit` (0 = all). Blank lines are passed over.
 void read_rows(const TaskSpec& spec, const std::string& path, int64_t limit,
@@ -36,6 +56,8 @@ void read_rows(const TaskSpec& spec, const std::string& path, int64_t limit,
     row.fields = parse_item(text, row.where);
     row.gold = read_gold(spec, row.fields, row.where);
     row.question = prompt.fill(row);
+    refuse_field(spec, "system", spec.system, row);
+    refuse_field(spec, "prefill", spec.prefill, row);
     if (std::all_of(row.question.begin(), row.question.end(), is_space))
       throw user_error(row.where, ": ", prompt.what(),
                        " is empty: nothing is asked; mend or remove ", "the item");

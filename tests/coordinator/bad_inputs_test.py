@@ -582,6 +582,10 @@ def endless_turns(b):
         check(done.returncode == 0 and "ends a turn" not in done.stderr, f"not with {more}")
     done = start(["generate", b.config, "--max-new-tokens", "2", "hi"])
     check(done.returncode == 0 and "ends a turn" not in done.stderr, "nor with the model's own")
+    for stop, strange in (("<|eot_id|>", True), ("</s>", True), ("<|im_end|>", False), ("</answer>", False)):
+        done = start(["generate", b.config, "--max-new-tokens", "2", "hi", "--set", f"task.stop={stop}"])
+        check(done.returncode == 0 and ("looks like a special token" in done.stderr) == strange,
+              f"the stop text {stop}, which is {'another' if strange else 'no other'} model's token")
     shutil.rmtree(model)
 
 

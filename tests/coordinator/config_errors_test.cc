@@ -323,6 +323,11 @@ TEST_F(ConfigErrors, OneSettingOfOneReward) {
                "--set task.rewards.2.weight=2: task.rewards.2.weight: there are 2 rewards, counted "
                "from 0: name one, such as task.rewards.0.weight",
                {"task.rewards.2.weight=2"});
+  for (const char* weight : {"0", "-1"})  // refused here, not when the items are read
+    expect_error(head,
+                 std::string("--set task.rewards.0.weight=") + weight +
+                     ": task.rewards.0.weight must be above 0 and at most 1000000, got " + weight,
+                 {std::string("task.rewards.0.weight=") + weight});
   expect_error(head, "--set task.rewards.0.wieght=2: unknown key 'wieght', did you mean 'weight'?",
                {"task.rewards.0.wieght=2"});
   expect_error(head,

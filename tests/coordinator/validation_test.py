@@ -129,6 +129,10 @@ def no_signal(folder, config):
     check(len(lines) == 2 and "step 5: 5 steps in a row had no signal" in lines[0]
           and "no step had a signal, nothing was learnt: the expert is the base model" in lines[1],
           f"never right: {lines}")
+    check("length limit" not in lines[1], "truncated: score, so that the length limit is not to blame")
+    done = train(never, folder / "cut", "train.steps=1", "task.max_new_tokens=1", "task.truncated=wrong")
+    check("no step had a signal" in done.stderr and "cut by the length limit (max_new_tokens 1)" in done.stderr,
+          "all cut: the warning names the limit: " + done.stderr.strip()[-300:])
 
 
 def forgets(folder, config):

@@ -223,6 +223,13 @@ TEST(SameNumber, ComparesWholeNumbersByAllTheirDigits) {
   EXPECT_FALSE(same_number("-72", "72", 0));
   EXPECT_TRUE(same_number("72.0000001", "72", 1e-6));
   EXPECT_TRUE(same_number("73", "72", 1));
+  // As a key and a reply may write one number.
+  EXPECT_TRUE(same_number("$2.50", "2.5", 0));
+  EXPECT_TRUE(same_number("2.5", "2.50", 0));
+  for (const char* huge : {"1e300", "1E300", "1e+300", "1.0e300", "10^{300}", "1 \\times 10^{300}"})
+    EXPECT_TRUE(same_number(huge, "1e+300", 1e-6)) << huge;
+  EXPECT_FALSE(same_number("1e299", "1e300", 1e-6));
+  EXPECT_TRUE(same_number("1e22", "10000000000000000000000", 0));
   EXPECT_FALSE(same_number("nothing", "72", 1));
 }
 

@@ -120,6 +120,24 @@ TEST(TaskErrors, Templates) {
   expect_error(kExitUser, {"{choices}"}, [&] { file.load(); });
 }
 
+TEST(TaskErrors, FieldsWhereNoneIsFilledIn) {
+  const std::string item = "{\"question\": \"1+1?\", \"answer\": \"2\", \"lang\": \"fr\"}\n";
+  TaskFile file(item + item);
+  file.spec.has_system = true;
+  for (std::string TaskSpec::*text : {&TaskSpec::system, &TaskSpec::prefill}) {
+    file.spec.*text = "Answer in {lang}:";
+    expect_parts({"items.jsonl:1: ", text == &TaskSpec::system ? "system of" : "prefill of",
+                  "has {lang}, a field of the item", "write it there"},
+                 file);
+    // Braces that are text.
+    for (const char* plain :
+         {"{", "{}", "as {\"answer\": 3}", "in \\boxed{answer}", "{other}", "lang}"}) {
+      file.spec.*text = plain;
+      EXPECT_EQ(file.load().items.size(), 2u) << plain;
+    }
+  }
+}
+
 TEST(TaskErrors, APromptThatIsTheSameForAllItems) {
   TaskFile file(kGood + kGood);
   file.spec.prompt_place = "run.yaml:7";
