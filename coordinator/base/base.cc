@@ -1,0 +1,111 @@
+#include "coordinator/base/base.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <map>
+
+#include "comm/error.h"
+#include "svd/store.h"
+
+namespace svfleet {
+
+at::ScalarType type_of(const std::string& name) {
+  return name == "float32" ? at::kFloat : at::kBFloat16;
+}
+
+Base open_base(const Config& config, Crew& crew) {
+  Base base;
+  base.model =
+      std::make_unique<Model>(config.model.path, type_of(config.model.dtype), crew.device().torch);
+  Texts texts = open_texts(config, base.model->architecture());
+  base.tokenizer = std::move(texts.tokenizer);
+  base.chat = std::move(texts.chat);
+  base.hashes = folder_hashes(base.model->architecture(), *base.tokenizer, base.chat.get());
+  base.weights_hash = base.model->weights_hash();
+  crew.agree("model in memory", base.weights_hash);
+  crew.agree("tokenizer", base.tokenizer->content_hash());
+  return base;
+}
+
+std::vector<MatrixSlot> slots(const Model& model) {
+  std::vector<MatrixSlot> slots;
+  for (const Target& target : model.targets())
+    slots.push_back({target.name, target.offset, target.length()});
+  return slots;
+}
+
+Expert as_expert(const Model& model, const std::vector<float>& z) {
+  Expert expert;
+  for (const Target& target : model.targets())
+    expert.z[target.name].assign(z.begin() + target.offset,
+                                 z.begin() + target.offset + target.length());
+  return expert;
+}
+
+namespace {
+
+// Empty where it is missing, as in files of earlier versions.
+std::string metadata(const Expert& expert, const char* key) {
+  const auto found = expert.metadata.find(key);
+  return found == expert.metadata.end() ? "" : found->second;
+}
+
+}  // namespace
+
+void check_trained_on(const Config& config, const Base& base, const std::string& model_hash,
+                      const Expert& expert, const std::string& path, bool leads) {
+  const std::string trained_on = metadata(expert, "model_hash");
+  if (!trained_on.empty() && trained_on != model_hash)
+    throw user_error("expert '", path, "' was trained on base model ", trained_on, ", not on ",
+                     model_hash, "; use the base model that it was trained on");
+  const FolderHashes before = {metadata(expert, "config_hash"), metadata(expert, "tokenizer_hash"),
+                               metadata(expert, "chat_template_hash")};
+  FolderHashes now = base.hashes;
+  now.chat_template.clear();
+  const std::vector<std::string> changed = changed_files(config.model.path, now, before);
+  if (!changed.empty())
+    throw user_error("expert '", path, "' was trained with another ", changed[0],
+                     changed.size() > 1 ? " and " + changed[1] : "",
+                     " than lies there now; put back what it was trained with");
+  now.chat_template = base.hashes.chat_template;
+  const std::vector<std::string> other = changed_files(config.model.path, now, before);
+  if (leads && !other.empty())
+    spdlog::warn("expert '{}' was trained with another chat template than '{}', {}", path,
+                 base.chat->name(), "which is in use here: its replies may be others");
+}
+
+std::vector<float> flat_z(const Base& base, const Expert& expert, const std::string& path) {
+  const std::vector<Target>& targets = base.model->targets();
+  std::vector<float> z(total_length(targets), 1.0f);
+  size_t used = 0;
+  for (const Target& target : targets) {
+    auto it = expert.z.find(target.name);
+    if (it == expert.z.end()) continue;
+    if (int64_t(it->second.size()) != target.length())
+      throw user_error("expert '", path, "': z of '", target.name, "' has ", it->second.size(),
+                       " entries, the matrix needs ", target.length());
+    std::copy(it->second.begin(), it->second.end(), z.begin() + target.offset);
+    ++used;
+  }
+  if (used != expert.z.size())
+    for (const auto& [name, values] : expert.z)
+      if (std::none_of(targets.begin(), targets.end(),
+                       [&](const Target& target) { return target.name == name; }))
+        throw user_error("expert '", path, "' adapts '", name,
+                         "', which is not among svd.targets and svd.layers; widen them");
+  // Only now: an expert of other matrices would have another hash for that reason alone.
+  std::map<std::string, std::string> used_factors;
+  for (const auto& [name, values] : expert.z) used_factors[name] = base.factor_hashes.at(name);
+  const std::string store_hash = metadata(expert, "store_hash");
+  if (!store_hash.empty() && store_hash != factors_hash(used_factors))
+    throw user_error("expert '", path, "' was trained on factor store ", store_hash, ", not on ",
+                     factors_hash(used_factors), "; use the factor store that it was trained on");
+  return z;
+}
+
+Prompt make_prompt(const Base& base, const TaskSpec& spec, const Item& item, int64_t key) {
+  return make_prompt(*base.tokenizer, base.chat.get(), spec, item, key);
+}
+
+}  // namespace svfleet
