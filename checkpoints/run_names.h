@@ -12,8 +12,4 @@ bool is_run_name(const std::string& folder, const std::string& name);
 // it (process_mark()).
 bool is_run_temporary(const std::string& folder, const std::string& name);
 
-// The first names in `run_dir`, at most three and then how many more, that are none of ours and not
-// the file `but`; empty when all are ours. Names of folders end with /.
-std::string foreign_names(const std::string& run_dir, const std::string& but);
-
 }  // namespace svfleet

@@ -12,9 +12,9 @@
 #include <random>
 #include <sstream>
 
+#include "checkpoints/before_run.h"
 #include "checkpoints/clean.h"
 #include "checkpoints/file.h"
-#include "checkpoints/run_names.h"
 #include "cluster/allocation_end.h"
 #include "cluster/slurm.h"
 #include "comm/error.h"
@@ -38,14 +38,9 @@ void write_configuration(const std::string& run_dir, const std::string& given,
   if (given.empty() || resolved_path(given) != resolved_path(path)) write_file_atomic(path, text);
 }
 
-// Before the first change of a folder in which no run has been begun.
-void check_nothing_foreign(const std::string& path, const Config& config) {
-  if (file_exists(path + "/run.json") || !is_folder(path)) return;
-  if (const std::string names = foreign_names(path, config.file); !names.empty())
-    throw user_error("run_dir '", path, "' holds no run, but ", names, ", which svfleet did not ",
-                     "make; choose another run_dir: a new folder or an empty one");
-}
-
+// run.json first: a folder without it may hold nothing but what comes before a run
+// (checkpoints/before_run.h). A configuration that a kill here leaves out is written before the
+// first checkpoint.
 std::string open_run(const std::string& path, const Config& config) {
   make_folder(path);
   if (const auto run = read_run_file(path)) return run->run_id;
@@ -53,8 +48,8 @@ std::string open_run(const std::string& path, const Config& config) {
   json run = {{"format", "svfleet-run"}, {"version", 1}, {"run_id", id}};
   const std::filesystem::path given = config.file.empty() ? "" : resolved_path(config.file);
   if (given.parent_path() == resolved_path(path)) run["config"] = given.filename().string();
-  write_configuration(path, config.file, print_config(config));
   write_file_atomic(path + "/run.json", run.dump(1) + "\n");
+  write_configuration(path, config.file, print_config(config));
   return id;
 }
 
@@ -110,9 +105,18 @@ std::optional<Owner> try_to_take(const std::string& path, const OwnerIdentity& m
 
 }  // namespace
 
+void check_run_dir(const Config& config) {
+  const std::string& path = config.run_dir;
+  if (read_run_file(path) || !is_folder(path)) return;
+  if (const std::string names = foreign_names(path, config.file); !names.empty())
+    throw user_error(
+        "run_dir '", path, "' holds no run, but ", names, ", which a new run would ",
+        "mix with its own files; choose another run_dir: a new folder or an empty one");
+}
+
 RunFolder::RunFolder(const Config& config, Crew& crew)
     : path_(config.run_dir), config_file_(config.file) {
-  if (crew.leads()) check_nothing_foreign(path_, config);
+  if (crew.leads()) check_run_dir(config);
   const double began_s = AllocationEnd::steady_clock_s();
   std::string told;
   // Again and again, so that no rank waits longer than it would for one that is lost.

@@ -73,23 +73,6 @@ TEST(RunNames, ATemporaryFileHasAMarkBehindAName) {
   EXPECT_FALSE(is_run_temporary("", "log.jsonl"));
 }
 
-TEST(RunNames, ForeignOnesAreNamed) {
-  const Scratch scratch;
-  EXPECT_EQ(foreign_names(scratch / "none", ""), "");
-  for (const char* name : {"run.json", "experts/a.safetensors", "mine.yaml"}) {
-    make_folder((scratch / name).substr(0, (scratch / name).rfind('/')));
-    write_file_atomic(scratch / name, "");
-  }
-  EXPECT_EQ(foreign_names(scratch.path(), ""), "'mine.yaml'");
-  EXPECT_EQ(foreign_names(scratch.path(), scratch / "experts/../mine.yaml"), "");
-  make_folder(scratch / "data");
-  write_file_atomic(scratch / "experts/notes", "");
-  write_file_atomic(scratch / "b", "");
-  EXPECT_EQ(foreign_names(scratch.path(), scratch / "mine.yaml"), "'b', 'data/', 'experts/notes'");
-  write_file_atomic(scratch / "c", "");
-  EXPECT_EQ(foreign_names(scratch.path(), ""), "'b', 'c', 'data/' and 2 more");
-}
-
 // A take-over where a user keeps other things in the folder.
 TEST(RunNames, ATakeOverTouchesNoOtherFile) {
   const Scratch scratch;

@@ -66,6 +66,62 @@ def foreign_folders(folder):
         shutil.rmtree(project)
 
 
+def files_of_our_names(folder):
+    """A file of one's own under a name that svfleet uses, where no run has begun, is in the way as any
+    other: it would be appended to or replaced."""
+    for name in ("log.jsonl", "z.jsonl", "rollouts.jsonl", "ledger.jsonl", "svfleet.log", "exit.json",
+                 "alive.json", "clean.json", "stop.json", "restarts.json", "last-line", "owner.json",
+                 "effective.yaml", "config.yaml", "job.sh", "bin/svfleet", "bin/program.json",
+                 "experts/best.safetensors", "experts/mine.safetensors", "checkpoints/step-000001.h5",
+                 "checkpoints/weights.h5", "chunks/step-000000-chunk-0000.h5"):
+        project = folder / "named"
+        config = small(project, "my.yaml", project)
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text("mine, without an end of line")
+        before = tree(project)
+        says(svfleet("train", config, "--quiet"), USER, f"holds no run, but '{name}'", "choose another run_dir")
+        says(svfleet("submit", config, "--dry-run"), USER, f"holds no run, but '{name}'")
+        check(tree(project) == before, f"{name}: nothing was changed")
+        shutil.rmtree(project)
+    project = folder / "named"
+    config = small(project, "my.yaml", project)
+    (project / "run.json").write_text('{"name": "jogging"}')
+    (project / "log.jsonl").write_text("mine")
+    before = tree(project)
+    says(svfleet("train", config, "--quiet"), USER, "run.json' is not a run's description")
+    check(tree(project) == before, "a run.json of something else: nothing was changed")
+    shutil.rmtree(project)
+
+
+def killed_before_it_began(folder):
+    """What a start leaves that is killed between its first file and its last before the run."""
+    run_dir = folder / "whole"
+    config = small(folder / "of killed", "my.yaml", run_dir)
+    runs.run(str(config), run_dir, 1)
+    expected = runs.content_hash(run_dir)
+    dead = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True).stdout.strip()
+    owner = json.dumps({"format": "svfleet-owner", "version": 1, "host": os.uname().nodename, "pid": int(dead),
+                        "job": "", "restarts": 0, "token": "t", "process_start": 1,
+                        "started": "2026-01-02T03:04:05Z"}, indent=1)
+    run = (run_dir / "run.json").read_text()
+    mark = f"{os.uname().nodename}-{dead}-1-0"
+    for what, files in {"an empty folder": {}, "the owner": {"owner.json": owner},
+                        "a torn owner": {"owner.json": ""},
+                        "its run.json half written": {"owner.json": owner, f"run.json.tmp-{mark}": run[:9]},
+                        "run.json": {"owner.json": owner, "run.json": run},
+                        "its settings half written": {"owner.json": owner, "run.json": run,
+                                                      f"effective.yaml.tmp-{mark}": "x"}}.items():
+        left = folder / "left"
+        left.mkdir()
+        for name, text in files.items():
+            (left / name).write_text(text)
+        done = svfleet("train", config, "--quiet", "--set", f"run_dir={left}")
+        check(done.returncode == 0 and runs.content_hash(left) == expected and
+              (left / "effective.yaml").exists() and not list(left.glob("*.tmp-*")),
+              f"a start that left {what} can be made again: {done.stderr}")
+        shutil.rmtree(left)
+
+
 def own_configuration(folder):
     """CONFIG in its own run folder, by names that svfleet uses or has used too."""
     for name in ("my.yaml", "config.yaml", "effective.yaml"):
@@ -336,6 +392,8 @@ def main():
         config.write_text(text)
         moved_runs(folder, str(config))
         foreign_folders(folder)
+        files_of_our_names(folder)
+        killed_before_it_began(folder)
         own_configuration(folder)
         others_in_a_run(folder, str(config))
         changed_settings(folder, config)
