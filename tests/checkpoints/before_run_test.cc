@@ -68,13 +68,16 @@ TEST(BeforeRun, OurOwnNamesAreNobodysUntilThereIsARun) {
                            "checkpoints/step-000001.h5",
                            "checkpoints/weights.h5",
                            "chunks/step-000001-chunk-0002.h5",
-                           "experts/best.safetensors",
-                           "experts",
-                           "bin"}) {
+                           "experts/best.safetensors"}) {
     const Scratch scratch;
     put(scratch / name, "theirs");
     EXPECT_EQ(foreign_names(scratch.path(), ""), "'" + std::string(name) + "'");
     EXPECT_EQ(foreign_names(scratch.path(), scratch / name), "") << name << " as the CONFIG";
+  }
+  for (const char* name : {"bin", "chunks", "experts"}) {
+    const Scratch scratch;
+    put(scratch / name, "a file");
+    EXPECT_EQ(foreign_names(scratch.path(), ""), "'" + std::string(name) + "'");
   }
   for (const char* name : {"checkpoints", "chunks", "experts", "log.jsonl"}) {
     const Scratch scratch;
