@@ -111,10 +111,10 @@ void tell_finished(const RunState& end, const Config& config, bool already, bool
 int train_in(RunFolder& folder, const CommandLine& line, const Config& config, Crew& crew,
              Telling& tell) {
   folder.check_seen(crew);
+  RunItems items;
   crew.on_leader("read the items", [&] {
-    const std::vector<Task> training = training_tasks(config),
-                            validation = validation_tasks(config);
-    check_items(config, {{"train", training}, {"validation", validation}});
+    items = read_items(config);
+    check_items(config, {{"train", items.train}, {"validation", items.validation}});
   });
   // What an earlier attempt said is over: without a report, this one was killed. A finished run
   // keeps its own.
@@ -151,8 +151,11 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
   tell.doing("loading the factors");
   load_factors(config, crew, std::move(*decomposed), base);
   const double load_s = wall_clock_s() - load_from;
-  const TrainingPlan plan = make_plan(config, base);
-  crew.agree("training data and settings", plan.bits);
+  if (!crew.leads()) items = read_items(config);
+  const TrainingPlan plan = make_plan(config, base, std::move(items));
+  for (const Task& task : plan.tasks)
+    crew.agree("training items in '" + task.spec.train + "'", task.content_hash);
+  crew.agree("settings", plan.bits);
   crew.agree("validation data", plan.validated_on);
 
   const bool child = fork || (found && lineage(found->parent));
@@ -200,7 +203,8 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
                    found ? "resuming after step" : "starting at step", trainer.state.step,
                    fork ? " of " + fork->run_dir : "", crew.ranks(), crew.ranks() == 1 ? "" : "s",
                    crew.workers(), crew.workers() == 1 ? "" : "s");
-      for (const std::string& text : prompts_in_two_splits(config)) spdlog::warn("{}", text);
+      for (const std::string& text : prompts_in_two_splits(config, "", &plan.tasks))
+        spdlog::warn("{}", text);
       start_event.update({{"step", trainer.state.step},
                           {"ranks", crew.ranks()},
                           {"workers", crew.workers()},

@@ -134,18 +134,13 @@ std::vector<ChunkPrompt> TrainingPlan::prompts(const Config& config, int64_t pos
   return prompts;
 }
 
-std::vector<Task> training_tasks(const Config& config) {
-  std::vector<Task> tasks;
-  for (const TaskSpec& spec : config.tasks) tasks.push_back(load_task(spec, "train"));
-  return tasks;
-}
-
-std::vector<Task> validation_tasks(const Config& config) {
-  std::vector<Task> tasks;
-  if (config.train.validate_every <= 0) return tasks;
+RunItems read_items(const Config& config) {
+  RunItems items;
+  for (const TaskSpec& spec : config.tasks) items.train.push_back(load_task(spec, "train"));
+  if (config.train.validate_every <= 0) return items;
   for (const TaskSpec& spec : config.tasks)
-    tasks.push_back(load_task(spec, "validation", config.train.validation_items));
-  return tasks;
+    items.validation.push_back(load_task(spec, "validation", config.train.validation_items));
+  return items;
 }
 
 std::string validated_on(const std::vector<Task>& validation) {
@@ -155,11 +150,11 @@ std::string validated_on(const std::vector<Task>& validation) {
   return json{{"by", "score"}, {"data", data}}.dump();
 }
 
-TrainingPlan make_plan(const Config& config, const Base& base) {
+TrainingPlan make_plan(const Config& config, const Base& base, RunItems items) {
   const TrainConfig& train = config.train;
   TrainingPlan plan;
-  plan.tasks = training_tasks(config);
-  plan.validation = validation_tasks(config);
+  plan.tasks = std::move(items.train);
+  plan.validation = std::move(items.validation);
   plan.validated_on = validated_on(plan.validation);
   for (const Target& target : base.model->targets())
     plan.segment_ends.push_back(target.offset + target.length());

@@ -42,7 +42,7 @@ struct Bench {
 
   Bench() : config(make_config()), crew(config), base(open_base(config, crew)) {
     base.model->attach(decompose_all(*base.model, {"all"}));
-    plan = make_plan(config, base);
+    plan = make_plan(config, base, read_items(config));
     plan.rules.run_id = "test";
   }
   std::vector<float> ones() const {
