@@ -67,6 +67,12 @@ bool is_run_name(const std::string& folder, const std::string& name) {
              ".nfs");  // what a network disk makes of a file that is removed while open
 }
 
+bool is_run_expert(const std::string& name) {
+  std::string_view text = name;
+  return name == "best.safetensors" || name == "last.safetensors" || name == "final.safetensors" ||
+         (begins(text, "best-step-") && has_number(text) && text == ".safetensors");
+}
+
 bool is_run_temporary(const std::string& folder, const std::string& name) {
   const size_t mark = name.rfind(kTemporary);
   if (mark == name.npos || !is_run_name(folder, name.substr(0, mark))) return false;

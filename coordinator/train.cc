@@ -189,6 +189,7 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
   const bool was_finished =
       is_finished(trainer.state, config) && file_exists(folder.expert_path("final"));
   int code = kExitFinished;
+  if (crew.leads()) trainer.mend_best();
   if (!was_finished) {
     if (crew.leads()) {
       remove_exit_report(folder.path());

@@ -200,6 +200,20 @@ void Trainer::save(const std::string& name, const RunState& of) {
   });
 }
 
+void Trainer::mend_best() {
+  const std::string path = folder.expert_path("best");
+  if (state.best_step < 0 || file_exists(path)) return;
+  try {
+    save("best",
+         state.best_step == state.step ? state : load_checkpoint(folder.path(), state.best_step));
+    spdlog::warn("'{}' was gone and has been made again from the state after step {}", path,
+                 state.best_step);
+  } catch (const Error& error) {
+    spdlog::warn("'{}' is gone and cannot be made again, the best so far was that of step {}: {}",
+                 path, state.best_step, error.what());
+  }
+}
+
 void Trainer::checkpoint() {
   saved_step = state.step;
   timed("save", [&] {

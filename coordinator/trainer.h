@@ -87,6 +87,10 @@ struct Trainer {
   void save(const std::string& name, const RunState& of);
   void save(const std::string& name) { save(name, state); }
 
+  // Rank 0, before anything else: experts/best, where somebody has removed it, again from the
+  // checkpoint of its step; says so, also where that is gone too.
+  void mend_best();
+
   // Collective. Looks at the frozen weights as they are now, and at what an earlier process left.
   void start_watch();
 

@@ -59,6 +59,10 @@ TEST(RunNames, AreTheFilesOfTheDocumentedFormats) {
   EXPECT_TRUE(is_run_name("chunks", "step-000001-chunk-0002.h5"));
   EXPECT_FALSE(is_run_name("chunks", "step-000001.h5"));
   EXPECT_TRUE(is_run_name("experts", "anybody's.safetensors"));
+  for (const char* name : {"best", "last", "final", "best-step-12"})
+    EXPECT_TRUE(is_run_expert(std::string(name) + ".safetensors")) << name;
+  for (const char* name : {"anybody's.safetensors", "best-step-.safetensors", "best", "notes.txt"})
+    EXPECT_FALSE(is_run_expert(name)) << name;
   EXPECT_TRUE(is_run_name("bin", "svfleet"));
   EXPECT_FALSE(is_run_name("bin", "python"));
 }
