@@ -88,6 +88,7 @@ json to_json(const Status& now) {
               {"finished", now.finished},
               {"stop_asked", now.stop_asked},
               {"checkpoints", now.checkpoints},
+              {"kept_chunks", now.kept_chunks},
               {"attempts", attempts},
               {"seconds", now.account.seconds},
               {"total_s", now.account.total_s},
@@ -182,6 +183,10 @@ void print_progress(const Status& now) {
   for (const int64_t one : now.checkpoints)
     saved += (saved.empty() ? "" : ", ") + std::to_string(one);
   row("checkpoints", saved.empty() ? "none" : "after step " + saved);
+  if (!now.live && now.kept_chunks > 0)
+    row("kept", std::to_string(now.kept_chunks) + " finished chunk" +
+                    (now.kept_chunks == 1 ? "" : "s") + " since then: a start goes on with " +
+                    (now.kept_chunks == 1 ? "it" : "them"));
   if (!now.validation.is_null()) row("validation", validation_text(now.validation));
   if (!now.best.is_null()) row("best", validation_text(now.best) + ": experts/best.safetensors");
 }
