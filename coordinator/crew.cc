@@ -227,6 +227,7 @@ std::optional<std::vector<std::string>> Crew::collect(
   std::iota(pieces.begin(), pieces.end(), 0);
   std::mutex mutex;
   json mine = json::array();  // [piece, text]
+  int64_t finished = 0;       // everywhere; on rank 0
   Progress progress(
       {.label = batches.label, .unit = batches.unit, .total = total, .shown = leads()});
   const bool done = share(
@@ -236,10 +237,18 @@ std::optional<std::vector<std::string>> Crew::collect(
         std::lock_guard lock(mutex);
         mine.push_back({piece, text});
       },
-      [&](const ShareReport& now) { progress.update(std::min(total, now.finished * batch)); },
+      [&](const ShareReport& now) {
+        finished = now.finished;
+        progress.update(std::min(total, now.finished * batch));
+      },
       batches.most_workers);
   progress.finish();
-  if (!done) return std::nullopt;
+  if (!done) {  // a stop that came when nothing was left to do stops nothing here
+    std::string all;
+    if (leads() && finished == int64_t(pieces.size())) all = "finished";
+    group_->broadcast(all, 0, "see whether all " + batches.what + " is done");
+    if (all.empty()) return std::nullopt;
+  }
   const std::vector<std::string> parts = group_->gather(
       mine.dump(-1, ' ', false, json::error_handler_t::replace), "gather " + batches.what);
   std::vector<std::string> texts(leads() ? pieces.size() : 0);
