@@ -50,6 +50,10 @@ int generate_command(const CommandLine& line, const Config& given) {
   crew.agree("experts", expert_hashes);
   const Config config = adapting(experts, given);
   const std::vector<std::string> prompts = prompts_of(line, crew);
+  if (prompts.empty())
+    throw user_error("no prompt: the lines of standard input are empty, or none");
+  for (size_t p = 0; p < prompts.size(); ++p)
+    if (prompts[p].empty()) throw user_error("prompt ", p + 1, " is empty; write something in it");
   Base base = open_base(config, crew);
   std::vector<std::pair<std::string, std::vector<float>>> policies;
   if (!experts.empty() && !open_factors(config, crew, base)) return kExitRequeue;
