@@ -45,10 +45,12 @@ std::string open_run(const std::string& path, const Config& config) {
   make_folder(path);
   if (const auto run = read_run_file(path)) return run->run_id;
   const std::string id = random_id();
-  json run = {{"format", "svfleet-run"}, {"version", 1}, {"run_id", id}};
+  json run = {
+      {"format", "svfleet-run"}, {"version", 1}, {"run_id", id}, {"directory", resolved_path(".")}};
   const std::filesystem::path given = config.file.empty() ? "" : resolved_path(config.file);
   if (given.parent_path() == resolved_path(path)) run["config"] = given.filename().string();
-  write_file_atomic(path + "/run.json", run.dump(1) + "\n");
+  write_file_atomic(path + "/run.json",
+                    run.dump(1, ' ', false, json::error_handler_t::replace) + "\n");
   write_configuration(path, config.file, print_config(config));
   return id;
 }

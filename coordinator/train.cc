@@ -216,10 +216,12 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
                           {"state_hash", state_hash(trainer.state)}});
       log->event(found ? "resume" : fork ? "fork" : "start", start_event);
       if (!forgotten.empty()) {
-        rename_file(folder.expert_path("best"), former);
-        spdlog::warn("{}; it is kept as {}, and the best is chosen anew from step {} on", forgotten,
-                     former, start_step);
-        log->event("best_forgotten", {{"step", start_step}, {"why", forgotten}, {"kept", former}});
+        const bool kept = rename_file(folder.expert_path("best"), former);
+        spdlog::warn("{}; {}, and the best is chosen anew from step {} on", forgotten,
+                     kept ? "it is kept as " + former : "its expert is gone", start_step);
+        log->event(
+            "best_forgotten",
+            {{"step", start_step}, {"why", forgotten}, {"kept", kept ? json(former) : json()}});
       }
     }
     if (!found) trainer.checkpoint();

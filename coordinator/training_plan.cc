@@ -60,6 +60,31 @@ std::vector<std::string> changed_data(const json& now, const json& before,
   return changed;
 }
 
+// What of the model has changed besides its weights, by file.
+std::vector<std::string> changed_model(const json& now, const json& before, const Config& config) {
+  const std::string folder = config.model.path;
+  const std::pair<const char*, std::string> files[] = {
+      {"weights", "the weights of '" + folder + "', as model.dtype reads them"},
+      {"config", "'" + folder + "/config.json'"},
+      {"tokenizer", "'" + folder + "/tokenizer.json' or tokenizer_config.json"},
+      {"chat_template", "the chat template of '" + folder + "'"}};
+  std::vector<std::string> changed;
+  for (const auto& [key, what] : files)
+    if (now.value(key, json()) != before.value(key, json()))
+      changed.push_back("model: another " + std::string(key) + " than before: " + what);
+  return changed;
+}
+
+std::string model_folder(const RunState& state) {
+  const auto config = config_of(state);
+  return config ? " '" + config->model.path + "'" : "";
+}
+
+std::string store_of(const RunState& state) {
+  const auto config = config_of(state);
+  return config ? " '" + store_folder(*config) + "'" : "";
+}
+
 std::string chat_hash(const Base& base) {
   if (!base.chat) return "none";
   return hash_bytes(base.chat->name() + base.chat->render({{"user", "question"}}));
@@ -98,6 +123,13 @@ std::vector<std::string> changes(const RunState& now, const RunState& before,
       data = changed_data(one["data"], other["data"], config->tasks, config_before->tasks);
       one.erase("data");
       other.erase("data");
+    }
+    if (config && one.value("model", json()).is_object() &&
+        other.value("model", json()).is_object()) {
+      for (const std::string& line : changed_model(one["model"], other["model"], *config))
+        data.push_back(line);
+      one.erase("model");
+      other.erase("model");
     }
   }
   std::vector<std::string> all = differences(one.dump(), other.dump(), words_now, words_before);
@@ -216,11 +248,13 @@ RunState first_state(const Config& config, const Base& base, const TrainingPlan&
 
 void check_resumable(const RunState& state, const RunState& fresh, bool allow_different_hardware) {
   if (state.model_hash != fresh.model_hash)
-    throw user_error("the base model has changed since this run started (was ", state.model_hash,
-                     ", now ", fresh.model_hash, "); restore it, or choose another run_dir");
+    throw user_error("the base model", model_folder(fresh),
+                     " has changed since this run started (was ", state.model_hash, ", now ",
+                     fresh.model_hash, "); restore it, or choose another run_dir");
   if (state.store_hash != fresh.store_hash)
-    throw user_error("the factor store has changed since this run started (was ", state.store_hash,
-                     ", now ", fresh.store_hash,
+    throw user_error("the factor store", store_of(fresh),
+                     " has changed since this run started (was ", state.store_hash, ", now ",
+                     fresh.store_hash,
                      "): its z belong to the old factors; restore it, or choose another run_dir");
   if (state.bits_config != fresh.bits_config) refuse_changed(fresh, state);
   if (state.slots != fresh.slots)

@@ -452,7 +452,7 @@ def factors(b):
             USER, ["is stored as float32, not bfloat16", "svd.store"])
     refused("model changed under a run", b.train("--set", f"model.path={other}", "--set",
                                                  f"svd.store={b.folder}/other_store"),
-            USER, ["base model has changed", "restore it"])
+            USER, [f"the base model '{other}' has changed", "restore it"])
     after = {path.name: path.read_bytes() for path in store.iterdir()}
     check(after == before, "the factor store is unchanged")
 
@@ -460,7 +460,7 @@ def factors(b):
     subset = b.folder / "bf16_store"
     refused("another factor store under a run",
             b.train("--set", f"svd.store={subset}", "--set", "svd.storage=bfloat16"), USER,
-            ["factor store has changed", "restore it"])
+            [f"the factor store '{subset}' has changed", "restore it"])
 
     # A damaged factor is made again, bit by bit.
     flip(store / f"{name}.h5", 5000)
