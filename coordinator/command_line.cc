@@ -321,9 +321,18 @@ CommandLine parse_command_line(int given, const char* const* words) {
     return used() == &app ? std::string("; see svfleet --help")
                           : "; see svfleet " + used()->get_name() + " --help";
   };
+  const auto refuse_unknown_command = [&] {
+    if (used() != &app || argv[1][0] == '-') return;
+    std::vector<std::string> names;
+    for (const auto* command : app.get_subcommands({})) names.push_back(command->get_name());
+    const std::string near = nearest(argv[1], names);
+    throw user_error("unknown command '", shown(argv[1]), "'",
+                     near.empty() ? "" : ", did you mean '" + near + "'?", see());
+  };
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
+    refuse_unknown_command();
     line.text = app.help();
     return line;
   } catch (const CLI::CallForAllHelp&) {
@@ -334,13 +343,7 @@ CommandLine parse_command_line(int given, const char* const* words) {
     return line;
   } catch (const CLI::ParseError& e) {
     if (argc <= 1) throw user_error("no command was given; see svfleet --help");
-    if (used() == &app && argv[1][0] != '-') {
-      std::vector<std::string> names;
-      for (const auto* command : app.get_subcommands({})) names.push_back(command->get_name());
-      const std::string near = nearest(argv[1], names);
-      throw user_error("unknown command '", shown(argv[1]), "'",
-                       near.empty() ? "" : ", did you mean '" + near + "'?", see());
-    }
+    refuse_unknown_command();
     if (used() == &app)
       if (const std::string near = meant(app, argv[1]); !near.empty())
         throw user_error("unknown option '", shown(argv[1]), "'", near, see());

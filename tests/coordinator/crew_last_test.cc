@@ -18,12 +18,13 @@ TEST(Crew, AStopInTheLastPieceStopsWhatIsNext) {
     return std::string("its result");
   });
   ASSERT_TRUE(stopped.has_value());
-  if (crew.leads()) EXPECT_EQ(*stopped, std::vector<std::string>{"its result"});
+  if (crew.leads()) {
+    EXPECT_EQ(*stopped, std::vector<std::string>{"its result"});
+  }
 
   request_stop();
-  EXPECT_FALSE(crew.collect({"evaluate", "evaluate", "items", 60, 1}, [](int64_t, int64_t) {
-    return std::string("never");
-  }));
+  EXPECT_FALSE(crew.collect({"evaluate", "evaluate", "items", 60, 1},
+                            [](int64_t, int64_t) { return std::string("never"); }));
 }
 
 }  // namespace
