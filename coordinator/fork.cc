@@ -188,12 +188,12 @@ RunState child_state(const Fork& fork, RunState fresh, const TrainConfig& train)
                      "--fork");
   };
   if (parent.model_hash != fresh.model_hash)
-    refuse("'" + parse_config(fresh.config, "the configuration").model.path +
-           "' holds another base model, " + fresh.model_hash + ", not " + parent.model_hash);
+    refuse("the base model in '" + parse_config(fresh.config, "the configuration").model.path +
+           "' is " + fresh.model_hash + ", not " + parent.model_hash);
   if (parent.slots != fresh.slots) refuse("svd.targets or svd.layers choose other matrices");
   if (parent.store_hash != fresh.store_hash)
-    refuse("'" + store_folder(parse_config(fresh.config, "the configuration")) +
-           "' holds other factors, " + fresh.store_hash + ", not " + parent.store_hash);
+    refuse("the factor store '" + store_folder(parse_config(fresh.config, "the configuration")) +
+           "' is " + fresh.store_hash + ", not " + parent.store_hash);
   const char* const key = "train.parametrisation";
   if (setting(parent.bits_config, key) != setting(fresh.bits_config, key))
     refuse("train.parametrisation is " + setting(fresh.bits_config, key).dump() + ", not " +
