@@ -2,8 +2,8 @@
 #include <gtest/gtest.h>
 
 #include "cluster/signals.h"
-#include "coordinator/crew.h"
-#include "tests/worker/model_fixtures.h"
+#include "coordinator/crew/crew.h"
+#include "tests/worker/model/fixtures.h"
 
 namespace svfleet {
 namespace {
