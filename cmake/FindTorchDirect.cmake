@@ -39,6 +39,9 @@ target_link_libraries(torchx_cpu INTERFACE
   ${_torch_lib}/libtorch_cpu.so ${_torch_lib}/libc10.so Threads::Threads)
 # libtorch_cpu needs libcupti and libcudart at run time only; its RUNPATH finds them.
 target_link_options(torchx_cpu INTERFACE LINKER:--allow-shlib-undefined)
+file(STRINGS ${TORCH_DIR}/version.py _torch_version REGEX "^__version__")
+string(REGEX MATCH "[0-9][^'\"]*" _torch_version "${_torch_version}")
+target_compile_definitions(torchx_cpu INTERFACE TORCH_VERSION_TEXT="${_torch_version}")
 
 if(SVFLEET_CUDA)
   # CMake 3.25 has no C++20 entry for nvcc.

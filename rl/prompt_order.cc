@@ -2,7 +2,7 @@
 #include <utility>
 
 #include "comm/error.h"
-#include "rl/random.h"
+#include "comm/random.h"
 #include "rl/task.h"
 
 namespace svfleet {

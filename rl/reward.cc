@@ -4,12 +4,12 @@
 #include <cmath>
 
 #include "comm/error.h"
+#include "comm/random.h"
 #include "rl/choice_parse.h"
 #include "rl/normalise.h"
 #include "rl/number_parse.h"
 #include "rl/pattern.h"
 #include "rl/phrase.h"
-#include "rl/random.h"
 
 namespace svfleet {
 namespace {

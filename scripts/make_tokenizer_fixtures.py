@@ -2,7 +2,7 @@
 """Small tokenizers of each supported kind, and what Hugging Face's `tokenizers` does with them.
 
   make_tokenizer_fixtures.py [--model FOLDER]  writes tests/data/tokenizers/
-  make_tokenizer_fixtures.py --unicode         writes worker/unicode_newer.cc
+  make_tokenizer_fixtures.py --unicode         writes worker/tokenizer/unicode_newer.cc
 
 Needs Python 3.11 (whose unicodedata is Unicode 14, like Debian 12's PCRE2), tokenizers 0.22 and,
 for the chat templates, transformers 4.57. --model also writes smollm2_expected.json from a folder
@@ -421,9 +421,9 @@ def make_unicode():
             lines.append("   ")
         lines[-1] += entry
     body = "\n".join(lines)
-    (ROOT / "worker/unicode_newer.cc").write_text(f"""\
+    (ROOT / "worker/tokenizer/unicode_newer.cc").write_text(f"""\
 // Written by scripts/make_tokenizer_fixtures.py --unicode; do not edit.
-#include "worker/unicode.h"
+#include "worker/tokenizer/unicode.h"
 
 namespace svfleet {{
 namespace {{
@@ -445,7 +445,7 @@ std::span<const NewerRange> newer_ranges() {{ return kNewer; }}
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", type=Path, help="SmolLM2-135M-Instruct's folder")
-    parser.add_argument("--unicode", action="store_true", help="write worker/unicode_newer.cc only")
+    parser.add_argument("--unicode", action="store_true", help="write worker/tokenizer/unicode_newer.cc only")
     args = parser.parse_args()
     if args.unicode:
         return make_unicode()

@@ -30,7 +30,7 @@ def read_records(path):
 
 
 def read_log(path):
-    """(steps, validations) in order of their steps, by the rule of coordinator/run_log.h: of a step
+    """(steps, validations) in order of their steps, by the rule of coordinator/run/log.h: of a step
     that was done again the last attempt counts. A step's z stands in its record or, after most
     steps, in the line of the same attempt in z.jsonl; an older run has no such file."""
     last = {(r.get("kind"), r.get("name"), r["step"]): r for r in read_records(path)}

@@ -1,5 +1,5 @@
 // A tokenizer.json; what it loads must work.
-#include "worker/tokenizer.h"
+#include "worker/tokenizer/tokenizer.h"
 
 #include "tests/fuzz/fuzz.h"
 

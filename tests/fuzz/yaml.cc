@@ -1,5 +1,5 @@
 // A configuration.
-#include "coordinator/config.h"
+#include "coordinator/config/config.h"
 #include "tests/fuzz/fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

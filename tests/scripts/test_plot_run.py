@@ -28,7 +28,7 @@ def write_expert(path, z):
 
 
 def made_up_run(folder, steps=48, layers=30):
-    """A log as coordinator/step_record.cc writes it, and the expert."""
+    """A log as coordinator/training/step_record.cc writes it, and the expert."""
     random = np.random.default_rng(0)
     names = [f"model.layers.{i}.mlp.{kind}.weight" for kind in ("gate_proj", "up_proj", "down_proj")
              for i in range(layers)]

@@ -1,0 +1,154 @@
+#include "coordinator/base/prompts.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <charconv>
+#include <limits>
+
+#include "comm/error.h"
+
+namespace svfleet {
+namespace {
+
+// The special token that stands in `text`, or -1.
+int special_token_in(const Tokenizer& tokenizer, const std::string& text) {
+  for (const int id : tokenizer.encode(text))
+    if (tokenizer.is_special(id)) return id;
+  return -1;
+}
+
+// A token's text, or its number.
+int token_named(const Tokenizer& tokenizer, const TaskSpec& spec, const std::string& name) {
+  int id = -1;
+  const auto [end, code] = std::from_chars(name.data(), name.data() + name.size(), id);
+  const bool is_number = end == name.data() + name.size() && code == std::errc();
+  if (!is_number) id = tokenizer.id_of(name).value_or(-1);
+  if (id < 0 || id >= tokenizer.size())
+    throw user_error("task '", spec.name, "': stop_tokens: there is no token '", name,
+                     "' in the model's tokenizer.json; give a token as it stands there, or its id");
+  return id;
+}
+
+// Special tokens never stand in a reply's text, so a stop text that is one stops as a token.
+void add_stops(const Tokenizer& tokenizer, const TaskSpec& spec, Prompt* prompt) {
+  for (const std::string& name : spec.stop_tokens)
+    prompt->stop_tokens.push_back(token_named(tokenizer, spec, name));
+  for (const std::string& text : spec.stop) {
+    const auto id = tokenizer.id_of(text);
+    if (id && tokenizer.is_special(*id)) {
+      prompt->stop_tokens.push_back(*id);
+      continue;
+    }
+    const int inside = special_token_in(tokenizer, text);
+    if (inside >= 0)
+      throw user_error("task '", spec.name, "': the stop text '", text,
+                       "' holds the special token '", tokenizer.token(inside),
+                       "', which never stands in a reply's text; give '", tokenizer.token(inside),
+                       "' alone");
+    prompt->stop.push_back(text);
+  }
+}
+
+}  // namespace
+
+Texts open_texts(const Config& config, const Architecture& architecture) {
+  const std::string& folder = config.model.path;
+  Texts texts;
+  texts.tokenizer = std::make_unique<Tokenizer>(Tokenizer::load(folder));
+  if (texts.tokenizer->size() > architecture.vocabulary)
+    throw user_error("'", folder, "': tokenizer.json has ", texts.tokenizer->size(),
+                     " tokens, more than the model's vocab_size ", architecture.vocabulary,
+                     "; the files do not belong together");
+  const bool any_plain = std::any_of(config.tasks.begin(), config.tasks.end(),
+                                     [](const TaskSpec& task) { return !task.chat; });
+  if (any_plain && !texts.tokenizer->disagreement().empty())
+    throw user_error(texts.tokenizer->disagreement(), ", and a task with chat: false asks for it; ",
+                     "make the two agree");
+  const bool any_chat =
+      config.tasks.empty() || std::any_of(config.tasks.begin(), config.tasks.end(),
+                                          [](const TaskSpec& task) { return task.chat; });
+  if (!any_chat) return texts;
+  texts.chat =
+      std::make_unique<ChatTemplate>(ChatTemplate::load(folder, config.model.chat_template));
+  const std::string bos = texts.chat->bos();
+  if (!bos.empty() && !texts.tokenizer->id_of(bos))
+    throw user_error("'", folder, "': the chat template '", texts.chat->name(), "' begins with '",
+                     bos,
+                     "', which is no token of tokenizer.json; the files do not belong together");
+  return texts;
+}
+
+Prompt make_prompt(const Tokenizer& tokenizer, const ChatTemplate* chat, const TaskSpec& spec,
+                   const Item& item, int64_t key) {
+  Prompt prompt;
+  prompt.key = key;
+  prompt.max_new_tokens = spec.max_new_tokens;
+  add_stops(tokenizer, spec, &prompt);
+  if (spec.chat)
+    prompt.tokens = tokenizer.encode(chat->render(item.messages) + spec.prefill);
+  else
+    prompt.tokens =
+        tokenizer.encode(item.messages.front().content + spec.prefill, /*special=*/true);
+  return prompt;
+}
+
+std::string length_problem(const Architecture& architecture, const Prompt& prompt) {
+  const int64_t length = int64_t(prompt.tokens.size());
+  if (length == 0) return "the prompt is empty: it has no tokens; write something in it";
+  int64_t limit = architecture.max_positions;
+  if (architecture.sliding_window && (!limit || architecture.sliding_window < limit))
+    limit = architecture.sliding_window;
+  if (!limit || length + prompt.max_new_tokens <= limit) return "";
+  return "the prompt has " + std::to_string(length) + " tokens and may be answered with " +
+         std::to_string(prompt.max_new_tokens) + ", more than the model's " +
+         std::to_string(limit) + "; shorten it or the task's max_new_tokens";
+}
+
+void warn_of_endless_turns(const Architecture& architecture, const Tokenizer& tokenizer,
+                           const ChatTemplate* chat, const std::vector<TaskSpec>& tasks) {
+  if (!chat) return;
+  const std::string end = chat->turn_end();
+  const auto id = tokenizer.id_of(end);
+  if (!id) {
+    spdlog::warn(
+        "the chat template '{}' ends a turn with '{}', which is no token of this model: it was "
+        "trained with another template, and its replies may run on to the length limit",
+        chat->name(), end);
+    return;
+  }
+  for (const TaskSpec& task : tasks) {
+    Prompt prompt;
+    add_stops(tokenizer, task, &prompt);
+    const auto& model = architecture.stop_tokens;
+    if (!task.chat || std::find(model.begin(), model.end(), *id) != model.end() ||
+        std::find(prompt.stop_tokens.begin(), prompt.stop_tokens.end(), *id) !=
+            prompt.stop_tokens.end())
+      continue;
+    std::string names;
+    for (const int stop : model)
+      names += (names.empty() ? "'" : ", '") +
+               (stop < tokenizer.size() ? tokenizer.token(stop) : std::to_string(stop)) + "'";
+    spdlog::warn(
+        "task '{}': the chat template '{}' ends a turn with '{}', which does not end a reply (the "
+        "model's stop tokens are {}): replies may run on to the length limit; add it with "
+        "task.stop_tokens: ['{}']",
+        task.name, chat->name(), end, names, end);
+  }
+}
+
+void check_items(const Config& config, const std::vector<SplitItems>& splits) {
+  const Architecture architecture = read_architecture(config.model.path);
+  const Texts texts = open_texts(config, architecture);
+  for (const SplitItems& split : splits)
+    for (const Task& task : split.tasks)
+      for (const Item& item : task.items) {
+        const Prompt prompt = make_prompt(*texts.tokenizer, texts.chat.get(), task.spec, item, 0);
+        const std::string problem = length_problem(architecture, prompt);
+        if (!problem.empty())
+          throw user_error(split_file(task.spec, split.name), ":", item.index + 1, ": ", problem);
+      }
+  warn_of_endless_turns(architecture, *texts.tokenizer, texts.chat.get(), config.tasks);
+}
+
+}  // namespace svfleet

@@ -1,0 +1,181 @@
+// svfleet evaluate: base and experts on the same items, with intervals and a paired test.
+#include <spdlog/spdlog.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "checkpoints/out_file.h"
+#include "checkpoints/run_names.h"
+#include "comm/error.h"
+#include "coordinator/base/base.h"
+#include "coordinator/base/factors.h"
+#include "coordinator/base/splits.h"
+#include "coordinator/base/weight_watch.h"
+#include "coordinator/commands/commands.h"
+#include "coordinator/commands/controls.h"
+#include "coordinator/commands/evaluation_table.h"
+#include "coordinator/config/targets.h"
+#include "coordinator/run/json_line.h"
+#include "coordinator/training/evaluation.h"
+
+namespace svfleet {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+struct Row {
+  Evaluation evaluation;
+  McNemar paired;  // against the base
+};
+
+json numbers(const Tally& tally) {
+  const Interval interval = wilson(tally.right, tally.counted);
+  return {{"right", tally.right},         {"n", tally.counted},
+          {"accuracy", tally.accuracy()}, {"low", interval.low},
+          {"high", interval.high},        {"score", tally.score()},
+          {"ended", tally.ended_share()}, {"mean_tokens", tally.mean_tokens()}};
+}
+
+json row_json(const Row& row, bool is_base) {
+  json out = numbers(row.evaluation.all);
+  out["name"] = row.evaluation.name;
+  for (const Tally& tally : row.evaluation.by_task) {
+    json task = numbers(tally);
+    task["task"] = tally.task;
+    out["by_task"].push_back(task);
+  }
+  if (!is_base) {
+    out["p_value"] = row.paired.p;
+    out["only_base"] = row.paired.only_first;
+    out["only_expert"] = row.paired.only_second;
+  }
+  return out;
+}
+
+std::string item_lines(const std::vector<Task>& tasks, const std::vector<Row>& rows) {
+  std::string lines;
+  size_t i = 0;
+  for (const Task& task : tasks)
+    for (const Item& item : task.items) {
+      json replies = json::object();
+      for (const Row& row : rows) {
+        const ItemResult& result = row.evaluation.items[i];
+        replies[row.evaluation.name] = {{"right", result.right},
+                                        {"score", result.score},
+                                        {"ended", result.ended},
+                                        {"tokens", result.tokens},
+                                        {"reply", result.reply}};
+      }
+      const json record = {{"task", task.spec.name},
+                           {"item", item.index},
+                           {"prompt", item.messages.back().content},
+                           {"gold", item.gold.answer},
+                           {"replies", replies}};
+      lines += json_line(record) + "\n";
+      ++i;
+    }
+  return lines;
+}
+
+// Results must not take the place of what they are measured from, nor of a part of a run.
+void check_out(const CommandLine& line, const Config& config) {
+  std::vector<std::string> read = line.experts;
+  read.push_back(config.file);
+  for (const TaskSpec& task : config.tasks)
+    read.insert(read.end(), {task.train, task.validation, task.test, task.few_shot});
+  const auto same = [](const fs::path& a, const fs::path& b) {
+    std::error_code none;  // not there
+    return !a.empty() && !b.empty() && fs::equivalent(a, b, none);
+  };
+  for (const std::string& input : read)
+    if (same(line.out, input))
+      throw user_error("--out '", line.out, "' is a file that svfleet reads here; choose another");
+  std::error_code none;
+  const fs::path out = fs::weakly_canonical(line.out, none), folder = out.parent_path();
+  const auto in_run = [&](const fs::path& run, const std::string& below) {
+    return fs::exists(run / "run.json", none) && is_run_name(below, out.filename());
+  };
+  if (same(folder, config.model.path) || in_run(folder, "") ||
+      in_run(folder.parent_path(), folder.filename()))
+    throw user_error("--out '", line.out, "' is a file of a run or in the model's folder; choose ",
+                     "another");
+}
+
+}  // namespace
+
+int evaluate_command(const CommandLine& line, const Config& given) {
+  Crew crew(given);
+  std::vector<Expert> experts;
+  for (const std::string& path : line.experts) experts.push_back(load_expert(path));
+  const Config config = adapting(experts, given);
+  std::vector<Task> tasks;
+  std::string data;
+  for (const TaskSpec& spec : config.tasks) {
+    tasks.push_back(load_task(spec, config.evaluate.split, config.evaluate.items));
+    data += tasks.back().content_hash;
+  }
+  crew.agree("evaluation data", data);
+  crew.on_leader("check the items", [&] { check_items(config, {{config.evaluate.split, tasks}}); });
+  std::string expert_hashes;
+  for (const Expert& expert : experts) expert_hashes += z_hash(expert) + " ";
+  crew.agree("experts", expert_hashes);
+  std::optional<OutFile> out;
+  if (crew.leads() && !line.out.empty()) {
+    check_out(line, config);
+    out.emplace(line.out);  // fail now, not at the end
+  }
+  if (crew.leads())
+    for (const std::string& text : prompts_in_two_splits(config, config.evaluate.split))
+      spdlog::warn("{}", text);
+  Base base = open_base(config, crew);
+
+  EvaluationOptions options;
+  options.batch = config.evaluate.batch;
+  options.sampling = {config.evaluate.temperature,    config.evaluate.top_k,
+                      config.evaluate.top_p,          config.evaluate.min_p,
+                      uint64_t(config.evaluate.seed), 0};
+  std::vector<std::pair<std::string, std::vector<float>>> policies;
+  if (!experts.empty()) {
+    if (!open_factors(config, crew, base)) return kExitRequeue;
+    for (size_t i = 0; i < experts.size(); ++i) {
+      std::vector<float> z = flat_z(base, experts[i], line.experts[i]);
+      policies.emplace_back(line.experts[i], z);
+      if (!line.controls) continue;
+      policies.emplace_back(line.experts[i] + " shuffled", shuffled(base.model->targets(), z));
+      policies.emplace_back(line.experts[i] + " mirrored", mirrored(z));
+    }
+  }
+  std::vector<Row> rows;
+  WeightWatch watch(*base.model, crew, 0);
+  auto base_result = evaluate_policy(base, crew, base_policy(base), tasks, options, "base");
+  if (!base_result) return kExitRequeue;
+  rows.push_back({*base_result, {}});
+  for (const auto& [name, z] : policies) {
+    const Policy policy = enforce(base, crew, z, config.train.sampling_form == "merged");
+    auto result = evaluate_policy(base, crew, policy, tasks, options, name);
+    if (!result) return kExitRequeue;
+    rows.push_back({*result, {}});
+    if (crew.leads()) rows.back().paired = mcnemar(base_result->verdicts(), result->verdicts());
+  }
+  if (const std::string change = watch.look_at_all(1); !change.empty())
+    throw Error(kExitRequeue,
+                change + " changed in memory during the evaluation: bad memory; start again",
+                watch.changed_here());
+  if (!crew.leads()) return kExitFinished;
+  json found = {{"split", config.evaluate.split},
+                {"n", rows[0].evaluation.all.counted},
+                {"temperature", config.evaluate.temperature}};
+  for (size_t i = 0; i < rows.size(); ++i) found["results"].push_back(row_json(rows[i], i == 0));
+  if (line.json)
+    std::printf("%s\n", json_line(found).c_str());
+  else
+    std::fputs(evaluation_table(found).c_str(), stdout);
+  std::fflush(stdout);  // what was measured is told even where the file fails now
+  if (out) out->write(item_lines(tasks, rows));
+  return kExitFinished;
+}
+
+}  // namespace svfleet

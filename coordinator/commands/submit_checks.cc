@@ -1,0 +1,61 @@
+#include "coordinator/commands/submit_checks.h"
+
+#include "checkpoints/file.h"
+#include "cluster/partition.h"
+#include "comm/error.h"
+
+namespace svfleet {
+
+void check_files(const Config& config, const std::string& start) {
+  const std::string model = config.model.path;
+  if (!is_folder(model))
+    throw user_error("model.path '", model, "' is not a folder; it holds the Hugging Face model");
+  if (!file_exists(model + "/config.json"))
+    throw user_error("model.path '", model, "' has no config.json; it is not a Hugging Face model");
+  for (const TaskSpec& task : config.tasks) {
+    if (task.train.empty())
+      throw user_error("task '", task.name, "' has no train data; training needs it");
+    for (const std::string& file : {task.train, task.validation, task.few_shot})
+      if (!file.empty() && (!file_exists(file) || is_folder(file)))
+        throw user_error("task '", task.name, "': file '", file, "' does not exist");
+  }
+  if (!start.empty() && (!file_exists(start) || is_folder(start)))
+    throw user_error("train.init_from '", start, "' does not exist; it is an expert file");
+}
+
+void check_characters(const std::string& what, const std::string& path) {
+  for (const char c : path)
+    if (c == '"' || c == '\\' || c == '%' || static_cast<unsigned char>(c) < ' ')
+      throw user_error(what, " '", path,
+                       "' holds a character that Slurm changes in paths; "
+                       "choose another folder");
+}
+
+void check_shared(const JobRequest& ask, const std::string& what, const std::string& path,
+                  const std::string& mounts) {
+  const std::string why = node_local(path, mounts);
+  if (why.empty() || ask.allow_local) return;
+  throw user_error(what, " '", path, "' is not seen by all nodes: ", why, "; use a shared disk",
+                   ask.nodes == 1 ? ", or --allow-local" : "");
+}
+
+void check_all_shared(const JobScript& job, const Config& config, const std::string& start,
+                      const std::string& mounts) {
+  const auto check = [&](const std::string& what, const std::string& path) {
+    if (!path.empty()) check_shared(job.request, what, resolved_path(path), mounts);
+  };
+  check("run_dir", job.run_dir);
+  check("svd.store", job.store);
+  check("model.path", config.model.path);
+  check("the working directory", job.folder);
+  for (const std::string& folder : job.libraries) check("the libraries' folder", folder);
+  check("the configuration", config.file);
+  check("train.init_from", start);
+  for (const TaskSpec& task : config.tasks) {
+    check("task file", task.file);
+    for (const std::string& file : {task.train, task.validation, task.few_shot})
+      check("task '" + task.name + "': file", file);
+  }
+}
+
+}  // namespace svfleet

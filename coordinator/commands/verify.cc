@@ -1,0 +1,168 @@
+// svfleet verify: reads again, to the last byte, everything that a run rests on. A start reads the
+// weights that it loads, the newest checkpoint and the factors; this reads the rest too.
+#include <algorithm>
+#include <cstdio>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "checkpoints/clean.h"
+#include "checkpoints/file.h"
+#include "checkpoints/hdf5_image.h"
+#include "coordinator/base/base.h"
+#include "coordinator/commands/commands.h"
+#include "coordinator/config/targets.h"
+#include "coordinator/run/log_index.h"
+#include "svd/store.h"
+
+namespace svfleet {
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* kKinds[] = {"model", "factors", "checkpoints", "chunks", "experts"};
+
+std::string folder_of(const Config& config, const std::string& kind) {
+  if (kind == "model") return config.model.path;
+  if (kind == "factors") return store_folder(config);
+  return config.run_dir + "/" + kind;
+}
+
+// What is to be read, as rank 0 has found it: [kind, name] each. Other nodes may see an old
+// listing.
+json find_all(const Config& config, const FactorStore::Manifest& manifest,
+              const std::vector<Target>& targets) {
+  json all = json::array();
+  for (const auto& [name, hash] : manifest.tensor_hashes) all.push_back({"model", name});
+  for (const Target& target : targets) all.push_back({"factors", target.name});
+  for (int64_t step : checkpoint_steps(config.run_dir))
+    all.push_back({"checkpoints", std::to_string(step)});
+  for (const char* kind : {"chunks", "experts"})
+    for (const std::string& name : list_folder(folder_of(config, kind)))
+      if (name.find(".tmp-") == name.npos && !name.ends_with(".suspect"))
+        all.push_back({kind, name});
+  return all;
+}
+
+class Verifier {
+ public:
+  Verifier(const Config& config, std::vector<Target> targets, FactorStore::Manifest manifest)
+      : config_(config),
+        files_(config.model.path),
+        store_(store_folder(config)),
+        manifest_(std::move(manifest)) {
+    for (Target& target : targets) targets_[target.name] = target;
+  }
+
+  // What is wrong, in one line, or nothing. Thread-safe.
+  std::string problem(const std::string& kind, const std::string& name) const {
+    const std::string file = folder_of(config_, kind) + "/" + name;
+    try {
+      if (kind == "model") {
+        if (files_.tensor_hash(name) != manifest_.tensor_hashes.at(name))
+          return "tensor '" + name + "' of '" + config_.model.path + "' is not what '" +
+                 store_.folder() + "' was made from; put the model's files back";
+      } else if (kind == "factors") {
+        store_.load(targets_.at(name), manifest_.tensor_hashes.at(name), config_.svd.tolerance);
+      } else if (kind == "checkpoints") {
+        const RunState state = load_checkpoint(config_.run_dir, std::stoll(name));
+        return other_model("the checkpoint of step " + name, state.model_hash);
+      } else if (kind == "chunks") {
+        Hdf5Reader(read_file(file), file);
+      } else {
+        const Expert expert = load_expert(file);
+        const auto made_on = expert.metadata.find("model_hash");
+        if (made_on != expert.metadata.end()) return other_model(file, made_on->second);
+      }
+    } catch (const Error& error) {
+      // A run that goes on removes what it no longer needs.
+      if (kind == "chunks" && !file_exists(file)) return "";
+      if (kind == "checkpoints" && !file_exists(checkpoint_path(config_.run_dir, std::stoll(name))))
+        return "";
+      return error.what();
+    }
+    return "";
+  }
+
+ private:
+  std::string other_model(const std::string& what, const std::string& hash) const {
+    if (hash == manifest_.model_hash) return "";
+    return what + " was made on base model " + hash + ", not on " + manifest_.model_hash;
+  }
+
+  const Config& config_;
+  const SafetensorsFolder files_;
+  const FactorStore store_;
+  const FactorStore::Manifest manifest_;
+  std::map<std::string, Target> targets_;
+};
+
+FactorStore::Manifest manifest_of(const Config& config, const std::vector<Target>& targets) {
+  const FactorStore store(store_folder(config));
+  FactorStore::Manifest manifest;
+  if (!store.load_manifest(&manifest))
+    throw user_error("there is no '", store.folder(), "/store.json' that says what the model was; ",
+                     "run svfleet decompose");
+  for (const Target& target : targets)
+    if (!manifest.tensor_hashes.contains(target.name))
+      throw disk_error("'", store.folder(), "/store.json' does not say what tensor '", target.name,
+                       "' was; run svfleet decompose");
+  return manifest;
+}
+
+}  // namespace
+
+int verify_command(const CommandLine& line, const Config& config) {
+  Crew crew(config);
+  const std::vector<Target> targets = targets_of(config, read_architecture(config.model.path));
+  const FactorStore::Manifest manifest = manifest_of(config, targets);
+  std::string told;
+  if (crew.leads()) told = find_all(config, manifest, targets).dump();
+  crew.group().broadcast(told, 0, "what is to be verified");
+  const auto all = json::parse(told).get<std::vector<std::pair<std::string, std::string>>>();
+  const Verifier verifier(config, targets, manifest);
+  const auto found = crew.collect(
+      {"verify", "verify", "tensors and files", int64_t(all.size())},
+      [&](int64_t i, int64_t) { return verifier.problem(all[i].first, all[i].second); });
+  if (!found) return kExitRequeue;
+  if (!crew.leads()) return kExitFinished;
+
+  std::map<int, std::string> problems;  // by place in `all`
+  for (size_t i = 0; i < all.size(); ++i)
+    if (!(*found)[i].empty()) problems[int(i)] = (*found)[i];
+  const std::vector<std::string> torn = broken_lines(config.run_dir);
+  json report = {{"problems", json::array()}};
+  for (const char* kind : kKinds) {
+    const auto is = [&](const auto& item) { return item.first == kind; };
+    const auto bad = std::count_if(problems.begin(), problems.end(),
+                                   [&](const auto& p) { return is(all[p.first]); });
+    const auto total = std::count_if(all.begin(), all.end(), is);
+    report[kind] = {{"path", folder_of(config, kind)}, {"read", total}, {"damaged", bad}};
+    if (!line.json)
+      std::printf("%-12s %4td read, %td damaged   %s\n", kind, total, bad,
+                  folder_of(config, kind).c_str());
+  }
+  for (const auto& [i, problem] : problems) report["problems"].push_back(problem);
+  for (const std::string& where : torn) report["problems"].push_back(where);
+  // Not damaged, and used by nobody: made with weights that had changed in memory.
+  report["suspect"] = json::array();
+  for (const std::string& name : suspect_checkpoints(config.run_dir)) {
+    report["suspect"].push_back(config.run_dir + "/checkpoints/" + name);
+    if (!line.json)
+      std::printf(
+          "'%s/checkpoints/%s' is suspect: made with weights that had changed in memory; "
+          "it is not used and may be removed\n",
+          config.run_dir.c_str(), name.c_str());
+  }
+  if (line.json)
+    std::printf("%s\n", report.dump().c_str());
+  else
+    for (const json& problem : report["problems"])
+      std::printf("%s\n", problem.get<std::string>().c_str());
+  std::fflush(stdout);
+  if (!report["problems"].empty())
+    throw disk_error(report["problems"].size(), " of what '", line.config_file,
+                     "' rests on is damaged; it is listed above");
+  return kExitFinished;
+}
+
+}  // namespace svfleet

@@ -1,0 +1,178 @@
+// Settings that are each allowed but do not go together.
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+#include <initializer_list>
+#include <system_error>
+
+#include "coordinator/config/reader.h"
+#include "rl/pattern.h"
+
+namespace svfleet {
+namespace {
+
+// The line to name: an override that set one of these, else the last of them that was given, else
+// the file.
+std::string place_of(const Places& places, const std::string& otherwise,
+                     std::initializer_list<const char*> labels) {
+  std::string place = otherwise;
+  bool is_override = false;
+  for (const char* label : labels) {
+    const auto found = places.find(label);
+    if (found == places.end() || is_override) continue;
+    place = found->second;
+    is_override = place.rfind("--set ", 0) == 0;
+  }
+  return place;
+}
+
+bool is_layer_range(const std::string& text) {
+  const auto number = [](const std::string& digits, int64_t* value) {
+    const auto [end, code] = std::from_chars(digits.data(), digits.data() + digits.size(), *value);
+    return code == std::errc() && end == digits.data() + digits.size() && *value >= 0;
+  };
+  int64_t first = 0, last = 0;
+  const size_t dots = text.find("..");
+  if (dots == std::string::npos) return number(text, &first);
+  return number(text.substr(0, dots), &first) && number(text.substr(dots + 2), &last) &&
+         first <= last;
+}
+
+bool is_layers(const std::string& text) {
+  if (text == "all") return true;
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t end = std::min(text.find(',', begin), text.size());
+    if (!is_layer_range(text.substr(begin, end - begin))) return false;
+    begin = end + 1;
+  }
+  return true;
+}
+
+void check_train(const Config& config, const Places& places) {
+  const TrainConfig& t = config.train;
+  const auto at = [&](std::initializer_list<const char*> labels) {
+    return place_of(places, config.file, labels);
+  };
+  if (t.prompts_per_step % t.prompts_per_chunk != 0)
+    refuse(at({"train.prompts_per_step", "train.prompts_per_chunk"}),
+           "train.prompts_per_chunk (" + std::to_string(t.prompts_per_chunk) +
+               ") must divide train.prompts_per_step (" + std::to_string(t.prompts_per_step) + ")");
+  if (t.samples_per_prompt < 2 && t.baseline != "none")
+    refuse(at({"train.baseline", "train.samples_per_prompt"}),
+           "train.samples_per_prompt must be at least 2 with train.baseline " + t.baseline +
+               ", which compares the replies of one prompt");
+  if (t.token_reduction == "mean" && t.token_reduction_length == 0)
+    refuse(at({"train.token_reduction_length", "train.token_reduction"}),
+           "train.token_reduction mean needs train.token_reduction_length above 0, the number of "
+           "tokens to divide by");
+  if (t.token_reduction == "sum" && t.token_reduction_length != 0)
+    refuse(at({"train.token_reduction", "train.token_reduction_length"}),
+           "train.token_reduction_length has no meaning with train.token_reduction sum; remove it "
+           "or set train.token_reduction to mean");
+  if (t.kl_form != "reward" && t.kl_beta == 0)
+    refuse(at({"train.kl_beta", "train.kl_form"}),
+           "train.kl_form " + t.kl_form +
+               " has no effect while train.kl_beta is 0; set "
+               "train.kl_beta");
+  if (t.early_stop_after > 0 && t.validate_every == 0)
+    refuse(at({"train.validate_every", "train.early_stop_after"}),
+           "train.early_stop_after needs train.validate_every above 0");
+  if (t.warmup_steps > t.steps)
+    refuse(at({"train.steps", "train.warmup_steps"}),
+           "train.warmup_steps (" + std::to_string(t.warmup_steps) +
+               ") must not exceed train.steps (" + std::to_string(t.steps) + ")");
+  if (t.reward_right <= t.reward_wrong)
+    refuse(at({"train.reward_right", "train.reward_wrong"}),
+           "train.reward_right must be above train.reward_wrong");
+  if (t.validate_every > 0)
+    for (const auto& task : config.tasks)
+      if (task.validation.empty())
+        refuse(at({"train.validate_every"}),
+               "train.validate_every needs a validation split, and "
+               "task '" +
+                   shown(task.name) + "' has none");
+}
+
+// Somebody who is elsewhere than they think: nothing is relative to the run's file.
+void check_place(const Config& config, const std::string& what, const std::string& path,
+                 const std::string& where) {
+  const std::filesystem::path folder = std::filesystem::path(config.file).parent_path();
+  std::error_code ignored;
+  if (path.empty() || folder.empty() || std::filesystem::path(path).is_absolute() ||
+      std::filesystem::exists(path, ignored) || !std::filesystem::exists(folder / path, ignored))
+    return;
+  refuse(where, what + " '" + shown(path) + "' does not exist in the working directory, but in '" +
+                    folder.string() +
+                    "': paths are relative to the working directory; start svfleet there, or write "
+                    "the path from here");
+}
+
+}  // namespace
+
+void check_task(const TaskSpec& task, const std::string& label, const std::string& where,
+                const Places& places) {
+  const auto at = [&](const std::string& key) {
+    const auto found = places.find(label + key);
+    return found != places.end() ? found->second : where;
+  };
+  if (task.rewards.empty())
+    refuse(where, label +
+                      "reward is missing: say what counts as right, such as reward: "
+                      "last_number");
+  if (task.train.empty() && task.validation.empty() && task.test.empty())
+    refuse(where, "the task has no data: give " + label + "train, validation or test");
+  if (task.name.empty()) refuse(at("name"), label + "name must not be empty");
+  if (task.prompt.empty()) refuse(at("prompt"), label + "prompt must not be empty");
+  if (task.answer.empty()) refuse(at("answer"), label + "answer must not be empty");
+  if (task.few_shot.empty() && (task.few_shot_count > 0 || !task.few_shot_answer.empty()))
+    refuse(at(task.few_shot_count > 0 ? "few_shot.count" : "few_shot.answer"),
+           label + "few_shot.file is missing");
+  for (const auto& stop : task.stop)
+    if (stop.empty()) refuse(at("stop"), label + "stop must not hold an empty text");
+  for (const auto& token : task.stop_tokens)
+    if (token.empty()) refuse(at("stop_tokens"), label + "stop_tokens must not hold an empty text");
+  for (const RewardSpec& reward : task.rewards) {  // again, for overrides of one setting
+    const bool is_regex = reward.kind == RewardKind::kRegex;
+    if (is_regex == reward.pattern.empty())
+      refuse(at("rewards"), label + "rewards: a pattern belongs to kind: regex, which needs one");
+    const std::string problem = is_regex ? pattern_problem(reward.pattern) : "";
+    if (!problem.empty()) refuse(at("rewards"), label + "rewards: " + problem);
+  }
+}
+
+void check_config(const Config& config, const Places& places) {
+  if (config.model.path.empty())
+    refuse(config.file, "model.path is missing: the folder of the language model");
+  if (config.run_dir.empty())
+    refuse(config.file, "run_dir is missing: the folder that a run writes into");
+  if (config.tasks.empty())
+    refuse(config.file, "task is missing: the path of a task file, or a task");
+  if (!is_layers(config.svd.layers))
+    refuse(place_of(places, config.file, {"svd.layers"}),
+           "svd.layers must be all, or layers and ranges such as 0..11,40..79, got '" +
+               shown(config.svd.layers) + "'");
+  const bool several = config.tasks.size() > 1;
+  for (size_t i = 0; i < config.tasks.size(); ++i) {
+    const std::string name = several ? "task." + std::to_string(i) : "task";
+    const auto entry = places.find(name);
+    check_task(config.tasks[i], name + ".",
+               entry != places.end() ? entry->second : place_of(places, config.file, {"task"}),
+               places);
+    const TaskSpec& task = config.tasks[i];
+    for (const std::string& file : {task.train, task.validation, task.test, task.few_shot})
+      if (task.file.empty())
+        check_place(config, name + ": file", file,
+                    entry != places.end() ? entry->second : config.file);
+    for (size_t j = 0; j < i; ++j)
+      if (config.tasks[i].name == config.tasks[j].name)
+        refuse(entry != places.end() ? entry->second : config.file,
+               "two tasks have the name '" + shown(config.tasks[i].name) + "'; give one a name");
+  }
+  check_place(config, "model.path", config.model.path,
+              place_of(places, config.file, {"model.path"}));
+  check_place(config, "train.init_from", config.train.init_from,
+              place_of(places, config.file, {"train.init_from"}));
+  check_train(config, places);
+}
+
+}  // namespace svfleet

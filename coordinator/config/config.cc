@@ -1,0 +1,127 @@
+#include "coordinator/config/config.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "checkpoints/file.h"
+#include "coordinator/config/reader.h"
+#include "coordinator/config/run_file.h"
+
+namespace svfleet {
+namespace {
+
+bool is_utf8(const std::string& text) {
+  for (size_t i = 0; i < text.size();) {
+    const unsigned char c = text[i];
+    const size_t length = c < 0x80                ? 1
+                          : c >= 0xC2 && c < 0xE0 ? 2
+                          : c >= 0xE0 && c < 0xF0 ? 3
+                          : c >= 0xF0 && c < 0xF5 ? 4
+                                                  : 0;
+    if (length == 0 || i + length > text.size()) return false;
+    for (size_t k = 1; k < length; ++k)
+      if ((static_cast<unsigned char>(text[i + k]) & 0xC0) != 0x80) return false;
+    i += length;
+  }
+  return true;
+}
+
+// "train.steps=5"
+void apply_override(Config& config, const std::string& text, Places& places) {
+  const Reading reading{Source{config.file, text}, &places, ""};
+  const std::string where = reading.source.at(YAML::Node());
+  const size_t equals = text.find('=');
+  if (equals == std::string::npos || equals == 0)
+    refuse(where, "an override is written key=value, such as train.steps=5");
+  if (!is_utf8(text)) refuse(where, "not valid UTF-8");
+  const std::string key = text.substr(0, equals);
+  const std::string value = text.substr(equals + 1);
+  if (key.rfind("task.", 0) == 0 && !config.tasks.empty()) {
+    read_task_override(key.substr(5), value, config.tasks, reading);
+    return;
+  }
+  const Field<Config>* field = find_field(config_fields(), key);
+  if (!field) {
+    if (is_section(config_fields(), key))
+      refuse(where, key + " is a section; set one of its keys, such as " + key + "." +
+                        keys_below(config_fields(), key + ".")[0]);
+    const size_t dot = key.find('.');
+    const bool in_section =
+        dot != std::string::npos && is_section(config_fields(), key.substr(0, dot));
+    std::vector<std::string> known;
+    for (const auto& name : all_keys(config_fields()))
+      if (!in_section || name.rfind(key.substr(0, dot + 1), 0) == 0) known.push_back(name);
+    refuse_unknown_key(where, key, known, all_keys(config_fields()), "");
+  }
+  const Ref ref = field->ref(config);
+  places[key] = where;
+  read_value(override_node(ref, value, reading.source), field->limits, ref, key, reading);
+}
+
+}  // namespace
+
+namespace {
+
+void read_text(const std::string& text, Config& config, Places& places) {
+  const Source source{config.file, ""};
+  const YAML::Node node = parse_yaml(text, source);
+  if (node.IsNull())
+    refuse(config.file, "the configuration is empty; see examples/quickstart.yaml");
+  read_mapping(node, config_fields(), config, "", Reading{source, &places, ""});
+}
+
+// The configuration of the run in a folder, or empty.
+std::string of_run(std::string folder) {
+  while (folder.size() > 1 && folder.back() == '/') folder.pop_back();
+  return file_exists(folder + "/run.json") ? configuration_of(folder) : "";
+}
+
+// A run is where its folder is, wherever that was when its configuration was written.
+void stay_in_folder(Config& config, const Places& places) {
+  const auto elsewhere = [&](const std::string& folder) {
+    return !folder.empty() &&
+           (config.run_dir.empty() || resolved_path(folder) != resolved_path(config.run_dir));
+  };
+  if (const std::string folder = run_folder_of(config.file); elsewhere(folder))
+    config.run_dir = folder;
+  if (const std::string folder = run_begun_with(config.file);
+      elsewhere(folder) && !config.run_dir.empty())
+    refuse(places.count("run_dir") ? places.at("run_dir") : config.file,
+           "run_dir is '" + config.run_dir +
+               "', but the run that was begun with this file lies in '" + folder +
+               "' beside it, moved or copied: set run_dir to that folder to go on with it, "
+               "or to another one with --set run_dir=...");
+}
+
+}  // namespace
+
+Config load_config(const std::string& file, const std::vector<std::string>& overrides) {
+  Config config;
+  config.file = file;
+  std::error_code ignored;
+  if (!std::filesystem::exists(file, ignored))
+    refuse(file, "no such file; the path is relative to the working directory");
+  if (std::filesystem::is_directory(file, ignored)) {
+    config.file = of_run(file);
+    if (config.file.empty())
+      refuse(file, "is a folder and holds no run; give a YAML file or a run folder");
+  }
+  Places places;
+  read_text(read_file(config.file), config, places);
+  for (const auto& text : overrides) apply_override(config, text, places);
+  if (std::none_of(overrides.begin(), overrides.end(),
+                   [](const std::string& text) { return text.starts_with("run_dir="); }))
+    stay_in_folder(config, places);
+  check_config(config, places);
+  return config;
+}
+
+Config parse_config(const std::string& text, const std::string& name) {
+  Config config;
+  config.file = name;
+  Places places;
+  read_text(text, config, places);
+  return config;
+}
+
+}  // namespace svfleet

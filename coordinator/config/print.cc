@@ -1,0 +1,305 @@
+// What the tables look like as commented YAML, as the reference page and as canonical JSON.
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "coordinator/config/fields.h"
+
+namespace svfleet {
+namespace {
+
+std::string quoted(const std::string& text) {
+  return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+// Plain where no YAML reader could take it for anything else.
+std::string yaml_text(const std::string& text) {
+  const bool plain = !text.empty() && std::isalpha(static_cast<unsigned char>(text[0])) &&
+                     text.find_first_not_of(
+                         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-") ==
+                         std::string::npos;
+  for (const char* word : {"null", "Null", "NULL", "true", "false", "yes", "no", "on", "off", "y"})
+    if (text == word) return quoted(text);
+  return plain ? text : quoted(text);
+}
+
+enum class Style { kYaml, kJson };
+
+// A value on one line, in YAML or in JSON.
+struct ValueWriter {
+  const Limits& limits;
+  Style style;
+
+  std::string text(const std::string& value) const {
+    return style == Style::kJson ? quoted(value) : yaml_text(value);
+  }
+  std::string operator()(std::string* value) const { return text(*value); }
+  std::string operator()(int64_t* value) const { return std::to_string(*value); }
+  std::string operator()(int* value) const { return std::to_string(*value); }
+  std::string operator()(double* value) const { return number_text(*value); }
+  std::string operator()(bool* value) const { return *value ? "true" : "false"; }
+  std::string operator()(std::vector<std::string>* value) const {
+    std::string list;
+    for (const auto& item : *value) {
+      // Inside brackets a plain text may not hold what a flow list would stop at: quote all but
+      // the names that we chose ourselves.
+      const bool own_name = style == Style::kYaml && !limits.names.empty();
+      list += (list.empty() ? "" : ", ") + (own_name ? item : quoted(item));
+    }
+    return "[" + list + "]";
+  }
+  std::string operator()(TruncatedRule* value) const {
+    return text(limits.names.at(static_cast<size_t>(*value)));
+  }
+  std::string operator()(RewardKind* value) const {
+    return text(limits.names.at(static_cast<size_t>(*value)));
+  }
+  std::string operator()(OptionalText value) const {
+    return *value.present ? text(*value.text) : "null";
+  }
+  std::string operator()(std::vector<RewardSpec>* value) const {
+    std::string list;
+    for (auto& reward : *value) {
+      std::string one;
+      for (const auto& field : reward_fields()) {
+        const std::string key = style == Style::kJson ? quoted(field.key) : field.key;
+        one += (one.empty() ? "" : ", ") + key + ": " +
+               std::visit(ValueWriter{field.limits, Style::kJson}, field.ref(reward));
+      }
+      list += (list.empty() ? "{" : ", {") + one + "}";
+    }
+    return "[" + list + "]";
+  }
+  std::string operator()(std::vector<TaskSpec>*) const { return ""; }
+};
+
+template <class S>
+std::string value_text(const Field<S>& field, S& owner, Style style) {
+  return std::visit(ValueWriter{field.limits, style}, field.ref(owner));
+}
+
+void write_comment(std::string& out, const std::string& indent, const std::string& text) {
+  constexpr size_t kWidth = 98;
+  std::string line;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find(' ', begin), text.size());
+    const std::string word = text.substr(begin, end - begin);
+    if (!line.empty() && indent.size() + 2 + line.size() + 1 + word.size() > kWidth) {
+      out += indent + "# " + line + "\n";
+      line.clear();
+    }
+    line += (line.empty() ? "" : " ") + word;
+    begin = end + 1;
+  }
+  if (!line.empty()) out += indent + "# " + line + "\n";
+}
+
+template <class S>
+std::string full_comment(const Field<S>& field) {
+  const std::string limits = limits_text(field.limits);
+  std::string text = field.comment;
+  if (!limits.empty()) {
+    text.pop_back();
+    text += " (" + limits + ").";
+  }
+  return text;
+}
+
+// `first` starts the first line instead of the indent ("- " of a list entry).
+template <class S>
+void write_mapping(std::string& out, const std::vector<Field<S>>& fields, S& owner,
+                   const std::string& indent, bool comments);
+
+void write_tasks(std::string& out, std::vector<TaskSpec>& tasks, const std::string& indent) {
+  if (tasks.size() == 1) {
+    out += indent + "task:\n";
+    write_mapping(out, task_fields(), tasks[0], indent + "  ", true);
+    return;
+  }
+  out += indent + "task:\n";
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    out += indent + "  -\n";
+    write_mapping(out, task_fields(), tasks[i], indent + "    ", i == 0);
+  }
+}
+
+template <class S>
+void write_mapping(std::string& out, const std::vector<Field<S>>& fields, S& owner,
+                   const std::string& indent, bool comments) {
+  std::string section;
+  for (const auto& field : fields) {
+    const size_t dot = field.key.find('.');
+    const std::string its_section = dot == std::string::npos ? "" : field.key.substr(0, dot);
+    std::string inner = indent;
+    if (its_section != section) {
+      section = its_section;
+      if (!section.empty()) {
+        if (indent.empty()) out += "\n";
+        if (comments) write_comment(out, indent, section_comment(section));
+        out += indent + section + ":\n";
+      }
+    }
+    if (!section.empty()) inner += "  ";
+    const std::string name = dot == std::string::npos ? field.key : field.key.substr(dot + 1);
+    if (section.empty() && indent.empty()) out += "\n";
+    if (comments) write_comment(out, inner, full_comment(field));
+    const Ref ref = field.ref(owner);
+    if (auto* tasks = std::get_if<std::vector<TaskSpec>*>(&ref)) {
+      write_tasks(out, **tasks, inner);
+      continue;
+    }
+    const auto* optional = std::get_if<OptionalText>(&ref);
+    const bool absent = optional && !*optional->present;
+    out +=
+        inner +
+        (absent ? "# " + name + ": \"\"" : name + ": " + value_text(field, owner, Style::kYaml)) +
+        "\n";
+  }
+}
+
+std::string bits_text(Bits bits) {
+  switch (bits) {
+    case Bits::kNo:
+      return "no";
+    case Bits::kYes:
+    case Bits::kUnlessDefault:
+      return "yes";
+    case Bits::kByContent:
+      return "by content";
+    case Bits::kUnlessConstant:
+      return "with cosine";
+  }
+  return "";
+}
+
+// A cell of a Markdown table.
+std::string cell(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '|') out += '\\';
+    out += c;
+  }
+  return out;
+}
+
+template <class S>
+void write_rows(std::string& out, const std::vector<Field<S>>& fields, S& defaults,
+                const std::string& prefix) {
+  out += "| key | value | default | alters the result | what it is |\n|---|---|---|---|---|\n";
+  for (const auto& field : fields) {
+    const bool inside = field.key.find('.') != std::string::npos;
+    if (prefix.empty() ? false : prefix == "." ? inside : field.key.rfind(prefix, 0) != 0) continue;
+    const Ref ref = field.ref(defaults);
+    std::string value = limits_text(field.limits);
+    if (field.limits.names.empty())
+      value = type_text(ref) + (value.empty() ? "" : ", " + value);
+    else if (std::holds_alternative<std::vector<std::string>*>(ref))
+      value = "a list of " + value.substr(7);
+    const auto* optional = std::get_if<OptionalText>(&ref);
+    std::string initial = field.limits.required ? "required"
+                          : optional            ? "absent"
+                                     : "`" + value_text(field, defaults, Style::kYaml) + "`";
+    out += "| `" + field.key + "` | " + cell(value) + " | " + cell(initial) + " | " +
+           bits_text(field.bits) + " | " + cell(field.comment) + " |\n";
+  }
+  out += "\n";
+}
+
+template <class S>
+void collect_bits(std::map<std::string, std::string>& json, const std::vector<Field<S>>& fields,
+                  S& owner, const std::string& prefix, bool steps_matter, bool all) {
+  S defaults;
+  for (const auto& field : fields) {
+    if (std::holds_alternative<std::vector<TaskSpec>*>(field.ref(owner))) continue;
+    const std::string value = value_text(field, owner, Style::kJson);
+    const bool in = field.bits == Bits::kYes ||
+                    (field.bits == Bits::kUnlessConstant && (steps_matter || all)) ||
+                    (field.bits == Bits::kUnlessDefault &&
+                     (all || value != value_text(field, defaults, Style::kJson)));
+    if (in) json[prefix + field.key] = value;
+  }
+}
+
+}  // namespace
+
+std::string print_config(const Config& config) {
+  Config copy = config;  // the table hands out addresses of a Config that it could write to
+  std::string out = "# The effective configuration of svfleet. docs/config.md explains each key.\n";
+  write_mapping(out, config_fields(), copy, "", true);
+  return out;
+}
+
+std::string config_reference() {
+  Config defaults;
+  TaskSpec task;
+  RewardSpec reward;
+  std::string out = R"(# Configuration
+
+<!-- Generated by `svfleet config --reference`; a test compares this page with the program. -->
+
+Every command reads one YAML file and any number of `--set key=value` overrides, such as
+`--set train.steps=5`, `--set svd.targets=q_proj,v_proj` or `--set task.reward=random`.
+`svfleet config FILE` prints the effective configuration with its comments. An unknown key, a wrong
+type or a value out of range is refused with its line, and the exit code is 2.
+
+A relative path is relative to the working directory, wherever it is written: in this file, in `--set`,
+on the command line. Only a task file names its data beside itself, so that task and data move together.
+
+*Alters the result* says whether a run may be resumed after the setting was changed. `yes`: it may
+alter the bits of the trained expert, so a run keeps it; `by content`: the path may change but the
+content is hashed and must stay; `with cosine`: a run with a constant schedule may be extended;
+`no`: free to change. Checkpoints and validation observe a run without touching it: validation
+chooses which step is called the best, and may end a run early, but alters no step.
+
+## Top level
+
+)";
+  write_rows(out, config_fields(), defaults, ".");
+  for (const char* section : {"model", "svd", "train", "evaluate"}) {
+    out += "## " + std::string(section) + "\n\n" + section_comment(section) + "\n\n";
+    write_rows(out, config_fields(), defaults, std::string(section) + ".");
+  }
+  out += R"(## task
+
+A task is a YAML file of its own, named by `task: PATH`, or the same keys written below `task:`.
+A list holds several, mixed by `weight`; `{file: PATH, weight: 2}` is a task file with changes.
+`--set task.max_new_tokens=32` changes the only task, `--set task.1.weight=2` the second of several.
+
+)";
+  write_rows(out, task_fields(), task, "");
+  out += R"(## task.rewards
+
+One reward or a list of them; `reward: last_number` is short for `rewards: [{kind: last_number}]`.
+`--set task.rewards.0.weight=9` changes one setting of the first.
+
+)";
+  write_rows(out, reward_fields(), reward, "");
+  out.pop_back();
+  return out;
+}
+
+namespace {
+
+std::string canonical(const Config& config, bool all) {
+  Config copy = config;
+  std::map<std::string, std::string> json;
+  const bool steps_matter = config.train.schedule != "constant";
+  collect_bits(json, config_fields(), copy, "", steps_matter, all);
+  for (size_t i = 0; i < copy.tasks.size(); ++i)
+    collect_bits(json, task_fields(), copy.tasks[i], "task." + std::to_string(i) + ".", true, all);
+  std::string out;
+  for (const auto& [key, value] : json)
+    out += (out.empty() ? "{" : ",") + quoted(key) + ":" + value;
+  return out + "}";
+}
+
+}  // namespace
+
+std::string bits_config(const Config& config) {
+  return canonical(config, false);
+}
+
+std::string all_bits_config(const Config& config) {
+  return canonical(config, true);
+}
+
+}  // namespace svfleet

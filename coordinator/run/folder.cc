@@ -1,0 +1,211 @@
+#include "coordinator/run/folder.h"
+
+#include <unistd.h>
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <random>
+#include <sstream>
+
+#include "checkpoints/clean.h"
+#include "checkpoints/file.h"
+#include "checkpoints/run_names.h"
+#include "cluster/allocation_end.h"
+#include "cluster/slurm.h"
+#include "comm/agreement.h"
+#include "comm/error.h"
+#include "coordinator/config/run_file.h"
+
+namespace svfleet {
+namespace {
+
+using nlohmann::json;
+
+std::string random_id() {
+  std::random_device device;
+  char text[33];
+  std::snprintf(text, sizeof text, "%08x%08x%08x%08x", device(), device(), device(), device());
+  return text;
+}
+
+void write_configuration(const std::string& run_dir, const std::string& given,
+                         const std::string& text) {
+  const std::string path = effective_path(run_dir);
+  if (given.empty() || resolved_path(given) != resolved_path(path)) write_file_atomic(path, text);
+}
+
+// Before the first change of a folder in which no run has been begun.
+void check_nothing_foreign(const std::string& path, const Config& config) {
+  if (file_exists(path + "/run.json") || !is_folder(path)) return;
+  if (const std::string names = foreign_names(path, config.file); !names.empty())
+    throw user_error("run_dir '", path, "' holds no run, but ", names, ", which svfleet did not ",
+                     "make; choose another run_dir: a new folder or an empty one");
+}
+
+std::string open_run(const std::string& path, const Config& config) {
+  make_folder(path);
+  if (const auto run = read_run_file(path)) return run->run_id;
+  const std::string id = random_id();
+  json run = {{"format", "svfleet-run"}, {"version", 1}, {"run_id", id}};
+  const std::filesystem::path given = config.file.empty() ? "" : resolved_path(config.file);
+  if (given.parent_path() == resolved_path(path)) run["config"] = given.filename().string();
+  write_configuration(path, config.file, print_config(config));
+  write_file_atomic(path + "/run.json", run.dump(1) + "\n");
+  return id;
+}
+
+// How long a start waits for an owner that is about to go.
+constexpr double kOwnerPatience_s = 300;
+
+OwnerIdentity this_process(const Group& group) {
+  const SlurmJob slurm = slurm_job();
+  OwnerIdentity me;
+  me.host = group.host();
+  me.pid = getpid();
+  me.job = slurm.job;
+  me.restarts = slurm.restarts;
+  me.cluster = slurm.cluster;
+  me.start = slurm.start;
+  return me;
+}
+
+// The last minutes of a job whose processes may live, other links of our own chain, and what a
+// Slurm that is too busy to answer may yet say of a job.
+bool goes_soon(const OwnerIdentity& owner) {
+  const JobPhase phase = job_phase(owner.job, owner.cluster);
+  if (phase == JobPhase::kEnding || phase == JobPhase::kOver) return true;  // over: only just
+  const SlurmJob here = slurm_job();
+  if (phase == JobPhase::kUnknown && !here.job.empty() && !owner.job.empty() &&
+      owner.cluster == here.cluster)
+    return true;
+  const char* chain = std::getenv("SVFLEET_CHAIN");  // the name of its jobs: job.sh
+  return phase == JobPhase::kLives && chain && job_name(owner.job) == chain;
+}
+
+// Rank 0: the folder, or nothing when it is worth waiting for.
+std::optional<Owner> try_to_take(const std::string& path, const OwnerIdentity& me,
+                                 double waited_s) {
+  try {
+    return Owner::take(path, me, job_ended);
+  } catch (const FolderInUse& in_use) {
+    if (!goes_soon(in_use.owner())) throw;
+    if (waited_s > kOwnerPatience_s)
+      throw make_error(kExitRequeue, in_use.what(), "; it was waited for ", kOwnerPatience_s,
+                       " s, since its job may be ending or is of this chain");
+    if (waited_s == 0)
+      spdlog::warn(
+          "waiting up to {:.0f} s for job {} on host {}, which has the run and may be ending",
+          kOwnerPatience_s, in_use.owner().job, in_use.owner().host);
+    return std::nullopt;
+  }
+}
+
+}  // namespace
+
+RunFolder::RunFolder(const Config& config, Group& group)
+    : path_(config.run_dir), config_file_(config.file) {
+  if (group.rank() == 0) check_nothing_foreign(path_, config);
+  const double began_s = AllocationEnd::steady_clock_s();
+  std::string told;
+  // Again and again, so that no rank waits longer than it would for one that is lost.
+  for (bool first = true; told.empty(); first = false) {
+    if (group.rank() == 0) {
+      if (!first) usleep(1'000'000);
+      const double waited_s = first ? 0 : AllocationEnd::steady_clock_s() - began_s;
+      if (auto owner = try_to_take(path_, this_process(group), waited_s)) {
+        owner_ = std::make_unique<Owner>(std::move(*owner));
+        token_ = owner_->identity().token;
+        guard();
+        owner_->shut_out_others();
+        existed_ = file_exists(path_ + "/run.json");
+        run_id_ = open_run(path_, config);
+        told = token_ + "\n" + run_id_;
+      }
+    }
+    group.broadcast(told, 0, "open run folder");
+  }
+  token_ = told.substr(0, told.find('\n'));
+  run_id_ = told.substr(told.find('\n') + 1);
+  if (!group.rank() == 0) guard();
+}
+
+void RunFolder::check_seen(Group& group) const {
+  bool same = is_owner(path_, token_);
+  for (int tries = 0; tries < 50 && !same; ++tries) {  // shared disks may lag
+    usleep(100'000);
+    same = is_owner(path_, token_);
+  }
+  std::string told;  // whether the run was there, then the host of each rank that does not see it
+  if (group.rank() == 0 && existed_) told = "1";
+  for (const std::string& rank : group.gather(same ? "" : group.host(), "see folder"))
+    told += "\n" + rank;
+  group.broadcast(told, 0, "see folder");
+  std::istringstream lines(told);
+  std::string existed, host, names;
+  std::getline(lines, existed);
+  std::vector<std::string> hosts;
+  int count = 0;
+  for (int rank = 0; std::getline(lines, host); ++rank) {
+    if (host.empty()) continue;
+    ++count;
+    names += (names.empty() ? "" : ", ") + group.name(rank);
+    if (std::find(hosts.begin(), hosts.end(), host) == hosts.end()) hosts.push_back(host);
+  }
+  if (names.empty()) return;
+  if (!existed.empty() && 2 * count < group.size())
+    throw AgreedError(kExitDisk,
+                      "the run in '" + path_ + "' is out of sight on rank " + names +
+                          "; mount its disk there, or leave out that host",
+                      hosts);
+  // A folder that is local to each node would lose chunks silently.
+  throw user_error("run_dir '", path_, "' is not the same folder on ranks ", names,
+                   " as on rank 0; put it on a disk that all nodes share");
+}
+
+void RunFolder::guard() {
+  guard_.emplace(path_, [this] { verify_owner(); });
+}
+
+void RunFolder::verify_owner() const {
+  svfleet::verify_owner(path_, token_);
+}
+
+void RunFolder::keep_configuration(const std::string& text) const {
+  write_configuration(path_, config_file_, text);
+}
+
+std::string RunFolder::expert_path(const std::string& name) const {
+  return path_ + "/experts/" + name + ".safetensors";
+}
+
+std::optional<RunState> RunFolder::newest(Group& group) const {
+  std::string image;
+  if (group.rank() == 0) {
+    for (const std::string& path : finish_setting_aside(path_))
+      spdlog::warn("set aside, as made with weights that had changed in memory: '{}'", path);
+    NewestCheckpoint found = load_newest_checkpoint(path_);
+    for (const std::string& line : found.damaged) spdlog::warn("checkpoint passed over: {}", line);
+    if (found.state) {
+      // Set aside: what counts as progress from here on begins at the good one.
+      for (const std::string& path : found.wrong) rename_file(path, path + ".damaged");
+      image = encode_state(*found.state);
+    } else if (!found.damaged.empty()) {
+      throw disk_error("all ", found.damaged.size(), " checkpoints in '", path_,
+                       "/checkpoints' are damaged; restore one of them, or choose another run_dir ",
+                       "to start again from nothing");
+    } else if (is_folder(path_ + "/chunks")) {  // made after the first checkpoint
+      throw disk_error("the checkpoints of the run in '", path_, "' have been removed; restore ",
+                       "one, or choose another run_dir to start again from nothing");
+    }
+  }
+  group.broadcast(image, 0, "broadcast checkpoint");
+  if (image.empty()) return std::nullopt;
+  return decode_state(image, "the checkpoint that rank 0 sent");
+}
+
+}  // namespace svfleet

@@ -1,0 +1,60 @@
+// What a training run keeps on the shared disk. Rank 0 alone lists, reads and writes it (chunk
+// files apart); other nodes may see a listing that is a minute old.
+//
+// While a RunFolder lives, no rank changes anything below its path without a look at the owner file
+// first: a process that was stopped or cut off and comes back after a take-over gets the error of
+// verify_owner() (checkpoints/owner.h) at its next write, whatever that is.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "checkpoints/file.h"
+#include "checkpoints/owner.h"
+#include "checkpoints/run_checkpoint.h"
+#include "comm/group.h"
+#include "coordinator/config/config.h"
+
+namespace svfleet {
+
+class RunFolder {
+ public:
+  // Collective. Makes the folder or opens an existing one and takes its ownership (refused with the
+  // live owner's name). A folder that holds no run may hold nothing else either than what svfleet
+  // writes and the CONFIG: Error(kExitUser) before anything is changed. An owner whose Slurm job is
+  // ending, or is a link of the same chain, is waited for up to five minutes, and then is an
+  // Error(kExitRequeue).
+  RunFolder(const Config& config, Group& group);
+
+  // Collective, before anything is done with the folder. Every rank must see the owner file that
+  // rank 0 has made: a folder of each node's own is an Error(kExitUser); where a run that is there
+  // already is out of sight of fewer than half, an AgreedError(kExitDisk) names their hosts.
+  void check_seen(Group& group) const;
+
+  const std::string& path() const { return path_; }
+  const std::string& run_id() const { return run_id_; }
+  std::string expert_path(const std::string& name) const;
+
+  // Rank 0, before the run's first checkpoint: RUN/effective.yaml, unless that is the CONFIG.
+  void keep_configuration(const std::string& text) const;
+
+  // Collective. The newest good checkpoint, the same on every rank, or nothing. Damaged ones are
+  // reported and passed over.
+  std::optional<RunState> newest(Group& group) const;
+
+  // Any rank: Error(kExitRequeue), naming the new owner, when the folder has changed hands.
+  void verify_owner() const;
+
+ private:
+  void guard();
+
+  std::string path_, run_id_;
+  std::string config_file_;          // the CONFIG that was given
+  bool existed_ = false;             // before this start; on rank 0
+  std::string token_;                // of the owner file, on all ranks
+  std::unique_ptr<Owner> owner_;     // rank 0
+  std::optional<WriteGuard> guard_;  // ends before the owner does
+};
+
+}  // namespace svfleet

@@ -1,0 +1,139 @@
+#include "coordinator/run/log.h"
+
+#include <spdlog/sinks/base_sink.h>
+#include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/spdlog.h>
+
+#include <chrono>
+#include <ctime>
+#include <filesystem>
+
+#include "checkpoints/file.h"
+#include "checkpoints/own_lines.h"
+#include "comm/error.h"
+#include "coordinator/run/json_line.h"
+#include "coordinator/run/progress.h"
+
+namespace svfleet {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr char kLog[] = "log.jsonl";
+constexpr char kRollouts[] = "rollouts.jsonl";
+constexpr char kZ[] = "z.jsonl";
+constexpr int64_t kStepsPerZ = 10;
+
+std::string path_of(const std::string& run_dir, const std::string& file) {
+  return (std::filesystem::path(run_dir) / file).string();
+}
+
+std::string utc_now() {
+  using std::chrono::system_clock;
+  const auto now = system_clock::now();
+  const std::time_t seconds = system_clock::to_time_t(now);
+  const auto fraction = std::chrono::duration_cast<std::chrono::milliseconds>(
+                            now - system_clock::from_time_t(seconds)) %
+                        1000;
+  std::tm utc{};
+  gmtime_r(&seconds, &utc);
+  char text[40], whole[48];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &utc);
+  std::snprintf(whole, sizeof whole, "%s.%03dZ", text, static_cast<int>(fraction.count()));
+  return whole;
+}
+
+// Where a record stands on the screen: above the progress line.
+class ScreenSink : public spdlog::sinks::base_sink<std::mutex> {
+ protected:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    spdlog::memory_buf_t buffer;
+    formatter_->format(message, buffer);
+    std::string_view text(buffer.data(), buffer.size());
+    while (!text.empty() && text.back() == '\n') text.remove_suffix(1);
+    print_line(text);
+  }
+  void flush_() override {}
+};
+
+}  // namespace
+
+RunLog::RunLog(std::string run_dir) : run_dir_(std::move(run_dir)), before_(index_logs(run_dir_)) {
+  make_folder(run_dir_);
+}
+
+int RunLog::attempt(int64_t step) const {
+  const auto found = before_.attempts.find(step);
+  return found == before_.attempts.end() ? 1 : found->second + 1;
+}
+
+void RunLog::write(const char* file, const std::string& kind, ordered_json head,
+                   const ordered_json& fields) {
+  ordered_json record;
+  record["kind"] = kind;
+  record["time"] = utc_now();
+  record.update(head);
+  for (const auto& [key, value] : fields.items()) {
+    SVFLEET_CHECK(!record.contains(key), "the log's own key ", key);
+    record[key] = value;
+  }
+  const std::string line = json_line(record);
+  const std::lock_guard lock(mutex_);
+  append_own_line(path_of(run_dir_, file), line);
+}
+
+void RunLog::step(int64_t step, const ordered_json& fields, const ordered_json& z, bool last) {
+  const ordered_json head = {{"step", step}, {"attempt", attempt(step)}};
+  if (step % kStepsPerZ != 0 && !last) {
+    write(kLog, "step", head, fields);
+    return write(kZ, "z", head, {{"z", z}});
+  }
+  ordered_json with_z = fields;
+  with_z["z"] = z;
+  write(kLog, "step", head, with_z);
+}
+
+void RunLog::evaluation(int64_t step, const std::string& name, const ordered_json& fields) {
+  write(kLog, "evaluation", {{"step", step}, {"attempt", attempt(step)}, {"name", name}}, fields);
+}
+
+void RunLog::event(const std::string& name, const ordered_json& fields) {
+  write(kLog, "event", {{"name", name}}, fields);
+}
+
+void RunLog::rollout(int64_t step, const ordered_json& fields) {
+  write(kRollouts, "rollout", {{"step", step}, {"attempt", attempt(step)}}, fields);
+}
+
+void open_messages(const std::string& run_dir, int rank) {
+  auto screen = std::make_shared<ScreenSink>();
+  std::vector<spdlog::sink_ptr> sinks = {screen};
+  if (rank != 0) {
+    screen->set_level(spdlog::level::warn);
+    screen->set_pattern("%H:%M:%S rank " + std::to_string(rank) + " %l: %v");
+  } else {
+    screen->set_pattern("%H:%M:%S %v");
+    if (!run_dir.empty()) {
+      make_folder(run_dir);
+      try {
+        auto file =
+            std::make_shared<spdlog::sinks::basic_file_sink_mt>(path_of(run_dir, "svfleet.log"));
+        file->set_pattern("%Y-%m-%d %H:%M:%S.%e %l: %v");
+        sinks.push_back(file);
+      } catch (const spdlog::spdlog_ex& e) {
+        const std::string text = e.what();  // the reason comes last
+        const size_t colon = text.rfind(": ");
+        throw user_error("cannot write '", path_of(run_dir, "svfleet.log"),
+                         "': ", colon == text.npos ? text : text.substr(colon + 2),
+                         "; make its folder writable or choose another run_dir");
+      }
+    }
+  }
+  auto logger = std::make_shared<spdlog::logger>("svfleet", sinks.begin(), sinks.end());
+  logger->flush_on(spdlog::level::info);
+  // A full disk must not fill the screen, nor stop a run whose results are safe.
+  logger->set_error_handler([](const std::string&) {});
+  spdlog::set_default_logger(logger);
+}
+
+}  // namespace svfleet

@@ -1,0 +1,64 @@
+#include "coordinator/training/best.h"
+
+#include <algorithm>
+#include <cstdio>
+
+namespace svfleet {
+namespace {
+
+std::string score_text(double score) {
+  char text[40];
+  std::snprintf(text, sizeof text, "%.3f", score);
+  return text;
+}
+
+}  // namespace
+
+std::string forget_other_best(const std::string& validated_on, const Config& config,
+                              RunState& state) {
+  if (validated_on.empty() || state.step >= config.train.steps) return "";
+  const std::string before = state.validation;
+  state.validation = validated_on;
+  if (state.best_step < 0 || before == validated_on) return "";
+  std::string why = "the validation items have changed since";
+  if (before.empty()) {  // made when replies that all rewards call right were counted
+    const auto several = [](const TaskSpec& task) { return task.rewards.size() > 1; };
+    if (std::none_of(config.tasks.begin(), config.tasks.end(), several)) return "";
+    why = "it was chosen by the share of right replies, not by their mean score";
+  }
+  const std::string was = "the best so far, " + score_text(state.best_score) + " after step " +
+                          std::to_string(state.best_step) + ", counts no longer: " + why;
+  state.best_score = -1;
+  state.best_step = -1;
+  state.validations_since_best = 0;
+  return was;
+}
+
+bool stopped_early(const RunState& state, const Config& config) {
+  const int64_t patience = config.train.early_stop_after;
+  return state.step < config.train.steps && patience > 0 &&
+         state.validations_since_best >= patience;
+}
+
+bool is_finished(const RunState& state, const Config& config) {
+  return state.step >= config.train.steps || stopped_early(state, config);
+}
+
+std::string how_it_finished(const RunState& state, const Config& config) {
+  if (!stopped_early(state, config)) return "finished";
+  return "early_stop after " + std::to_string(state.step) + " of " +
+         std::to_string(config.train.steps) + " steps, best score " + score_text(state.best_score) +
+         " after step " + std::to_string(state.best_step);
+}
+
+std::string last_words(const RunState& state, const Config& config, bool already,
+                       const std::string& expert) {
+  const std::string steps = std::to_string(state.step) + " steps";
+  if (!stopped_early(state, config))
+    return (already ? "already finished after " : "finished after ") + steps + ": " + expert;
+  return (already ? "already finished, " : "finished, ") + how_it_finished(state, config) + ": " +
+         expert + " (train.early_stop_after: " + std::to_string(config.train.early_stop_after) +
+         " holds it there; with 0 it goes on)";
+}
+
+}  // namespace svfleet

@@ -1,0 +1,50 @@
+// One chunk of a training step, from prompts to its share of the z gradient. A pure function of
+// the policy, the prompts and the keyed random numbers: whoever computes it gets the same bits.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "checkpoints/journal.h"
+#include "coordinator/base/base.h"
+#include "coordinator/training/policy.h"
+#include "rl/advantage.h"
+#include "worker/model/gradient.h"
+
+namespace svfleet {
+
+// The settings of a step that a chunk needs, resolved once.
+struct ChunkRules {
+  std::string run_id;
+  int64_t step = 0;
+  uint64_t seed = 0;
+  double temperature = 1;
+  int samples = 4;
+  Baseline baseline = Baseline::kLeaveOneOut;
+  double reward_right = 1, reward_wrong = -1;
+  double token_length = 0;  // 0 = sum over tokens
+  double kl_beta = 0;
+  bool kl_in_reward = true;
+  bool measure_kl = false;  // for the log, also where kl_beta is 0
+  KlLoss kl_loss = KlLoss::kNone;
+  Apply gradient = Apply::kActivation;
+  int sampled_texts = 1;  // replies written to rollouts.jsonl from this chunk
+};
+
+struct ChunkPrompt {
+  int task = 0;
+  const TaskSpec* spec = nullptr;
+  const Item* item = nullptr;
+  int64_t position = 0;  // in the keyed order of prompts
+};
+
+// The gradient is that of L (rl/objective.h) summed over the chunk, not divided by anything. The
+// summary is JSON: counts, scores, lengths and seconds, and some replies to read.
+FinishedChunk compute_chunk(const Base& base, const Policy& policy, const ChunkRules& rules,
+                            int chunk, const std::vector<ChunkPrompt>& prompts);
+
+// A rollout made with another policy would be trained on without a sign: Error(kExitInternal)
+// unless the chunk belongs to this step and was made with the z of this hash.
+void check_receipt(const FinishedChunk& chunk, int64_t step, const std::string& z_hash);
+
+}  // namespace svfleet

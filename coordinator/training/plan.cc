@@ -1,0 +1,265 @@
+#include "coordinator/training/plan.h"
+
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "checkpoints/hash.h"
+#include "comm/error.h"
+#include "comm/random.h"
+#include "coordinator/run/identity.h"
+#include "coordinator/training/fork.h"
+
+namespace svfleet {
+namespace {
+
+using nlohmann::json;
+
+std::string joined(const std::vector<std::string>& lines) {
+  std::string text;
+  for (const std::string& line : lines) text += (text.empty() ? "" : ", ") + line;
+  return text;
+}
+
+// What a state was made with; nothing where that is no configuration of this version.
+std::optional<Config> config_of(const RunState& state) {
+  try {
+    return parse_config(state.config, "the configuration in a checkpoint");
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
+// A setting that one of the two leaves out, since there it alters nothing: with its value.
+void fill_in(json& settings, const json& other, const std::optional<Config>& config) {
+  if (!config) return;
+  const json all = json::parse(all_bits_config(*config));
+  for (const auto& [key, value] : other.items())
+    if (!settings.contains(key) && all.contains(key)) settings[key] = all[key];
+}
+
+// Tasks whose items are others. A task's hash is of its settings too: with those of `before` it is
+// the old one, if nothing else has changed.
+std::vector<std::string> changed_data(const json& now, const json& before,
+                                      const std::vector<TaskSpec>& specs,
+                                      const std::vector<TaskSpec>& specs_before) {
+  std::vector<std::string> changed;
+  for (size_t i = 0; i < specs.size(); ++i) {
+    if (now[i] == before[i]) continue;
+    const TaskSpec& spec = specs[i];
+    TaskSpec as_before = specs_before[i];
+    as_before.train = spec.train;
+    as_before.few_shot = spec.few_shot;
+    try {
+      if (load_task(as_before, "train").content_hash == before[i]) continue;
+    } catch (const Error&) {  // it cannot be read as it was: no longer what it was
+    }
+    changed.push_back("data: task '" + spec.name + "' has other items than before in '" +
+                      spec.train + "'" +
+                      (spec.few_shot.empty() ? "" : " or '" + spec.few_shot + "'"));
+  }
+  return changed;
+}
+
+std::string chat_hash(const Base& base) {
+  if (!base.chat) return "none";
+  return hash_bytes(base.chat->name() + base.chat->render({{"user", "question"}}));
+}
+
+// Settings and data, without what only the loaded model tells.
+json settings_and_data(const Config& config, const std::vector<Task>& tasks) {
+  json data = json::array();
+  for (const Task& task : tasks) data.push_back(task.content_hash);
+  return {{"settings", json::parse(bits_config(config))}, {"data", data}};
+}
+
+Apply gradient_form(const std::string& name) {
+  return name == "merged" ? Apply::kClosedForm : Apply::kActivation;
+}
+
+}  // namespace
+
+std::vector<std::string> changes(const RunState& now, const RunState& before,
+                                 const std::string& words_now, const std::string& words_before) {
+  if (now.bits_config == before.bits_config) return {};
+  json one = json::parse(now.bits_config, nullptr, false);
+  json other = json::parse(before.bits_config, nullptr, false);
+  const auto known = [](const json& bits) {
+    return bits.is_object() && bits.contains("settings") && bits["settings"].is_object();
+  };
+  std::vector<std::string> data;
+  if (known(one) && known(other)) {
+    const auto config = config_of(now), config_before = config_of(before);
+    const json missing_here = other["settings"], missing_there = one["settings"];
+    fill_in(one["settings"], missing_here, config);
+    fill_in(other["settings"], missing_there, config_before);
+    const size_t tasks = config ? config->tasks.size() : 0;
+    if (config && config_before && config_before->tasks.size() == tasks &&
+        one["data"].size() == tasks && other["data"].size() == tasks) {
+      data = changed_data(one["data"], other["data"], config->tasks, config_before->tasks);
+      one.erase("data");
+      other.erase("data");
+    }
+  }
+  std::vector<std::string> all = differences(one.dump(), other.dump(), words_now, words_before);
+  all.insert(all.end(), data.begin(), data.end());
+  if (!all.empty()) return all;
+  return differences(now.bits_config, before.bits_config, words_now, words_before);
+}
+
+namespace {
+
+[[noreturn]] void refuse_changed(const RunState& now, const RunState& before) {
+  throw user_error("settings or data differ from those that this run was started with: ",
+                   joined(changes(now, before, "now", "in the run")),
+                   "; undo the change, or start a child run with it: svfleet train --fork RUN "
+                   "--set run_dir=...");
+}
+
+}  // namespace
+
+std::vector<ChunkPrompt> TrainingPlan::prompts(const Config& config, int64_t position,
+                                               int chunk) const {
+  std::vector<int64_t> sizes;
+  std::vector<double> weights;
+  for (const Task& task : tasks) {
+    sizes.push_back(int64_t(task.items.size()));
+    weights.push_back(task.spec.weight);
+  }
+  const PromptOrder order(uint64_t(config.train.seed), sizes, weights);
+  const int64_t first = position + chunk * config.train.prompts_per_chunk;
+  std::vector<ChunkPrompt> prompts;
+  for (const PromptPick& pick : order.picks(first, config.train.prompts_per_chunk))
+    prompts.push_back({pick.task, &tasks[pick.task].spec, &tasks[pick.task].items[pick.item],
+                       first + int64_t(prompts.size())});
+  return prompts;
+}
+
+std::vector<Task> training_tasks(const Config& config) {
+  std::vector<Task> tasks;
+  for (const TaskSpec& spec : config.tasks) tasks.push_back(load_task(spec, "train"));
+  return tasks;
+}
+
+std::vector<Task> validation_tasks(const Config& config) {
+  std::vector<Task> tasks;
+  if (config.train.validate_every <= 0) return tasks;
+  for (const TaskSpec& spec : config.tasks)
+    tasks.push_back(load_task(spec, "validation", config.train.validation_items));
+  return tasks;
+}
+
+std::string validated_on(const std::vector<Task>& validation) {
+  if (validation.empty()) return "";
+  json data = json::array();
+  for (const Task& task : validation) data.push_back(task.content_hash);
+  return json{{"by", "score"}, {"data", data}}.dump();
+}
+
+TrainingPlan make_plan(const Config& config, const Base& base) {
+  const TrainConfig& train = config.train;
+  TrainingPlan plan;
+  plan.tasks = training_tasks(config);
+  plan.validation = validation_tasks(config);
+  plan.validated_on = validated_on(plan.validation);
+  for (const Target& target : base.model->targets())
+    plan.segment_ends.push_back(target.offset + target.length());
+  plan.chunks_per_step = train.prompts_per_step / train.prompts_per_chunk;
+  // What turns an item into tokens, and tokens into a reply, besides the weights.
+  const json model = {{"weights", base.weights_hash},
+                      {"config", base.model->architecture().content_hash()},
+                      {"tokenizer", base.tokenizer->content_hash()},
+                      {"chat_template", chat_hash(base)}};
+  json bits = settings_and_data(config, plan.tasks);
+  bits["model"] = model;
+  plan.bits = bits.dump();
+  plan.parametrisation = parametrisation(train.parametrisation);
+
+  plan.rules.seed = uint64_t(train.seed);
+  plan.rules.temperature = train.temperature;
+  plan.rules.samples = int(train.samples_per_prompt);
+  plan.rules.baseline = baseline(train.baseline);
+  plan.rules.reward_right = train.reward_right;
+  plan.rules.reward_wrong = train.reward_wrong;
+  plan.rules.token_length =
+      train.token_reduction == "sum" ? 0 : double(train.token_reduction_length);
+  plan.rules.kl_beta = train.kl_beta;
+  plan.rules.kl_in_reward = train.kl_form == "reward";
+  plan.rules.kl_loss = train.kl_form == "k2"     ? KlLoss::kK2
+                       : train.kl_form == "full" ? KlLoss::kFull
+                                                 : KlLoss::kNone;
+  plan.rules.gradient = gradient_form(train.gradient_form);
+  plan.rules.sampled_texts =
+      int((train.rollout_samples + plan.chunks_per_step - 1) / plan.chunks_per_step);
+  plan.optimizer = {train.learning_rate, train.beta1, train.beta2, train.epsilon,
+                    train.weight_decay};
+  return plan;
+}
+
+RunState first_state(const Config& config, const Base& base, const TrainingPlan& plan,
+                     const std::string& identity, bool child) {
+  RunState state;
+  state.seed = uint64_t(config.train.seed);
+  state.slots = slots(*base.model);
+  const size_t n = size_t(total_length(base.model->targets()));
+  state.p.assign(n, 0);
+  state.m.assign(n, 0);
+  state.v.assign(n, 0);
+  if (!config.train.init_from.empty() && !child) {
+    const std::string& path = config.train.init_from;
+    const Expert start = load_expert(path);
+    state.p = p_of(plan.parametrisation, base.model->targets(), flat_z(base, start, path),
+                   base.model->sigmas());
+    state.parent = z_hash(start);
+  }
+  state.bits_config = plan.bits;
+  state.identity = identity;
+  state.config = print_config(config);
+  state.model_hash = base.model_hash;
+  state.store_hash = base.store_hash;
+  return state;
+}
+
+void check_resumable(const RunState& state, const RunState& fresh, bool allow_different_hardware) {
+  if (state.model_hash != fresh.model_hash)
+    throw user_error("the base model has changed since this run started (was ", state.model_hash,
+                     ", now ", fresh.model_hash, "); restore it, or choose another run_dir");
+  if (state.store_hash != fresh.store_hash)
+    throw user_error("the factor store has changed since this run started (was ", state.store_hash,
+                     ", now ", fresh.store_hash,
+                     "): its z belong to the old factors; restore it, or choose another run_dir");
+  if (state.bits_config != fresh.bits_config) refuse_changed(fresh, state);
+  if (state.slots != fresh.slots)
+    throw user_error(
+        "the adapted matrices differ from those of this run; check svd.targets and "
+        "svd.layers, or choose another run_dir");
+  if (state.parent != fresh.parent && !lineage(state.parent))
+    throw user_error(
+        "train.init_from is not the expert that this run started from; restore it, or "
+        "choose another run_dir");
+  if (state.identity == fresh.identity || allow_different_hardware) return;
+  const std::vector<std::string> differ =
+      differences(fresh.identity, state.identity, "now", "in the run");
+  if (differ.size() == 1 && differ[0].starts_with("program: "))
+    throw user_error("this is another build of svfleet than that of the run so far, and may give ",
+                     "other bits: ", differ[0],
+                     "; start the run's own build, or accept it with --allow-different-hardware");
+  throw user_error(
+      "this machine or build would give other bits than the run so far: ", joined(differ),
+      "; resume on such a machine (on Slurm: submit --constraint), or accept it with "
+      "--allow-different-hardware");
+}
+
+void check_settings(const RunState& state, const Config& config, const std::vector<Task>& tasks) {
+  json before = json::parse(state.bits_config, nullptr, false);
+  if (!before.is_object()) return;  // train says so
+  before.erase("model");
+  const json now = settings_and_data(config, tasks);
+  if (now == before) return;
+  RunState asked, was = state;
+  asked.config = print_config(config);
+  asked.bits_config = now.dump();
+  was.bits_config = before.dump();
+  refuse_changed(asked, was);
+}
+
+}  // namespace svfleet

@@ -1,0 +1,55 @@
+// What a training run will do, resolved once from the configuration and the data: the same on
+// every rank, and the same however many ranks there are.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "coordinator/base/base.h"
+#include "coordinator/training/chunk.h"
+#include "rl/adamw.h"
+#include "svd/parametrisation.h"
+
+namespace svfleet {
+
+struct TrainingPlan {
+  std::vector<Task> tasks;            // training split
+  std::vector<Task> validation;       // empty when never validated
+  std::vector<int64_t> segment_ends;  // of the flat z vector, one per matrix
+  int64_t chunks_per_step = 0;
+  std::string bits;  // canonical JSON of all that may alter bits: settings and data
+  // What validation measures, and on which items; empty when never validated.
+  std::string validated_on;
+  Parametrisation parametrisation = Parametrisation::kDirect;
+  ChunkRules rules;        // without step and run_id
+  AdamWOptions optimizer;  // at the full learning rate
+
+  // The prompts of one chunk of the step that starts at `position` of the keyed order.
+  std::vector<ChunkPrompt> prompts(const Config& config, int64_t position, int chunk) const;
+};
+
+TrainingPlan make_plan(const Config& config, const Base& base);
+
+// Its parts that need no model.
+std::vector<Task> training_tasks(const Config& config);
+std::vector<Task> validation_tasks(const Config& config);
+std::string validated_on(const std::vector<Task>& validation);
+
+// The state that a run starts from: the base model, or train.init_from. A child starts from its
+// parent (coordinator/training/fork.h), whatever init_from says.
+RunState first_state(const Config& config, const Base& base, const TrainingPlan& plan,
+                     const std::string& identity, bool child);
+
+// One entry for each setting or content that may alter bits and differs, for people: "train.seed: 1
+// now, 0 in the run". Of changed data it names the files.
+std::vector<std::string> changes(const RunState& now, const RunState& before,
+                                 const std::string& words_now, const std::string& words_before);
+
+// Error(kExitUser) naming what changed when `state` cannot be continued with this configuration,
+// model, factor store or hardware.
+void check_resumable(const RunState& state, const RunState& fresh, bool allow_different_hardware);
+
+// The part of it that needs no model: settings, and training data.
+void check_settings(const RunState& state, const Config& config, const std::vector<Task>& tasks);
+
+}  // namespace svfleet

@@ -1,0 +1,111 @@
+// A chunk is a pure function; its receipt proves which policy made it; its gradient is the sum over
+// its groups.
+#include "coordinator/training/chunk.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "comm/error.h"
+#include "coordinator/training/plan.h"
+#include "tests/worker/model/fixtures.h"
+#include "worker/threads.h"
+
+namespace svfleet {
+namespace {
+
+struct Bench {
+  Config config;
+  Crew crew;
+  Base base;
+  TrainingPlan plan;
+
+  static Config make_config() {
+    set_compute_threads(1);
+    Config config;
+    config.model.path = tiny_folder("tiny_llama_plain");
+    config.model.dtype = "float32";
+    TaskSpec task;
+    task.name = "vowels";
+    task.train = SVFLEET_SOURCE_DIR "/examples/tasks/max3/train.jsonl";
+    task.max_new_tokens = 16;
+    task.truncated = TruncatedRule::kScore;
+    RewardSpec reward;
+    reward.kind = RewardKind::kRegex;
+    reward.pattern = "[aeiou].*[aeiou]";
+    reward.match_only = true;
+    task.rewards = {reward};
+    config.tasks = {task};
+    return config;
+  }
+
+  Bench() : config(make_config()), crew(config), base(open_base(config, crew)) {
+    base.model->attach(decompose_all(*base.model, {"all"}));
+    plan = make_plan(config, base);
+    plan.rules.run_id = "test";
+  }
+  std::vector<float> ones() const {
+    return std::vector<float>(size_t(total_length(base.model->targets())), 1.0f);
+  }
+};
+
+TEST(Chunk, IsAPureFunction) {
+  Bench bench;
+  Policy policy = enforce(bench.base, bench.crew, bench.ones(), true);
+  auto make = [&](int chunk) {
+    return compute_chunk(bench.base, policy, bench.plan.rules, chunk,
+                         bench.plan.prompts(bench.config, 0, chunk));
+  };
+  FinishedChunk a = make(1), b = make(1), other = make(2);
+  EXPECT_EQ(a.gradient, b.gradient);
+  EXPECT_EQ(nlohmann::json::parse(a.summary)["groups"], nlohmann::json::parse(b.summary)["groups"]);
+  EXPECT_NE(a.gradient, other.gradient);
+  double norm = 0;
+  for (float g : a.gradient) norm += double(g) * g;
+  EXPECT_GT(norm, 0);
+}
+
+TEST(Chunk, AStaleRolloutIsRefused) {
+  Bench bench;
+  std::vector<float> z = bench.ones();
+  Policy before = enforce(bench.base, bench.crew, z, true);
+  FinishedChunk chunk = compute_chunk(bench.base, before, bench.plan.rules, 0,
+                                      bench.plan.prompts(bench.config, 0, 0));
+  EXPECT_NO_THROW(check_receipt(chunk, 0, before.hash));
+  EXPECT_THROW(check_receipt(chunk, 1, before.hash), Error);  // one step stale
+  z[3] = std::nextafter(1.0f, 2.0f);                          // an update of one last bit
+  Policy after = enforce(bench.base, bench.crew, z, true);
+  EXPECT_THROW(check_receipt(chunk, 0, after.hash), Error);
+}
+
+TEST(Chunk, CutRepliesAreWrongByDefault) {
+  Bench bench;
+  bench.plan.tasks[0].spec.truncated = TruncatedRule::kWrong;
+  bench.plan.tasks[0].spec.max_new_tokens = 2;
+  Policy policy = enforce(bench.base, bench.crew, bench.ones(), true);
+  FinishedChunk chunk = compute_chunk(bench.base, policy, bench.plan.rules, 0,
+                                      bench.plan.prompts(bench.config, 0, 0));
+  nlohmann::json summary = nlohmann::json::parse(chunk.summary);
+  for (const auto& group : summary["groups"])
+    for (size_t s = 0; s < group["ended"].size(); ++s)
+      EXPECT_TRUE(group["ended"][s].get<bool>() || group["rewards"][s].get<double>() == -1);
+}
+
+TEST(Chunk, MeasuredKlOfTheBaseModelIsZero) {
+  Bench bench;
+  bench.plan.rules.measure_kl = true;
+  auto kl_of = [&](const std::vector<float>& z) {
+    Policy policy = enforce(bench.base, bench.crew, z, true);
+    FinishedChunk chunk = compute_chunk(bench.base, policy, bench.plan.rules, 0,
+                                        bench.plan.prompts(bench.config, 0, 0));
+    return nlohmann::json::parse(chunk.summary)["kl"]["k3"].get<double>();
+  };
+  EXPECT_NEAR(kl_of(bench.ones()), 0, 1e-4);
+  std::vector<float> z = bench.ones();
+  for (size_t i = 0; i < z.size(); ++i) z[i] += i % 2 ? 0.1f : -0.1f;
+  EXPECT_GT(kl_of(z), 0.01);
+}
+
+}  // namespace
+}  // namespace svfleet

@@ -1,0 +1,159 @@
+// Ids and decodings against Hugging Face's `tokenizers`, string by string.
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <thread>
+
+#include "comm/error.h"
+#include "tests/worker/tokenizer/fixture.h"
+
+namespace svfleet {
+namespace {
+
+using nlohmann::json;
+
+struct Differences {
+  int ids = 0, skip = 0, keep = 0, rows = 0;
+  std::string first;
+};
+
+Differences compare(const Tokenizer& tokenizer, const json& expected) {
+  Differences count;
+  for (const auto& row : expected["rows"]) {
+    const auto text = row[0].get<std::string>();
+    const auto ids = row[1].get<std::vector<int>>();
+    ++count.rows;
+    if (tokenizer.encode(text) != ids) {
+      if (count.first.empty())
+        count.first = row.dump() + " got " + json(tokenizer.encode(text)).dump();
+      ++count.ids;
+    }
+    for (const bool skip : {true, false}) {
+      const auto& decoded = row[skip ? 2 : 3];
+      const auto got = tokenizer.decode(ids, skip);
+      if (got == (decoded.is_null() ? text : decoded.get<std::string>())) continue;
+      if (count.first.empty()) count.first = row.dump() + " decoded '" + got + "'";
+      ++(skip ? count.skip : count.keep);
+    }
+  }
+  return count;
+}
+
+void expect_equal(const Tokenizer& tokenizer, const json& expected) {
+  const auto count = compare(tokenizer, expected);
+  EXPECT_EQ(count.ids, 0) << "of " << count.rows << ", first: " << count.first;
+  EXPECT_EQ(count.skip, 0) << count.first;
+  EXPECT_EQ(count.keep, 0) << count.first;
+  for (const auto& row : expected["random_ids"]) {
+    const auto ids = row[0].get<std::vector<int>>();
+    EXPECT_EQ(tokenizer.decode(ids), row[1].get<std::string>()) << row;
+    EXPECT_EQ(tokenizer.decode(ids, false), row[2].get<std::string>()) << row;
+  }
+  const auto& special = expected["with_special"];
+  EXPECT_EQ(tokenizer.encode(special[0].get<std::string>(), true),
+            special[1].get<std::vector<int>>());
+  EXPECT_EQ(tokenizer.encode("", true), special[2].get<std::vector<int>>());
+  EXPECT_EQ(tokenizer.size(), expected["size"].get<int>());
+}
+
+class Parity : public testing::TestWithParam<const char*> {};
+
+TEST_P(Parity, WithTheReference) {
+  const std::string folder = kFixtures + "/" + GetParam();
+  expect_equal(Tokenizer::load(folder), read_json(folder + "/expected.json"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, Parity, testing::ValuesIn(kKinds), [](const auto& info) {
+  std::string name = info.param;
+  std::erase(name, '.');
+  return name;
+});
+
+TEST(TokenizerParity, RealSmolLM2) {
+  const char* named = std::getenv("SVFLEET_MODEL");
+  const std::string folder = named ? named : SVFLEET_SOURCE_DIR "/models/SmolLM2-135M-Instruct";
+  if (!std::filesystem::exists(folder + "/tokenizer.json"))
+    GTEST_SKIP() << "no " << folder << "/tokenizer.json; set SVFLEET_MODEL to the model's folder";
+  expect_equal(Tokenizer::load(folder), read_json(kFixtures + "/smollm2_expected.json"));
+}
+
+// Controls: each change must show in the comparison above.
+TEST(TokenizerParity, AWrongFileIsNoticed) {
+  const std::string folder = kFixtures + "/llama3";
+  const auto expected = read_json(folder + "/expected.json");
+  const auto file = read_json(folder + "/tokenizer.json");
+  const auto different = [&](const json& changed) {
+    return compare(load_bytes(changed.dump()), expected).ids;
+  };
+  EXPECT_EQ(different(file), 0);
+
+  auto gpt2 = file;
+  gpt2["pre_tokenizer"] = read_json(kFixtures + "/gpt2/tokenizer.json")["pre_tokenizer"];
+  EXPECT_GT(different(gpt2), 30);
+  auto no_ignore = file;
+  no_ignore["model"]["ignore_merges"] = false;
+  EXPECT_GT(different(no_ignore), 5);
+  auto reversed = file;
+  std::reverse(reversed["model"]["merges"].begin(), reversed["model"]["merges"].end());
+  EXPECT_GT(different(reversed), 10);
+  auto no_added = file;
+  no_added["added_tokens"] = json::array();
+  EXPECT_GT(different(no_added), 10);
+
+  const auto qwen = read_json(kFixtures + "/qwen2.5/tokenizer.json");
+  const auto qwen_expected = read_json(kFixtures + "/qwen2.5/expected.json");
+  auto no_nfc = qwen;
+  no_nfc["normalizer"] = nullptr;
+  EXPECT_GT(compare(load_bytes(no_nfc.dump()), qwen_expected).ids, 10);
+}
+
+TEST(TokenizerParity, NamesIdsAndHash) {
+  const auto tokenizer = Tokenizer::load(kFixtures + "/llama3");
+  const auto file = read_json(kFixtures + "/llama3/tokenizer.json");
+  for (const auto& [token, id] : file["model"]["vocab"].items()) {
+    EXPECT_EQ(tokenizer.id_of(token), id.get<int>());
+    EXPECT_EQ(tokenizer.token(id), token);
+    EXPECT_FALSE(tokenizer.is_special(id));
+  }
+  for (const auto& added : file["added_tokens"]) {
+    EXPECT_EQ(tokenizer.id_of(added["content"].get<std::string>()), added["id"].get<int>());
+    EXPECT_TRUE(tokenizer.is_special(added["id"]));
+  }
+  EXPECT_EQ(tokenizer.id_of("no such token"), std::nullopt);
+  EXPECT_FALSE(tokenizer.is_special(-1));
+  EXPECT_THROW(tokenizer.token(tokenizer.size()), Error);
+  EXPECT_EQ(tokenizer.decode(std::vector<int>{-1, tokenizer.size(), 1 << 30}), "");
+  EXPECT_EQ(tokenizer.content_hash(), Tokenizer::load(kFixtures + "/llama3").content_hash());
+  EXPECT_NE(tokenizer.content_hash(), Tokenizer::load(kFixtures + "/gpt2").content_hash());
+}
+
+// A heap or a list that is scanned again for each merge would take minutes.
+TEST(TokenizerParity, LongWordsTakeNoQuadraticTime) {
+  for (const char* kind : kKinds) {
+    const auto tokenizer = Tokenizer::load(kFixtures + "/" + kind);
+    for (const std::string part : {"the", "a", "7", "\xe4\xb8\xad", " ", "!", "\n", "\xcc\x81"}) {
+      std::string text;
+      while (text.size() < 50000 * part.size()) text += part;
+      const auto start = std::chrono::steady_clock::now();
+      const auto ids = tokenizer.encode(text);
+      const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+      EXPECT_LT(seconds.count(), 5) << kind << " '" << part << "'";
+      EXPECT_FALSE(ids.empty());
+    }
+  }
+}
+
+TEST(TokenizerParity, FourThreadsGiveTheSameIds) {
+  const std::string folder = kFixtures + "/llama3";
+  const auto tokenizer = Tokenizer::load(folder);
+  const auto expected = read_json(folder + "/expected.json");
+  std::vector<int> different(4, -1);
+  std::vector<std::thread> threads;
+  for (auto& count : different)
+    threads.emplace_back([&] { count = compare(tokenizer, expected).ids; });
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(different, std::vector<int>(4, 0));
+}
+
+}  // namespace
+}  // namespace svfleet
