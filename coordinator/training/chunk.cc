@@ -1,11 +1,11 @@
 #include "coordinator/training/chunk.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "comm/clock.h"
 #include "comm/error.h"
 #include "comm/stage.h"
 #include "rl/objective.h"
@@ -14,19 +14,6 @@ namespace svfleet {
 namespace {
 
 using nlohmann::json;
-
-class Stopwatch {
- public:
-  double lap() {
-    auto now = std::chrono::steady_clock::now();
-    double seconds = std::chrono::duration<double>(now - last_).count();
-    last_ = now;
-    return seconds;
-  }
-
- private:
-  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
-};
 
 ReplyGroup group_of(const Prompt& prompt, const std::vector<const Rollout*>& rollouts) {
   ReplyGroup group;

@@ -10,6 +10,7 @@
 #include "checkpoints/file.h"
 #include "checkpoints/journal.h"
 #include "cluster/signals.h"
+#include "comm/clock.h"
 #include "comm/error.h"
 #include "comm/exact_sum.h"
 #include "comm/stage.h"
@@ -102,10 +103,10 @@ std::optional<std::vector<FinishedChunk>> Trainer::chunks(Progress& progress) {
         note_first();
         FinishedChunk chunk =
             compute_chunk(base, policy, rules, c, plan.prompts(config, state.position, c));
-        const double finished = AllocationEnd::steady_clock_s();
+        const double finished = steady_clock_s();
         write_chunk(folder.path(), chunk);
         std::lock_guard lock(mutex);
-        seconds["journal"] += AllocationEnd::steady_clock_s() - finished;
+        seconds["journal"] += steady_clock_s() - finished;
         own.push_back(std::move(chunk));
       },
       [&](const ShareReport& now) {
@@ -261,7 +262,7 @@ int Trainer::run() {
   while (!is_finished(state, config)) {
     crew.group().set_step(state.step);
     if (end_asked()) return ended_as_asked();
-    const double start = AllocationEnd::steady_clock_s();
+    const double start = steady_clock_s();
     auto own = timed("chunks", [&] { return chunks(progress); });
     if (!own) return stopped("a stop was asked for");
     StepRecord record = gather_record(crew, *own, restored, plan);
@@ -273,8 +274,8 @@ int Trainer::run() {
     put_in_force();
     if (!validate()) return stopped("a stop was asked for during validation");
     record.seconds = seconds;
-    trust(watch->after_step(state.step, AllocationEnd::steady_clock_s() - start));
-    record.wall_s = AllocationEnd::steady_clock_s() - start;
+    trust(watch->after_step(state.step, steady_clock_s() - start));
+    record.wall_s = steady_clock_s() - start;
     account(record);
     seconds.clear();
     if (log) {

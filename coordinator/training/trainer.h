@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "checkpoints/clean.h"
+#include "comm/clock.h"
 #include "coordinator/base/base.h"
 #include "coordinator/base/weight_watch.h"
 #include "coordinator/crew/crew.h"
@@ -54,11 +55,11 @@ struct Trainer {
 
   template <class Work>
   auto timed(const char* phase, Work work) {
-    const double start = AllocationEnd::steady_clock_s();
+    const double start = steady_clock_s();
     struct Stop {
       double start;
       double& total;
-      ~Stop() { total += AllocationEnd::steady_clock_s() - start; }
+      ~Stop() { total += steady_clock_s() - start; }
     } stop{start, seconds[phase]};
     return work();
   }
