@@ -29,23 +29,10 @@ using nlohmann::json;
 // Fixed: the batch is part of what a reply depends on, and validation chooses the expert.
 constexpr int64_t kValidationBatch = 32;
 
-// Summed over chunks, by what a chunk does.
-std::map<std::string, double> seconds_of(const std::vector<FinishedChunk>& chunks) {
-  std::map<std::string, double> seconds;
-  for (const FinishedChunk& chunk : chunks) {
-    const json summary = json::parse(chunk.summary);
-    for (const auto& [phase, s] : summary.at("seconds").items()) seconds[phase] += s.get<double>();
-  }
-  return seconds;
-}
-
-// The same by the names of the ledger, for so many chunks at a time.
-std::map<std::string, double> spent_on(const std::map<std::string, double>& chunk_seconds,
-                                       int64_t slots) {
-  std::map<std::string, double> spent;
-  for (const auto& [phase, s] : chunk_seconds)
-    spent[phase == "gradient" ? "gradient" : "generating"] += std::max(0.0, s) / double(slots);
-  return spent;
+// Seconds of chunks by the names of the ledger, for so many chunks at a time.
+std::map<std::string, double> spent_on(const ChunkSeconds& chunks, int64_t slots) {
+  return {{"gradient", std::max(0.0, chunks.gradient) / double(slots)},
+          {"generating", std::max(0.0, chunks.all() - chunks.gradient) / double(slots)}};
 }
 
 bool all_finite(const std::vector<float>& values) {
@@ -80,7 +67,8 @@ std::optional<std::vector<FinishedChunk>> Trainer::chunks(Progress& progress) {
         missing.push_back(c);
   }
   restored = int64_t(own.size());
-  restored_seconds = seconds_of(own);
+  restored_seconds = {};
+  for (const FinishedChunk& chunk : own) restored_seconds.add(tally_of(chunk, plan.tasks).seconds);
   if (restored > 0) ledger->restored(state.step, restored, spent_on(restored_seconds, 1));
   ChunkRules rules = plan.rules;
   rules.run_id = folder.run_id();
@@ -142,9 +130,9 @@ void Trainer::step(const std::vector<FinishedChunk>& own, StepRecord& record) {
 }
 
 void Trainer::update(std::vector<double>& sum, StepRecord& record) {
-  if (record.trained_groups == 0 || record.all.counted == 0)
-    return;  // no signal: no optimizer call
-  for (double& dz : sum) dz /= double(record.all.counted);
+  const int64_t counted = record.tally.all().counted;
+  if (record.tally.trained_groups == 0 || counted == 0) return;  // no signal: no optimizer call
+  for (double& dz : sum) dz /= double(counted);
   std::vector<float> gradient =
       chain_to_p(plan.parametrisation, base.model->targets(), state.p, sum, base.model->sigmas());
   record.gradient_norm = clip_global_norm(gradient, config.train.clip_norm);
@@ -218,8 +206,8 @@ void Trainer::checkpoint() {
 
 void Trainer::account(const StepRecord& record) {
   if (!crew.leads()) return;
-  std::map<std::string, double> computed_now = record.chunk_seconds;
-  for (const auto& [phase, s] : restored_seconds) computed_now[phase] -= s;
+  ChunkSeconds computed_now = record.tally.seconds;
+  computed_now.take_away(restored_seconds);
   std::map<std::string, double> parts = spent_on(computed_now, crew.slots());
   for (const auto& [on, phase] : {std::pair{"merging", "merge"}, std::pair{"reduction", "reduce"},
                                   std::pair{"evaluating", "validate"}, std::pair{"saving", "save"}})

@@ -41,10 +41,10 @@ struct Trainer {
   int64_t saved_step;  // of the newest checkpoint
   Policy policy;
   double load_s = 0;  // spent on reading model and factors and on the first merge
-  std::map<std::string, double> seconds{};           // of the current step, by phase
-  std::map<std::string, double> restored_seconds{};  // of chunks that an earlier process computed
-  std::string note{};                                // on the last step, beside the progress
-  double longest_chunk_s = 0;                        // known to rank 0
+  std::map<std::string, double> seconds{};  // of the current step, by phase
+  ChunkSeconds restored_seconds{};          // of chunks that an earlier process computed
+  std::string note{};                       // on the last step, beside the progress
+  double longest_chunk_s = 0;               // known to rank 0
   int64_t steps_of_small_moves = 0, steps_without_signal = 0;  // in a row, of this process
   int64_t restored = 0;       // chunks of this step, by an earlier process
   bool computed = false;      // a chunk of this process was handed out
