@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoints/file.h"
+#include "comm/clock.h"
 #include "comm/error.h"
 #include "coordinator/commands/commands.h"
 #include "coordinator/run/account.h"
@@ -29,12 +30,7 @@ std::string span_text(double seconds) {
 }
 
 std::string clock_text(double seconds) {
-  const auto whole = std::time_t(seconds);
-  std::tm utc{};
-  gmtime_r(&whole, &utc);
-  char text[40];
-  std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &utc);
-  return text;
+  return utc(seconds, "%Y-%m-%d %H:%M:%S");
 }
 
 double seconds_left(const Status& now) {

@@ -10,6 +10,7 @@
 #include "cluster/exit_report.h"
 #include "cluster/signals.h"
 #include "cluster/slurm.h"
+#include "comm/clock.h"
 #include "comm/error.h"
 #include "comm/stage.h"
 #include "comm/wait.h"

@@ -11,7 +11,7 @@
 #include "rl/nearest.h"
 
 #ifndef SVFLEET_VERSION
-#error "SVFLEET_VERSION comes from coordinator/config.cmake"
+#error "SVFLEET_VERSION comes from CMakeLists.txt"
 #endif
 
 namespace svfleet {

@@ -23,6 +23,7 @@
 #include "worker/failure.h"
 #include "worker/threads.h"
 #ifdef SVFLEET_HAVE_CUDA
+#include "comm/clock.h"
 #include "comm/nccl_group.h"
 #endif
 
@@ -189,7 +190,7 @@ bool Crew::share(const std::vector<int>& pieces, const std::string& what,
       *queue_, most_workers > 0 ? std::min(most_workers, workers_) : workers_,
       [&](int piece) {
         set_compute_threads_here();
-        const double start = AllocationEnd::steady_clock_s();
+        const double start = steady_clock_s();
         try {
           work(piece);
         } catch (const Error& error) {
@@ -199,7 +200,7 @@ bool Crew::share(const std::vector<int>& pieces, const std::string& what,
         }
         std::lock_guard lock(mutex);
         mine.did_some = true;
-        longest_s = std::max(longest_s, AllocationEnd::steady_clock_s() - start);
+        longest_s = std::max(longest_s, steady_clock_s() - start);
       },
       idle, what, may_start);
   queue_->wait_until_over(what, idle);

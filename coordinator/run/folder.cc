@@ -18,6 +18,7 @@
 #include "cluster/allocation_end.h"
 #include "cluster/slurm.h"
 #include "comm/agreement.h"
+#include "comm/clock.h"
 #include "comm/error.h"
 #include "coordinator/config/run_file.h"
 
@@ -116,13 +117,13 @@ void check_run_dir(const Config& config) {
 RunFolder::RunFolder(const Config& config, Group& group)
     : path_(config.run_dir), config_file_(config.file) {
   if (group.rank() == 0) check_run_dir(config);
-  const double began_s = AllocationEnd::steady_clock_s();
+  const double began_s = steady_clock_s();
   std::string told;
   // Again and again, so that no rank waits longer than it would for one that is lost.
   for (bool first = true; told.empty(); first = false) {
     if (group.rank() == 0) {
       if (!first) usleep(1'000'000);
-      const double waited_s = first ? 0 : AllocationEnd::steady_clock_s() - began_s;
+      const double waited_s = first ? 0 : steady_clock_s() - began_s;
       if (auto owner = try_to_take(path_, this_process(group), waited_s)) {
         owner_ = std::make_unique<Owner>(std::move(*owner));
         token_ = owner_->identity().token;

@@ -3,11 +3,11 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
 #include "checkpoints/file.h"
 #include "checkpoints/process.h"
+#include "comm/clock.h"
 #include "comm/error.h"
 
 namespace svfleet {
@@ -32,10 +32,6 @@ void append(const std::string& path, const ordered_json& record) {
 }
 
 }  // namespace
-
-double wall_clock_s() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
 
 double process_began_s() {
   const int64_t ticks = process_start(getpid());  // since the machine started

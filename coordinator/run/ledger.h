@@ -25,7 +25,6 @@ inline constexpr const char* kSpentOn[] = {
     "hung",  // waiting for ranks that never came, or dead before the job's end
 };
 
-double wall_clock_s();  // since 1970
 // When this process was started, on the same clock.
 double process_began_s();
 

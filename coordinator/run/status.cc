@@ -7,6 +7,7 @@
 #include "checkpoints/run_names.h"
 #include "cluster/program.h"
 #include "cluster/slurm.h"
+#include "comm/clock.h"
 #include "comm/error.h"
 #include "coordinator/run/log_index.h"
 #include "coordinator/run/progress.h"

@@ -202,6 +202,7 @@ TrainingPlan make_plan(const Config& config, const Base& base, RunItems items) {
   plan.bits = bits.dump();
   plan.parametrisation = parametrisation(train.parametrisation);
 
+  plan.rules.tasks = plan.tasks.size();
   plan.rules.seed = uint64_t(train.seed);
   plan.rules.temperature = train.temperature;
   plan.rules.samples = int(train.samples_per_prompt);

@@ -10,6 +10,7 @@
 #include "checkpoints/file.h"
 #include "checkpoints/journal.h"
 #include "cluster/signals.h"
+#include "comm/clock.h"
 #include "comm/error.h"
 #include "comm/exact_sum.h"
 #include "comm/stage.h"
@@ -28,23 +29,10 @@ using nlohmann::json;
 // Fixed: the batch is part of what a reply depends on, and validation chooses the expert.
 constexpr int64_t kValidationBatch = 32;
 
-// Summed over chunks, by what a chunk does.
-std::map<std::string, double> seconds_of(const std::vector<FinishedChunk>& chunks) {
-  std::map<std::string, double> seconds;
-  for (const FinishedChunk& chunk : chunks) {
-    const json summary = json::parse(chunk.summary);
-    for (const auto& [phase, s] : summary.at("seconds").items()) seconds[phase] += s.get<double>();
-  }
-  return seconds;
-}
-
-// The same by the names of the ledger, for so many chunks at a time.
-std::map<std::string, double> spent_on(const std::map<std::string, double>& chunk_seconds,
-                                       int64_t slots) {
-  std::map<std::string, double> spent;
-  for (const auto& [phase, s] : chunk_seconds)
-    spent[phase == "gradient" ? "gradient" : "generating"] += std::max(0.0, s) / double(slots);
-  return spent;
+// Seconds of chunks by the names of the ledger, for so many chunks at a time.
+std::map<std::string, double> spent_on(const ChunkSeconds& chunks, int64_t slots) {
+  return {{"gradient", std::max(0.0, chunks.gradient) / double(slots)},
+          {"generating", std::max(0.0, chunks.all() - chunks.gradient) / double(slots)}};
 }
 
 bool all_finite(const std::vector<float>& values) {
@@ -79,7 +67,8 @@ std::optional<std::vector<FinishedChunk>> Trainer::chunks(Progress& progress) {
         missing.push_back(c);
   }
   restored = int64_t(own.size());
-  restored_seconds = seconds_of(own);
+  restored_seconds = {};
+  for (const FinishedChunk& chunk : own) restored_seconds.add(tally_of(chunk, plan.tasks).seconds);
   if (restored > 0) ledger->restored(state.step, restored, spent_on(restored_seconds, 1));
   ChunkRules rules = plan.rules;
   rules.run_id = folder.run_id();
@@ -102,10 +91,10 @@ std::optional<std::vector<FinishedChunk>> Trainer::chunks(Progress& progress) {
         note_first();
         FinishedChunk chunk =
             compute_chunk(base, policy, rules, c, plan.prompts(config, state.position, c));
-        const double finished = AllocationEnd::steady_clock_s();
+        const double finished = steady_clock_s();
         write_chunk(folder.path(), chunk);
         std::lock_guard lock(mutex);
-        seconds["journal"] += AllocationEnd::steady_clock_s() - finished;
+        seconds["journal"] += steady_clock_s() - finished;
         own.push_back(std::move(chunk));
       },
       [&](const ShareReport& now) {
@@ -141,9 +130,9 @@ void Trainer::step(const std::vector<FinishedChunk>& own, StepRecord& record) {
 }
 
 void Trainer::update(std::vector<double>& sum, StepRecord& record) {
-  if (record.trained_groups == 0 || record.all.counted == 0)
-    return;  // no signal: no optimizer call
-  for (double& dz : sum) dz /= double(record.all.counted);
+  const int64_t counted = record.tally.all().counted;
+  if (record.tally.trained_groups == 0 || counted == 0) return;  // no signal: no optimizer call
+  for (double& dz : sum) dz /= double(counted);
   std::vector<float> gradient =
       chain_to_p(plan.parametrisation, base.model->targets(), state.p, sum, base.model->sigmas());
   record.gradient_norm = clip_global_norm(gradient, config.train.clip_norm);
@@ -231,8 +220,8 @@ void Trainer::checkpoint() {
 
 void Trainer::account(const StepRecord& record) {
   if (!crew.leads()) return;
-  std::map<std::string, double> computed_now = record.chunk_seconds;
-  for (const auto& [phase, s] : restored_seconds) computed_now[phase] -= s;
+  ChunkSeconds computed_now = record.tally.seconds;
+  computed_now.take_away(restored_seconds);
   std::map<std::string, double> parts = spent_on(computed_now, crew.slots());
   for (const auto& [on, phase] : {std::pair{"merging", "merge"}, std::pair{"reduction", "reduce"},
                                   std::pair{"evaluating", "validate"}, std::pair{"saving", "save"}})
@@ -275,7 +264,7 @@ int Trainer::run() {
   while (!is_finished(state, config)) {
     crew.group().set_step(state.step);
     if (end_asked()) return ended_as_asked();
-    const double start = AllocationEnd::steady_clock_s();
+    const double start = steady_clock_s();
     auto own = timed("chunks", [&] { return chunks(progress); });
     if (!own) return stopped("a stop was asked for");
     StepRecord record = gather_record(crew, *own, restored, plan);
@@ -287,8 +276,8 @@ int Trainer::run() {
     put_in_force();
     if (!validate()) return stopped("a stop was asked for during validation");
     record.seconds = seconds;
-    trust(watch->after_step(state.step, AllocationEnd::steady_clock_s() - start));
-    record.wall_s = AllocationEnd::steady_clock_s() - start;
+    trust(watch->after_step(state.step, steady_clock_s() - start));
+    record.wall_s = steady_clock_s() - start;
     account(record);
     seconds.clear();
     if (log) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "checkpoints/clean.h"
+#include "comm/clock.h"
 #include "coordinator/base/base.h"
 #include "coordinator/base/weight_watch.h"
 #include "coordinator/crew/crew.h"
@@ -40,10 +41,10 @@ struct Trainer {
   int64_t saved_step;  // of the newest checkpoint
   Policy policy;
   double load_s = 0;  // spent on reading model and factors and on the first merge
-  std::map<std::string, double> seconds{};           // of the current step, by phase
-  std::map<std::string, double> restored_seconds{};  // of chunks that an earlier process computed
-  std::string note{};                                // on the last step, beside the progress
-  double longest_chunk_s = 0;                        // known to rank 0
+  std::map<std::string, double> seconds{};  // of the current step, by phase
+  ChunkSeconds restored_seconds{};          // of chunks that an earlier process computed
+  std::string note{};                       // on the last step, beside the progress
+  double longest_chunk_s = 0;               // known to rank 0
   int64_t steps_of_small_moves = 0, steps_without_signal = 0;  // in a row, of this process
   int64_t restored = 0;       // chunks of this step, by an earlier process
   bool computed = false;      // a chunk of this process was handed out
@@ -54,11 +55,11 @@ struct Trainer {
 
   template <class Work>
   auto timed(const char* phase, Work work) {
-    const double start = AllocationEnd::steady_clock_s();
+    const double start = steady_clock_s();
     struct Stop {
       double start;
       double& total;
-      ~Stop() { total += AllocationEnd::steady_clock_s() - start; }
+      ~Stop() { total += steady_clock_s() - start; }
     } stop{start, seconds[phase]};
     return work();
   }

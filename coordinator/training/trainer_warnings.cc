@@ -25,15 +25,15 @@ constexpr double kSmallMove = 5e-3;
 }  // namespace
 
 void Trainer::warn_after(const StepRecord& record) {
-  if (record.mismatch_mean() > kMismatchWarning)
+  if (record.tally.mismatch_mean() > kMismatchWarning)
     spdlog::warn(
         "step {}: sampling and gradient disagree by {:.3f} per token on average; "
         "use train.sampling_form: activation, or model.dtype: float32, {}",
-        state.step, record.mismatch_mean(), kElsewhere);
+        state.step, record.tally.mismatch_mean(), kElsewhere);
   if (!record.finite)
     spdlog::warn("step {}: the gradient is not finite: step skipped ({} in a row)", state.step,
                  state.nonfinite_in_a_row);
-  steps_without_signal = record.trained_groups > 0 ? 0 : steps_without_signal + 1;
+  steps_without_signal = record.tally.trained_groups > 0 ? 0 : steps_without_signal + 1;
   if (steps_without_signal == kLasting)
     spdlog::warn(
         "step {}: {} steps in a row had no signal, so nothing is learnt: all replies to a prompt "
