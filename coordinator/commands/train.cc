@@ -24,7 +24,7 @@
 #include "coordinator/run/stop_request.h"
 #include "coordinator/training/best.h"
 #include "coordinator/training/fork.h"
-#include "coordinator/training/trainer.h"
+#include "coordinator/training/loop.h"
 #include "worker/libtorch.h"
 
 namespace svfleet {
@@ -180,79 +180,77 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
     }
     found->identity = hardware;
   }
+  const bool found_it = found.has_value();
   RunState start = found ? std::move(*found) : std::move(fresh);
   const int64_t start_step = start.step;
   const std::string former = folder.expert_path("best-step-" + std::to_string(start.best_step));
   const std::string forgotten = forget_other_best(plan.validated_on, config, start);
-  Trainer trainer{
-      config,           crew,       base, folder, plan, log.get(), tell.ledger.get(), nullptr,
-      std::move(start), start_step, {},   load_s};
-  const bool was_finished =
-      is_finished(trainer.state, config) && file_exists(folder.expert_path("final"));
-  int code = kExitFinished;
-  if (crew.leads()) trainer.mend_best();
-  if (!was_finished) {
-    if (crew.leads()) {
-      remove_exit_report(folder.path());
-      // Of a run that was finished and has more steps now: until this end it is not finished.
-      remove_file(folder.expert_path("final"));
-      tell.ledger->go_ahead();
-      start_pulse(config, folder, crew, tell);
-      trainer.pulse = tell.pulse.get();
-      tell.ledger->resumed(trainer.state.step);
-      spdlog::info("{}", preflight.line());
-      spdlog::info("{} {}{}, {} rank{}, {} worker{} here",
-                   found ? "resuming after step" : "starting at step", trainer.state.step,
-                   fork ? " of " + fork->run_dir : "", crew.ranks(), crew.ranks() == 1 ? "" : "s",
-                   crew.workers(), crew.workers() == 1 ? "" : "s");
-      for (const std::string& text : prompts_in_two_splits(config, "", &plan.tasks))
-        spdlog::warn("{}", text);
-      start_event.update({{"step", trainer.state.step},
-                          {"ranks", crew.ranks()},
-                          {"workers", crew.workers()},
-                          {"preflight", preflight.to_json()},
-                          {"identity", json::parse(hardware)},
-                          {"different_hardware", different},
-                          {"parameters", trainer.state.p.size()},
-                          {"state_hash", state_hash(trainer.state)}});
-      log->event(found ? "resume" : fork ? "fork" : "start", start_event);
-      if (!forgotten.empty()) {
-        const bool kept = rename_file(folder.expert_path("best"), former);
-        spdlog::warn("{}; {}, and the best is chosen anew from step {} on", forgotten,
-                     kept ? "it is kept as " + former : "its expert is gone", start_step);
-        log->event(
-            "best_forgotten",
-            {{"step", start_step}, {"why", forgotten}, {"kept", kept ? json(former) : json()}});
-      }
+  const bool was_finished = is_finished(start, config) && file_exists(folder.expert_path("final"));
+  if (!was_finished && crew.leads()) {
+    remove_exit_report(folder.path());
+    // Of a run that was finished and has more steps now: until this end it is not finished.
+    remove_file(folder.expert_path("final"));
+    tell.ledger->go_ahead();
+    start_pulse(config, folder, crew, tell);
+    tell.ledger->resumed(start.step);
+    spdlog::info("{}", preflight.line());
+    spdlog::info("{} {}{}, {} rank{}, {} worker{} here",
+                 found_it ? "resuming after step" : "starting at step", start.step,
+                 fork ? " of " + fork->run_dir : "", crew.ranks(), crew.ranks() == 1 ? "" : "s",
+                 crew.workers(), crew.workers() == 1 ? "" : "s");
+    for (const std::string& text : prompts_in_two_splits(config, "", &plan.tasks))
+      spdlog::warn("{}", text);
+    start_event.update({{"step", start.step},
+                        {"ranks", crew.ranks()},
+                        {"workers", crew.workers()},
+                        {"preflight", preflight.to_json()},
+                        {"identity", json::parse(hardware)},
+                        {"different_hardware", different},
+                        {"parameters", start.p.size()},
+                        {"state_hash", state_hash(start)}});
+    log->event(found_it ? "resume" : fork ? "fork" : "start", start_event);
+    if (!forgotten.empty()) {
+      const bool kept = rename_file(folder.expert_path("best"), former);
+      spdlog::warn("{}; {}, and the best is chosen anew from step {} on", forgotten,
+                   kept ? "it is kept as " + former : "its expert is gone", start_step);
+      log->event(
+          "best_forgotten",
+          {{"step", start_step}, {"why", forgotten}, {"kept", kept ? json(former) : json()}});
     }
-    if (!found) trainer.checkpoint();
-    code = trainer.run();
+  }
+  Narrator::To to;
+  if (crew.leads()) to = {log.get(), tell.ledger.get(), tell.pulse.get()};
+  TrainingLoop loop({config, crew, base, folder, plan}, std::move(start), found_it, to, load_s);
+  loop.mend_best();
+  int code = kExitFinished;
+  if (!was_finished) {
+    code = loop.run();
     std::string reason;
     if (code != kExitFinished && crew.time_was_short()) reason = kTimeShort;
-    if (code == kExitFinished) reason = how_it_finished(trainer.state, config);
-    if (trainer.asked_to_end) reason = "stopped as 'svfleet stop' asked";
-    report_end(folder, crew, tell.ledger.get(), code, reason, trainer.saved_step, &trainer.state);
+    if (code == kExitFinished) reason = how_it_finished(loop.state(), config);
+    if (loop.asked_to_end()) reason = "stopped as 'svfleet stop' asked";
+    report_end(folder, crew, tell.ledger.get(), code, reason, loop.saved_step(), &loop.state());
     // Not before the report: killed in between, the next start ends as well.
     if (crew.leads() && code == kExitFinished) withdraw_end_request(folder.path());
   } else if (!slurm_job().job.empty()) {  // its job script must not start it again
-    report_end(folder, crew, tell.ledger.get(), code, how_it_finished(trainer.state, config),
-               trainer.state.step, &trainer.state);
+    report_end(folder, crew, tell.ledger.get(), code, how_it_finished(loop.state(), config),
+               loop.state().step, &loop.state());
   }
-  if (trainer.asked_to_end && crew.leads()) {
+  if (loop.asked_to_end() && crew.leads()) {
     if (line.json)
-      std::printf("%s\n", json{{"steps", trainer.state.step},
+      std::printf("%s\n", json{{"steps", loop.state().step},
                                {"stopped_as_asked", true},
                                {"expert", folder.expert_path("last")},
-                               {"hash", state_hash(trainer.state)}}
+                               {"hash", state_hash(loop.state())}}
                               .dump()
                               .c_str());
     else
       std::printf("stopped after step %lld as 'svfleet stop' asked: %s; start again to go on\n",
-                  static_cast<long long>(trainer.state.step), folder.expert_path("last").c_str());
+                  static_cast<long long>(loop.state().step), folder.expert_path("last").c_str());
     return code;
   }
   if (crew.leads() && code == kExitFinished)
-    tell_finished(trainer.state, config, was_finished, line.json);
+    tell_finished(loop.state(), config, was_finished, line.json);
   return code;
 }
 

@@ -66,13 +66,14 @@ void Ledger::go_ahead() {
   held_.clear();
 }
 
-void Ledger::spent(const std::string& on) {
-  spent({}, on, -1);
+void Ledger::spent(const std::string& on, double now_s) {
+  spent({}, on, -1, now_s);
 }
 
-void Ledger::spent(std::map<std::string, double> parts, const std::string& rest, int64_t step) {
-  const double now = wall_clock_s(), elapsed = std::max(0.0, now - last_s_);
-  last_s_ = now;
+void Ledger::spent(std::map<std::string, double> parts, const std::string& rest, int64_t step,
+                   double now_s) {
+  const double elapsed = std::max(0.0, now_s - last_s_);
+  last_s_ = std::max(last_s_, now_s);
   double sum = 0;
   for (const auto& [on, s] : parts) sum += s;
   // Parts of other clocks and ranks may come to a little more than what passed here.
@@ -82,7 +83,7 @@ void Ledger::spent(std::map<std::string, double> parts, const std::string& rest,
     if (s > 0) seconds[on] = milliseconds(s * scale);
   if (elapsed > sum)
     seconds[rest] = milliseconds(elapsed - sum + (parts.count(rest) ? parts[rest] : 0));
-  ordered_json record = {{"kind", "spent"}, {"time", milliseconds(now)}};
+  ordered_json record = {{"kind", "spent"}, {"time", milliseconds(now_s)}};
   if (step >= 0) record["step"] = step;
   record["seconds"] = seconds;
   write(std::move(record));
@@ -102,11 +103,10 @@ void Ledger::restored(int64_t step, int64_t chunks, const std::map<std::string, 
          {"seconds", rounded}});
 }
 
-void Ledger::first_chunk(double load_s) {
-  const double now = wall_clock_s();
+void Ledger::first_chunk(double load_s, double now_s) {
   write({{"kind", "first_chunk"},
-         {"time", milliseconds(now)},
-         {"after_s", milliseconds(now - began_s_)},
+         {"time", milliseconds(now_s)},
+         {"after_s", milliseconds(now_s - began_s_)},
          {"load_s", milliseconds(load_s)}});
 }
 

@@ -120,10 +120,10 @@ json StepRecord::to_json(const RunState& state, const Policy& policy) const {
               {"counted", all.counted},
               {"truncated", tally.truncated},
               {"entropy", per(tally.entropy_sum, all.tokens)},
-              {"gradient_norm", gradient_norm},
-              {"learning_rate", learning_rate},
+              {"gradient_norm", update.gradient_norm},
+              {"learning_rate", update.learning_rate},
               {"updates", state.updates},
-              {"finite", finite},
+              {"finite", update.finite},
               {"nonfinite_total", state.nonfinite_total},
               {"log_prob_mismatch", {{"mean", tally.mismatch_mean()}, {"max", tally.mismatch_max}}},
               {"merged_weights_changed", policy.changed_share},
@@ -151,8 +151,8 @@ std::string StepRecord::line() const {
   std::snprintf(text, sizeof text,
                 "accuracy %.2f, score %.2f, signal %.2f, ended %.2f, tokens %.1f, |g| %.3g%s",
                 all.accuracy(), all.score(), per(double(tally.signal_groups), tally.groups),
-                all.ended_share(), all.mean_tokens(), gradient_norm,
-                finite ? "" : ", gradient NOT FINITE: step skipped");
+                all.ended_share(), all.mean_tokens(), update.gradient_norm,
+                update.finite ? "" : ", gradient NOT FINITE: step skipped");
   return text;
 }
 

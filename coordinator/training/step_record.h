@@ -11,6 +11,7 @@
 #include "coordinator/crew/crew.h"
 #include "coordinator/training/chunk_tally.h"
 #include "coordinator/training/evaluation.h"
+#include "coordinator/training/learner.h"
 #include "coordinator/training/plan.h"
 #include "coordinator/training/policy.h"
 #include "coordinator/training/tally.h"
@@ -20,8 +21,7 @@ namespace svfleet {
 struct StepRecord {
   ChunkTally tally;                // of all chunks
   std::vector<std::string> tasks;  // their names
-  bool finite = true;
-  double gradient_norm = 0, learning_rate = 0;
+  Update update;
   std::map<std::string, double> seconds;  // of this rank, by phase
   double wall_s = 0;
   int64_t restored_chunks = 0;          // found in the journal
