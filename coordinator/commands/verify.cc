@@ -12,7 +12,9 @@
 #include "cluster/exit_report.h"
 #include "coordinator/base/base.h"
 #include "coordinator/commands/commands.h"
+#include "coordinator/config/reader.h"
 #include "coordinator/config/targets.h"
+#include "coordinator/run/json_line.h"
 #include "coordinator/run/log_index.h"
 #include "coordinator/training/best.h"
 #include "svd/store.h"
@@ -34,7 +36,11 @@ std::string folder_of(const Config& config, const std::string& kind) {
 // the best one where there is one. With the step whose z it is.
 std::map<std::string, int64_t> wanted_experts(const Config& config) {
   std::map<std::string, int64_t> wanted;
-  const auto state = load_newest_checkpoint(config.run_dir).state;
+  std::optional<RunState> state;
+  try {
+    state = load_newest_checkpoint(config.run_dir).state;
+  } catch (const Error&) {  // is told where the checkpoints are read
+  }
   if (!state) return wanted;
   if (state->best_step >= 0) wanted["best.safetensors"] = state->best_step;
   const auto exit = read_exit_report(config.run_dir);
@@ -195,9 +201,10 @@ int verify_command(const CommandLine& line, const Config& config) {
   report["foreign"] = foreign;
   if (!line.json)
     for (const json& file : foreign)
-      std::printf("'%s' is not svfleet's and was not read\n", file.get<std::string>().c_str());
+      std::printf("'%s' is not svfleet's and was not read\n",
+                  shown(file.get<std::string>()).c_str());
   if (line.json)
-    std::printf("%s\n", report.dump().c_str());
+    std::printf("%s\n", json_line(report).c_str());  // names of others may be any bytes
   else
     for (const json& problem : report["problems"])
       std::printf("%s\n", problem.get<std::string>().c_str());

@@ -2,10 +2,12 @@
 """svfleet verify finds one flipped bit in whatever a run rests on, names it, and nothing else; and a
 model whose bits have changed behind its files' times does not train, decompose or evaluate."""
 import json
+import os
 import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import runs
 from runs import check, flip
@@ -98,13 +100,16 @@ def gone_and_foreign(folder, config, run_dir):
     (run_dir / "experts/notes.txt").write_text("mine")
     (run_dir / "experts/model.safetensors").write_bytes(b"no expert")
     (run_dir / "chunks/README").write_text("mine")
+    latin = Path(os.fsdecode(os.fsencode(run_dir) + b"/chunks/caf\xe9"))
+    latin.write_text("mine")
     done = svfleet("verify", config, "--json", "--quiet")
     report = json.loads(done.stdout)
     check(done.returncode == DISK and len(report["problems"]) == 1 and
           f"'{best}' is gone: z after step" in report["problems"][0] and report["experts"]["damaged"] == 1,
           f"an expert that was removed: {report['problems']}")
-    check(sorted(report["foreign"]) == [f"{run_dir}/chunks/README", f"{run_dir}/experts/model.safetensors",
+    check(sorted(report["foreign"]) == [f"{run_dir}/chunks/README", f"{run_dir}/chunks/caf\ufffd", f"{run_dir}/experts/model.safetensors",
                                         f"{run_dir}/experts/notes.txt"], f"of others: {report['foreign']}")
+    latin.unlink()
     check(f"'{run_dir}/chunks/README' is not svfleet's and was not read" in
           svfleet("verify", config, "--quiet").stdout, "and for people")
     step = max(int(path.stem.split("-")[1]) for path in (run_dir / "checkpoints").glob("step-*.h5"))
