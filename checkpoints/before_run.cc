@@ -21,14 +21,14 @@ constexpr const char* kResults[] = {"checkpoints", "chunks", "experts"};
 constexpr const char* kOfScripts[] = {"base.json",  "base.json.key",   "base.json.tmp",
                                       "seeds.json", ".seeds.json.tmp", "random"};
 
-// How files begin that are written before run.json.
+// How files begin that are written before run.json, without the blanks.
 constexpr std::pair<const char*, std::string_view> kHeads[] = {
-    {"owner.json", "{\n \"format\": \"svfleet-owner\""},
-    {"stop.json", "{\n \"format\": \"svfleet-stop\""},
-    {"restarts.json", "{\n  \"at_fault\": ["},
+    {"owner.json", "{\"format\":\"svfleet-owner\""},
+    {"stop.json", "{\"format\":\"svfleet-stop\""},
+    {"restarts.json", "{\"at_fault\":["},
     {"ledger.jsonl", "{\"kind\":\"submitted\","},
     {"ledger.jsonl", "{\"kind\":\"job_end\","}};
-constexpr std::string_view kProgramHead = "{\n \"format\": \"svfleet-program\"";
+constexpr std::string_view kProgramHead = "{\"format\":\"svfleet-program\"";
 
 bool among(const std::string& name, const auto& list) {
   return std::find(std::begin(list), std::end(list), name) != std::end(list);
@@ -37,7 +37,8 @@ bool among(const std::string& name, const auto& list) {
 // A torn file, left by a crash, has less of it.
 bool begins(const std::string& path, std::string_view head) {
   if (is_folder(path)) return false;
-  const std::string text = read_file(path);
+  std::string text = read_file(path).substr(0, 1000);
+  std::erase_if(text, [](char c) { return c == ' ' || c == '\n'; });
   return text.starts_with(head) || head.starts_with(text);
 }
 
