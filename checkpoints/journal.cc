@@ -12,7 +12,7 @@ namespace svfleet {
 namespace {
 
 constexpr char kFormat[] = "svfleet-chunk";
-constexpr int64_t kVersion = 1;  // docs/formats.md; never renumber
+constexpr int64_t kVersion = 2;  // docs/formats.md; never renumber
 
 std::string folder_of(const std::string& run_dir) {
   return run_dir + "/chunks";
@@ -38,7 +38,9 @@ bool parse_name(const std::string& name, int64_t* step, int* chunk) {
 
 FinishedChunk decode(const std::string& path) {
   const Hdf5Reader in(read_file(path), path);
-  if (!in.has("format") || in.text("format") != kFormat || in.integer("version") != kVersion)
+  const int64_t version =
+      in.has("format") && in.text("format") == kFormat ? in.integer("version") : 0;
+  if (version < 1 || version > kVersion)
     throw disk_error("'", path, "' is not a chunk that this svfleet reads");
   FinishedChunk chunk;
   chunk.run_id = in.text("run_id");
@@ -46,7 +48,13 @@ FinishedChunk decode(const std::string& path) {
   chunk.chunk = static_cast<int>(in.integer("chunk"));
   chunk.z_hash = in.text("z_hash");
   chunk.gradient = in.floats("gradient");
-  chunk.summary = in.text("summary");
+  if (version == 1) {
+    chunk.summary = in.text("summary");
+    return chunk;
+  }
+  chunk.counts = in.integers("counts");
+  chunk.sums = in.doubles("sums");
+  chunk.texts = in.text("texts");
   return chunk;
 }
 
@@ -62,7 +70,9 @@ void write_chunk(const std::string& run_dir, const FinishedChunk& chunk) {
   out.integer("chunk", chunk.chunk);
   out.text("z_hash", chunk.z_hash);
   out.floats("gradient", chunk.gradient, {static_cast<int64_t>(chunk.gradient.size())});
-  out.text("summary", chunk.summary);
+  out.integers("counts", chunk.counts);
+  out.doubles("sums", chunk.sums, {static_cast<int64_t>(chunk.sums.size())});
+  out.text("texts", chunk.texts);
   make_folder(folder_of(run_dir));
   write_file_atomic(folder_of(run_dir) + "/" + file_name(chunk.step, chunk.chunk), out.finish());
 }

@@ -15,7 +15,10 @@ struct FinishedChunk {
   int chunk = 0;
   std::string z_hash;           // of the policy that produced it
   std::vector<float> gradient;  // [all r], unnormalised sum over the chunk
-  std::string summary;          // JSON: counts, rewards, lengths, sampled texts
+  std::vector<int64_t> counts;  // what it was, for the step's record, as whole numbers
+  std::vector<double> sums;     // and sums
+  std::string texts;            // JSON: a list of sampled replies
+  std::string summary;          // of version 1, JSON, instead of these three
 };
 
 void write_chunk(const std::string& run_dir, const FinishedChunk& chunk);

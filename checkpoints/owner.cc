@@ -13,6 +13,7 @@
 #include "checkpoints/file.h"
 #include "checkpoints/own_lines.h"
 #include "checkpoints/process.h"
+#include "comm/clock.h"
 #include "comm/error.h"
 
 namespace svfleet {
@@ -36,15 +37,6 @@ std::string random_token() {
   std::string token;
   for (int i = 0; i < 32; ++i) token += "0123456789abcdef"[source() % 16];
   return token;
-}
-
-std::string now_text() {
-  const time_t now = time(nullptr);
-  struct tm parts;
-  gmtime_r(&now, &parts);
-  char text[32];
-  strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
-  return text;
 }
 
 std::string encode(const OwnerFile& file) {
@@ -183,7 +175,7 @@ Owner::Owner(Owner&& other) noexcept
 Owner Owner::take(const std::string& run_dir, OwnerIdentity me,
                   bool (*job_ended)(const std::string& job, const std::string& cluster)) {
   me.token = random_token();
-  OwnerFile mine{me, me.pid == getpid() ? process_start(me.pid) : 0, now_text()};
+  OwnerFile mine{me, me.pid == getpid() ? process_start(me.pid) : 0, utc(wall_clock_s())};
   const std::string path = owner_path(run_dir);
   make_folder(run_dir);
   // Several may want the folder at once: each turn either takes it, or refuses, or finds that

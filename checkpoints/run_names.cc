@@ -2,9 +2,7 @@
 
 #include <algorithm>
 #include <string_view>
-#include <vector>
 
-#include "checkpoints/file.h"
 #include "checkpoints/file_steps.h"
 #include "checkpoints/process.h"
 
@@ -69,34 +67,18 @@ bool is_run_name(const std::string& folder, const std::string& name) {
              ".nfs");  // what a network disk makes of a file that is removed while open
 }
 
+bool is_run_expert(const std::string& name) {
+  std::string_view text = name;
+  return name == "best.safetensors" || name == "last.safetensors" || name == "final.safetensors" ||
+         (begins(text, "best-step-") && has_number(text) && text == ".safetensors");
+}
+
 bool is_run_temporary(const std::string& folder, const std::string& name) {
   const size_t mark = name.rfind(kTemporary);
   if (mark == name.npos || !is_run_name(folder, name.substr(0, mark))) return false;
   bool is_mark = false;
   mark_is_dead(name.substr(mark + sizeof kTemporary - 1), &is_mark);
   return is_mark;
-}
-
-std::string foreign_names(const std::string& run_dir, const std::string& but) {
-  const std::string left_alone = but.empty() ? "" : resolved_path(but);
-  std::vector<std::string> found;
-  const auto look = [&](const std::string& folder) {
-    const std::string path = folder.empty() ? run_dir : run_dir + "/" + folder;
-    for (const std::string& name : list_folder(path)) {
-      if (is_run_name(folder, name) || is_run_temporary(folder, name)) continue;
-      const std::string whole = path + "/" + name;
-      if (resolved_path(whole) == left_alone) continue;
-      found.push_back((folder.empty() ? "" : folder + "/") + name + (is_folder(whole) ? "/" : ""));
-    }
-  };
-  look("");
-  for (const char* folder : kFolders)
-    if (is_folder(run_dir + "/" + folder)) look(folder);
-  std::string names;
-  for (size_t i = 0; i < std::min<size_t>(found.size(), 3); ++i)
-    names += (names.empty() ? "'" : ", '") + found[i] + "'";
-  if (found.size() > 3) names += " and " + std::to_string(found.size() - 3) + " more";
-  return names;
 }
 
 }  // namespace svfleet

@@ -8,12 +8,11 @@ namespace svfleet {
 
 // `folder` below the run folder: "" itself, "bin", "checkpoints", "chunks" or "experts".
 bool is_run_name(const std::string& folder, const std::string& name);
+// Of "experts": one that a run writes by itself. The others that is_run_name() knows there are what
+// people keep beside it.
+bool is_run_expert(const std::string& name);
 // Whether `name` is one of these with the ending that a process gives it while it writes or removes
 // it (process_mark()).
 bool is_run_temporary(const std::string& folder, const std::string& name);
-
-// The first names in `run_dir`, at most three and then how many more, that are none of ours and not
-// the file `but`; empty when all are ours. Names of folders end with /.
-std::string foreign_names(const std::string& run_dir, const std::string& but);
 
 }  // namespace svfleet

@@ -3,7 +3,6 @@
 #include <time.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
 #include "cluster/program.h"
@@ -17,10 +16,6 @@ double needed_s(double longest_chunk_s, double save_s) {
 
 int64_t warning_s(double longest_chunk_s, double save_s) {
   return int64_t(std::ceil(std::max(60.0, 30 + needed_s(longest_chunk_s, save_s))));
-}
-
-double AllocationEnd::steady_clock_s() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
 AllocationEnd::AllocationEnd(std::optional<double> left_s, Clock clock) : clock_(std::move(clock)) {

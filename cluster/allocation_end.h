@@ -7,6 +7,8 @@
 #include <optional>
 #include <string>
 
+#include "comm/clock.h"
+
 namespace svfleet {
 
 // Seconds that must be left before another chunk is started: the chunk itself with half as much
@@ -27,8 +29,6 @@ class AllocationEnd {
   // At a chunk boundary. Once true, always true.
   bool time_is_short(double longest_chunk_s, double save_s);
   bool was_short() const;
-
-  static double steady_clock_s();
 
  private:
   const Clock clock_;

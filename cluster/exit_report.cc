@@ -1,9 +1,9 @@
 #include "cluster/exit_report.h"
 
-#include <ctime>
 #include <nlohmann/json.hpp>
 
 #include "checkpoints/file.h"
+#include "comm/clock.h"
 #include "comm/error.h"
 
 namespace svfleet {
@@ -16,11 +16,6 @@ std::string path_of(const std::string& run_dir) {
 }  // namespace
 
 void write_exit_report(const std::string& run_dir, const ExitReport& report) {
-  const std::time_t now = std::time(nullptr);
-  std::tm utc{};
-  gmtime_r(&now, &utc);
-  char time[40];
-  std::strftime(time, sizeof time, "%Y-%m-%dT%H:%M:%SZ", &utc);
   nlohmann::ordered_json json;
   json["reason"] = report.reason;
   json["code"] = report.code;
@@ -33,7 +28,7 @@ void write_exit_report(const std::string& run_dir, const ExitReport& report) {
     json["best_step"] = report.best_step;
     json["best_score"] = report.best_score;
   }
-  json["time"] = time;
+  json["time"] = utc(wall_clock_s());
   write_file_atomic(path_of(run_dir),
                     json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
 }

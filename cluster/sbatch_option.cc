@@ -37,6 +37,17 @@ constexpr std::array<std::pair<std::string_view, const char*>, 23> kRefused{{
     {"version", "it submits nothing"},
 }};
 
+// Those of the rest that need a value, besides the letters' below: sbatch reads all lines of the
+// script as one, so that the next option would be taken for it, and would be lost.
+constexpr std::string_view kWithValue =
+    " acctg-freq batch bb bbf cluster-constraint comment container container-id "
+    "cores-per-socket cpu-freq cpus-per-gpu deadline delay-boot export export-file extra "
+    "gid gpu-bind gpu-freq gpus-per-node gpus-per-socket gpus-per-task gres-flags hint "
+    "kill-on-invalid-dep mail-type mail-user mcs-label mem-bind mem-per-cpu mem-per-gpu "
+    "mincpus network power prefer priority profile reservation segment sockets-per-node "
+    "switches thread-spec threads-per-core time-min tmp tres-bind tres-per-task uid "
+    "wait-all-nodes wckey ";
+
 constexpr std::array<std::pair<std::string_view, std::string JobRequest::*>, 9> kOwn{{
     {"partition", &JobRequest::partition},
     {"time", &JobRequest::time},
@@ -109,6 +120,14 @@ void refuse_short_forms(const std::string& name, const std::string& text,
   for (const auto& own : kOwn) look(own.first);
 }
 
+bool needs_value(const std::string& name) {
+  for (const auto& own : kOwn)
+    if (own.first == name) return true;
+  for (const auto& letter : kLetters)
+    if (letter.name == name) return letter.takes_value;
+  return kWithValue.find(" " + name + " ") != kWithValue.npos;
+}
+
 }  // namespace
 
 SbatchOption sbatch_option(const std::string& text, const std::string& where) {
@@ -131,6 +150,8 @@ SbatchOption sbatch_option(const std::string& text, const std::string& where) {
     if (name == option.name)
       throw user_error(where, " '", text, "' is refused: --", name, ": ", why);
   refuse_short_forms(option.name, text, where);
+  if (option.value.empty() && (text.back() == '=' || needs_value(option.name)))
+    throw user_error(where, " '", text, "' has no value; give it as --", option.name, "=VALUE");
   return option;
 }
 

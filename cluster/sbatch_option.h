@@ -10,7 +10,8 @@ namespace svfleet {
 // Of `--name=value`, `--name value`, `name=value`, `-x value`, `-xvalue`. Error(kExitUser), with
 // `where` in front, for what would break a run that starts again (an array, another signal, another
 // output ...) and for what submit has words of its own for, in each spelling that sbatch takes,
-// abbreviations included; and for what would not reach sbatch as it is written.
+// abbreviations included; for a value that is missing; and for what would not reach sbatch as it is
+// written.
 SbatchOption sbatch_option(const std::string& text, const std::string& where);
 
 // The line of the script, without an end.

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <sstream>
 
+#include "comm/clock.h"
 #include "comm/error.h"
 #include "comm/give_up.h"
 #include "comm/wait.h"
@@ -14,10 +15,6 @@ namespace {
 constexpr int kTag = 0;
 constexpr double kLongestTick = 2;  // s; what is longer, this process was stopped for
 constexpr double kMargin = 10;      // s by which a rank leaves it to the others to name it
-
-double steady_s() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 }  // namespace
 
@@ -86,9 +83,9 @@ Sign Watch::sign() const {
 }
 
 void Watch::keep_watch() {
-  double looked_s = steady_s();
+  double looked_s = steady_clock_s();
   while (pause(period_s_ / 2)) {
-    const double now_s = steady_s();
+    const double now_s = steady_clock_s();
     now_s_ = now_s_ + std::min(now_s - looked_s, kLongestTick);
     looked_s = now_s;
     lives_.heard(group_.rank(), sign(), now_s_);

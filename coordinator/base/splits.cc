@@ -31,18 +31,22 @@ std::string key_of(const Item& item) {
 
 }  // namespace
 
-std::vector<std::string> prompts_in_two_splits(const Config& config, const std::string& with) {
+std::vector<std::string> prompts_in_two_splits(const Config& config, const std::string& with,
+                                               const std::vector<Task>* train) {
   std::unordered_map<std::string, Places> found;
   std::vector<std::string> order;  // by the splits' own
   for (int s = 0; s < kSplits; ++s)
-    for (const TaskSpec& spec : config.tasks)
-      for (const Item& item : load(spec, kNames[s]).items) {
+    for (size_t t = 0; t < config.tasks.size(); ++t) {
+      const TaskSpec& spec = config.tasks[t];
+      const Task read = s == 0 && train ? Task{} : load(spec, kNames[s]);
+      for (const Item& item : s == 0 && train ? (*train)[t].items : read.items) {
         const auto [place, is_new] = found.try_emplace(key_of(item));
         if (is_new) order.push_back(place->first);
         std::string& where = place->second[s];
         if (where.empty())
           where = split_file(spec, kNames[s]) + ":" + std::to_string(item.index + 1);
       }
+    }
   std::vector<std::string> lines;
   for (int a = 0; a < kSplits; ++a)
     for (int b = a + 1; b < kSplits; ++b) {

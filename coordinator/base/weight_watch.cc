@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "checkpoints/hash.h"
+#include "comm/clock.h"
 
 namespace svfleet {
 namespace {
@@ -34,14 +35,14 @@ WeightWatch::WeightWatch(const Model& model, Crew& crew, int64_t step)
     for (int64_t at = 0; at < flat.numel(); at += most)
       pieces_.push_back({name, flat.narrow(0, at, std::min(most, flat.numel() - at)), ""});
   }
-  const double start = AllocationEnd::steady_clock_s();
+  const double start = steady_clock_s();
   crew_.side_by_side(int64_t(pieces_.size()),
                      [&](int64_t i) { pieces_[i].hash = hash_of(pieces_[i].part); });
-  all_s_ = AllocationEnd::steady_clock_s() - start;
+  all_s_ = steady_clock_s() - start;
 }
 
 std::string WeightWatch::changed(int64_t first, int64_t last) {
-  const double start = AllocationEnd::steady_clock_s();
+  const double start = steady_clock_s();
   std::mutex mutex;
   int64_t found = last;
   crew_.side_by_side(last - first, [&](int64_t i) {
@@ -49,7 +50,7 @@ std::string WeightWatch::changed(int64_t first, int64_t last) {
     std::lock_guard lock(mutex);
     found = std::min(found, first + i);
   });
-  round_s_ += AllocationEnd::steady_clock_s() - start;
+  round_s_ += steady_clock_s() - start;
   return found == last ? "" : pieces_[found].name;
 }
 

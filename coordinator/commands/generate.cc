@@ -52,6 +52,10 @@ int generate_command(const CommandLine& line, const Config& given) {
   crew.agree("experts", expert_hashes);
   const Config config = adapting(experts, given);
   const std::vector<std::string> prompts = prompts_of(line, crew);
+  if (prompts.empty())
+    throw user_error("no prompt: the lines of standard input are empty, or none");
+  for (size_t p = 0; p < prompts.size(); ++p)
+    if (prompts[p].empty()) throw user_error("prompt ", p + 1, " is empty; write something in it");
   Base base = open_base(config, crew);
   crew.on_leader("compare with the run", [&] { check_trained_with(config, base.hashes); });
   std::vector<std::pair<std::string, std::vector<float>>> policies;

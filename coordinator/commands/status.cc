@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoints/file.h"
+#include "comm/clock.h"
 #include "comm/error.h"
 #include "coordinator/commands/commands.h"
 #include "coordinator/run/account.h"
@@ -29,12 +30,7 @@ std::string span_text(double seconds) {
 }
 
 std::string clock_text(double seconds) {
-  const auto whole = std::time_t(seconds);
-  std::tm utc{};
-  gmtime_r(&whole, &utc);
-  char text[40];
-  std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &utc);
-  return text;
+  return utc(seconds, "%Y-%m-%d %H:%M:%S");
 }
 
 double seconds_left(const Status& now) {
@@ -88,6 +84,7 @@ json to_json(const Status& now) {
               {"finished", now.finished},
               {"stop_asked", now.stop_asked},
               {"checkpoints", now.checkpoints},
+              {"kept_chunks", now.kept_chunks},
               {"attempts", attempts},
               {"seconds", now.account.seconds},
               {"total_s", now.account.total_s},
@@ -182,6 +179,10 @@ void print_progress(const Status& now) {
   for (const int64_t one : now.checkpoints)
     saved += (saved.empty() ? "" : ", ") + std::to_string(one);
   row("checkpoints", saved.empty() ? "none" : "after step " + saved);
+  if (!now.live && now.kept_chunks > 0)
+    row("kept", std::to_string(now.kept_chunks) + " finished chunk" +
+                    (now.kept_chunks == 1 ? "" : "s") + " since then: a start goes on with " +
+                    (now.kept_chunks == 1 ? "it" : "them"));
   if (!now.validation.is_null()) row("validation", validation_text(now.validation));
   if (!now.best.is_null()) row("best", validation_text(now.best) + ": experts/best.safetensors");
 }

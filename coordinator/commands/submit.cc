@@ -18,6 +18,7 @@
 #include "cluster/slurm.h"
 #include "comm/error.h"
 #include "coordinator/base/base.h"
+#include "coordinator/base/prompts.h"
 #include "coordinator/base/splits.h"
 #include "coordinator/commands/commands.h"
 #include "coordinator/commands/run_program.h"
@@ -25,8 +26,10 @@
 #include "coordinator/commands/submit_checks.h"
 #include "coordinator/config/reader.h"
 #include "coordinator/config/targets.h"
+#include "coordinator/run/folder.h"
 #include "coordinator/run/identity.h"
 #include "coordinator/run/ledger.h"
+#include "coordinator/run/log.h"
 #include "coordinator/run/log_index.h"
 #include "coordinator/run/progress.h"
 #include "coordinator/run/stop_request.h"
@@ -83,18 +86,21 @@ std::string default_name(const std::string& run_dir, bool chain) {
   return name;
 }
 
-// What train finds before it loads the model, hours in the queue later: bad items, layers that the
-// model lacks, settings that the run was not started with. Returns the last line of a run that is
-// finished; empty: there is something to do.
+// What train finds before it loads the model, hours in the queue later: a folder of somebody's, bad
+// items, layers that the model lacks, settings that the run was not started with. Returns the last
+// line of a run that is finished; empty: there is something to do.
 std::string check_run(const Config& config) {
-  const std::vector<Task> tasks = training_tasks(config), validation = validation_tasks(config);
+  check_run_dir(config);
+  const RunItems items = read_items(config);
+  check_items(config, {{"train", items.train}, {"validation", items.validation}});
   targets_of(config, read_architecture(config.model.path));
-  for (const std::string& text : prompts_in_two_splits(config)) print_line("svfleet: " + text);
+  for (const std::string& text : prompts_in_two_splits(config, "", &items.train))
+    print_line("svfleet: " + text);
   if (!is_folder(config.run_dir + "/checkpoints")) return "";
   auto state = load_newest_checkpoint(config.run_dir).state;
   if (!state) return "";
-  check_settings(*state, config, tasks);
-  forget_other_best(validated_on(validation), config, *state);
+  check_settings(*state, config, items.train);
+  forget_other_best(validated_on(items.validation), config, *state);
   if (!is_finished(*state, config) || !file_exists(config.run_dir + "/experts/final.safetensors"))
     return "";
   const char* best = state->best_step >= 0 ? "best" : "final";
@@ -104,6 +110,7 @@ std::string check_run(const Config& config) {
 }  // namespace
 
 int submit_command(const CommandLine& line, const Config& config) {
+  open_messages("", 0);  // warnings that train would give
   JobScript job;
   job.request = line.job;
   JobRequest& ask = job.request;

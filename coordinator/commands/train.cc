@@ -10,6 +10,7 @@
 #include "cluster/exit_report.h"
 #include "cluster/signals.h"
 #include "cluster/slurm.h"
+#include "comm/clock.h"
 #include "comm/error.h"
 #include "comm/stage.h"
 #include "comm/wait.h"
@@ -23,7 +24,7 @@
 #include "coordinator/run/stop_request.h"
 #include "coordinator/training/best.h"
 #include "coordinator/training/fork.h"
-#include "coordinator/training/trainer.h"
+#include "coordinator/training/loop.h"
 #include "worker/libtorch.h"
 
 namespace svfleet {
@@ -108,168 +109,256 @@ void tell_finished(const RunState& end, const Config& config, bool already, bool
               as_json ? result.dump().c_str() : last_words(end, config, already, best).c_str());
 }
 
-// Collective. Whether the run is finished, and stays so with this configuration.
-bool nothing_left(RunState found, const RunFolder& folder, const Config& config, Crew& crew) {
+// What a start needs, read and checked; the same on every rank but for the log.
+struct Opened {
+  std::string hardware;  // identity() of this start
+  std::optional<RunState> found;
+  std::optional<Fork> fork;
+  RunItems items;
+  std::unique_ptr<RunLog> log;  // rank 0
+  Preflight preflight;
+  Base base;
+  double load_s = 0;  // spent on model and factors
+};
+
+// Collective. Whether the run is finished, stays so with this configuration, and has its files.
+bool nothing_left(RunState found, const RunItems& items, const RunFolder& folder,
+                  const Config& config, Crew& crew) {
   std::string told;
   if (crew.leads()) {
-    forget_other_best(validated_on(validation_tasks(config)), config, found);
-    if (is_finished(found, config) && file_exists(folder.expert_path("final"))) told = "finished";
+    forget_other_best(validated_on(items.validation), config, found);
+    if (is_finished(found, config) && file_exists(folder.expert_path("final")) &&
+        (found.best_step < 0 || file_exists(folder.expert_path("best"))))
+      told = "finished";
   }
   crew.group().broadcast(told, 0, "look for an end");
   return !told.empty();
 }
 
-int train_in(RunFolder& folder, const CommandLine& line, const Config& config, Crew& crew,
-             Telling& tell) {
+// Collective. All that is cheap: what has been read of the model and its factors later must fit it.
+Opened look_at(RunFolder& folder, const CommandLine& line, const Config& config, Crew& crew) {
+  Opened opened;
   folder.check_seen(crew.group());
   crew.on_leader("read the items", [&] {
-    const std::vector<Task> training = training_tasks(config),
-                            validation = validation_tasks(config);
-    check_items(config, {{"train", training}, {"validation", validation}});
+    opened.items = read_items(config);
+    check_items(config, {{"train", opened.items.train}, {"validation", opened.items.validation}});
   });
+  if (!crew.leads()) opened.items = read_items(config);
   // What an earlier attempt said is over: without a report, this one was killed. A finished run
   // keeps its own.
   if (crew.leads() && !file_exists(folder.expert_path("final"))) remove_exit_report(folder.path());
   check_program(folder.path(), crew, line.allow_different_hardware);
-  const std::string hardware = identity({torch_identity(), config.threads, crew.device().gpu});
-  crew.agree("hardware and build", hardware);
-  std::optional<RunState> found = folder.newest(crew.group());
-  const std::optional<Fork> fork = open_fork(line, folder, found, crew);
-  const bool is_done = found && nothing_left(*found, folder, config, crew);
-  const int64_t from_step = found ? found->step : fork ? fork->parent.step : 0;
-  std::unique_ptr<RunLog> log;
-  if (crew.leads()) log = std::make_unique<RunLog>(folder.path());
-  remember_times(log.get(), crew);
-  const Preflight preflight = preflight_run(config, from_step, !found, crew);
-  tell.spent("set_up");
-  double load_from = wall_clock_s();
-  Base base = open_base(config, crew);
+  opened.hardware = identity({torch_identity(), config.threads, crew.device().gpu});
+  crew.agree("hardware and build", opened.hardware);
+  opened.found = folder.newest(crew.group());
+  opened.fork = open_fork(line, folder, opened.found, crew);
+  const int64_t from_step = opened.found  ? opened.found->step
+                            : opened.fork ? opened.fork->parent.step
+                                          : 0;
+  if (crew.leads()) opened.log = std::make_unique<RunLog>(folder.path());
+  remember_times(opened.log.get(), crew);
+  opened.preflight = preflight_run(config, from_step, !opened.found, crew);
+  return opened;
+}
+
+// Before a matrix is decomposed: whether this is the model that the run, its parent or the expert
+// that it starts from belongs to.
+void check_model(const Opened& opened, const Config& config, const std::string& model_hash,
+                 bool leads) {
+  const std::string& from = config.train.init_from;
+  if (opened.fork)
+    check_same_model(*opened.fork, config.model.path, model_hash);
+  else if (opened.found)
+    check_same_base(*opened.found, config, opened.base, opened.items.train, model_hash);
+  else if (!from.empty())
+    check_trained_on(config, opened.base, model_hash, load_expert(from), from, leads);
+}
+
+// Collective. The model with its factors. False when nothing is left to do, or when a stop was
+// asked for meanwhile (`stopped`).
+bool load(Opened& opened, const RunFolder& folder, const Config& config, Crew& crew, Telling& tell,
+          bool* stopped) {
+  Base& base = opened.base;
+  const bool is_done =
+      opened.found && nothing_left(*opened.found, opened.items, folder, config, crew);
+  Stopwatch watch;
+  base = open_base(config, crew);
+  opened.load_s = watch.lap();
   tell.spent("loading");
-  const double opened = wall_clock_s();
   tell.doing("decomposing");
   bool is_over = false;
-  const auto check = [&](const std::string& model_hash) {
-    const std::string& from = config.train.init_from;
-    if (fork) {
-      check_same_model(*fork, model_hash);
-    } else if (found) {
-      check_same_base(*found, config, base, model_hash);
-    } else if (!from.empty()) {
-      check_trained_on(config, base, model_hash, load_expert(from), from, crew.leads());
-    }
-    is_over = is_done;
-    return !is_over;
-  };
   auto decomposed = decompose_missing(config, crew, base.model->architecture(), base.model->files(),
-                                      /*keep=*/true, check);
-  if (is_over) {
-    const std::string how = how_it_finished(*found, config);
-    if (!slurm_job().job.empty())  // its job script must not start it again
-      report_end(folder, crew, tell.ledger.get(), kExitFinished, how, found->step, &*found);
-    if (crew.leads()) tell_finished(*found, config, /*already=*/true, line.json);
-    return kExitFinished;
-  }
-  if (!decomposed) {
-    if (crew.leads())
-      spdlog::warn(
-          "stopped before the first step: the matrices decomposed so far are kept; start "
-          "again to go on");
-    report_end(folder, crew, tell.ledger.get(), kExitRequeue,
-               crew.time_was_short() ? kTimeShort : "", -1);
-    return kExitRequeue;
-  }
+                                      /*keep=*/true, [&](const std::string& model_hash) {
+                                        check_model(opened, config, model_hash, crew.leads());
+                                        is_over = is_done;
+                                        return !is_over;
+                                      });
+  *stopped = !decomposed && !is_over;
+  if (!decomposed) return false;
+  const double looked_s = watch.lap();
   tell.spent(decomposed->any_missing ? "decomposing" : "loading");
-  if (decomposed->any_missing) load_from += wall_clock_s() - opened;
+  if (!decomposed->any_missing) opened.load_s += looked_s;
   tell.doing("loading the factors");
   load_factors(config, crew, std::move(*decomposed), base);
-  const double load_s = wall_clock_s() - load_from;
-  const TrainingPlan plan = make_plan(config, base);
-  crew.agree("training data and settings", plan.bits);
-  crew.agree("validation data", plan.validated_on);
+  opened.load_s += watch.lap();
+  return true;
+}
 
-  const bool child = fork || (found && lineage(found->parent));
-  RunState fresh = first_state(config, base, plan, hardware, child);
-  if (!found && crew.leads()) folder.keep_configuration(fresh.config);
+// Where training begins or goes on.
+struct Start {
+  RunState state;
+  bool resumed = false;
   std::vector<std::string> different;  // from the hardware and build of the run so far
-  json start_event = json::object();
+  std::string forgotten;               // why the best so far no longer counts
+  json event = json::object();         // for the log
+};
+
+Start state_to_start_from(Opened& opened, const TrainingPlan& plan, const RunFolder& folder,
+                          const CommandLine& line, const Config& config, bool leads) {
+  std::optional<RunState>& found = opened.found;
+  const std::optional<Fork>& fork = opened.fork;
+  Start start;
+  start.resumed = found.has_value();
+  const bool child = fork || (found && lineage(found->parent));
+  RunState fresh = first_state(config, opened.base, plan, opened.hardware, child);
+  if (!found && leads) folder.keep_configuration(fresh.config);
   if (fork) {
     fresh = child_state(*fork, std::move(fresh), config.train);
-    different = differences(hardware, fork->parent.identity, "now", "in the parent");
-    if (crew.leads()) start_event = record_parent(*fork, fresh, folder);
+    start.different = differences(opened.hardware, fork->parent.identity, "now", "in the parent");
+    if (leads) start.event = record_parent(*fork, fresh, folder);
   }
   if (found) {
     check_resumable(*found, fresh, line.allow_different_hardware);
     SVFLEET_CHECK(found->position == found->step * config.train.prompts_per_step, found->position,
                   " prompts consumed after step ", found->step);
-    for (const std::string& other : differences(hardware, found->identity, "now", "before")) {
-      different.push_back(other);
-      if (crew.leads())
-        spdlog::warn("other bits than on one kind of machine are possible: {}", other);
+    for (const std::string& other :
+         differences(opened.hardware, found->identity, "now", "before")) {
+      start.different.push_back(other);
+      if (leads) spdlog::warn("other bits than on one kind of machine are possible: {}", other);
     }
-    found->identity = hardware;
+    found->identity = opened.hardware;
   }
-  RunState start = found ? std::move(*found) : std::move(fresh);
-  const int64_t start_step = start.step;
-  const std::string former = folder.expert_path("best-step-" + std::to_string(start.best_step));
-  const std::string forgotten = forget_other_best(plan.validated_on, config, start);
-  Trainer trainer{
-      config,           crew,       base, folder, plan, log.get(), tell.ledger.get(), nullptr,
-      std::move(start), start_step, {},   load_s};
-  if (crew.leads()) {
-    remove_exit_report(folder.path());
-    // Of a run that was finished and has more steps now: until this end it is not finished.
-    remove_file(folder.expert_path("final"));
-    tell.ledger->go_ahead();
-    start_pulse(config, folder, crew, tell);
-    trainer.pulse = tell.pulse.get();
-    tell.ledger->resumed(trainer.state.step);
-    spdlog::info("{}", preflight.line());
-    spdlog::info("{} {}{}, {} rank{}, {} worker{} here",
-                 found ? "resuming after step" : "starting at step", trainer.state.step,
-                 fork ? " of " + fork->run_dir : "", crew.ranks(), crew.ranks() == 1 ? "" : "s",
-                 crew.workers(), crew.workers() == 1 ? "" : "s");
-    for (const std::string& text : prompts_in_two_splits(config)) spdlog::warn("{}", text);
-    start_event.update({{"step", trainer.state.step},
-                        {"ranks", crew.ranks()},
-                        {"workers", crew.workers()},
-                        {"preflight", preflight.to_json()},
-                        {"identity", json::parse(hardware)},
-                        {"different_hardware", different},
-                        {"parameters", trainer.state.p.size()},
-                        {"state_hash", state_hash(trainer.state)}});
-    log->event(found ? "resume" : fork ? "fork" : "start", start_event);
-    if (!forgotten.empty()) {
-      rename_file(folder.expert_path("best"), former);
-      spdlog::warn("{}; it is kept as {}, and the best is chosen anew from step {} on", forgotten,
-                   former, start_step);
-      log->event("best_forgotten", {{"step", start_step}, {"why", forgotten}, {"kept", former}});
-    }
-  }
-  if (!found) trainer.checkpoint();
-  const int code = trainer.run();
+  start.state = found ? std::move(*found) : std::move(fresh);
+  return start;
+}
+
+// Rank 0: this start goes on, or begins, from here.
+void tell_start(const Opened& opened, const TrainingPlan& plan, Start& start,
+                const std::string& former_best, const RunFolder& folder, const Config& config,
+                Crew& crew, Telling& tell) {
+  remove_exit_report(folder.path());
+  // Of a run that was finished and has more steps now: until this end it is not finished.
+  remove_file(folder.expert_path("final"));
+  tell.ledger->go_ahead();
+  start_pulse(config, folder, crew, tell);
+  const int64_t step = start.state.step;
+  tell.ledger->resumed(step);
+  spdlog::info("{}", opened.preflight.line());
+  spdlog::info("{} {}{}, {} rank{}, {} worker{} here",
+               start.resumed ? "resuming after step" : "starting at step", step,
+               opened.fork ? " of " + opened.fork->run_dir : "", crew.ranks(),
+               crew.ranks() == 1 ? "" : "s", crew.workers(), crew.workers() == 1 ? "" : "s");
+  for (const std::string& text : prompts_in_two_splits(config, "", &plan.tasks))
+    spdlog::warn("{}", text);
+  start.event.update({{"step", step},
+                      {"ranks", crew.ranks()},
+                      {"workers", crew.workers()},
+                      {"preflight", opened.preflight.to_json()},
+                      {"identity", json::parse(opened.hardware)},
+                      {"different_hardware", start.different},
+                      {"parameters", start.state.p.size()},
+                      {"state_hash", state_hash(start.state)}});
+  opened.log->event(start.resumed ? "resume" : opened.fork ? "fork" : "start", start.event);
+  if (start.forgotten.empty()) return;
+  const bool kept = rename_file(folder.expert_path("best"), former_best);
+  spdlog::warn("{}; {}, and the best is chosen anew from step {} on", start.forgotten,
+               kept ? "it is kept as " + former_best : "its expert is gone", step);
+  opened.log->event(
+      "best_forgotten",
+      {{"step", step}, {"why", start.forgotten}, {"kept", kept ? json(former_best) : json()}});
+}
+
+// The last line of a run that ended before it was finished, as somebody had asked.
+void tell_asked_to_end(const RunState& state, const RunFolder& folder, bool as_json) {
+  const std::string expert = folder.expert_path("last");
+  const json result = {{"steps", state.step},
+                       {"stopped_as_asked", true},
+                       {"expert", expert},
+                       {"hash", state_hash(state)}};
+  if (as_json)
+    std::printf("%s\n", result.dump().c_str());
+  else
+    std::printf("stopped after step %lld as 'svfleet stop' asked: %s; start again to go on\n",
+                static_cast<long long>(state.step), expert.c_str());
+}
+
+// A finished run that is started again; in a job, its script must not start it once more.
+int already_finished(const RunState& state, const RunFolder& folder, const CommandLine& line,
+                     const Config& config, Crew& crew, Telling& tell) {
+  if (!slurm_job().job.empty())
+    report_end(folder, crew, tell.ledger.get(), kExitFinished, how_it_finished(state, config),
+               state.step, &state);
+  if (crew.leads()) tell_finished(state, config, /*already=*/true, line.json);
+  return kExitFinished;
+}
+
+int stopped_before_training(const RunFolder& folder, Crew& crew, Telling& tell) {
+  if (crew.leads())
+    spdlog::warn(
+        "stopped before the first step: the matrices decomposed so far are kept; start "
+        "again to go on");
+  report_end(folder, crew, tell.ledger.get(), kExitRequeue, crew.time_was_short() ? kTimeShort : "",
+             -1);
+  return kExitRequeue;
+}
+
+int train(TrainingLoop& loop, const RunFolder& folder, const CommandLine& line,
+          const Config& config, Crew& crew, Telling& tell) {
+  const int code = loop.run();
   std::string reason;
   if (code != kExitFinished && crew.time_was_short()) reason = kTimeShort;
-  if (code == kExitFinished) reason = how_it_finished(trainer.state, config);
-  if (trainer.asked_to_end) reason = "stopped as 'svfleet stop' asked";
-  report_end(folder, crew, tell.ledger.get(), code, reason, trainer.saved_step, &trainer.state);
+  if (code == kExitFinished) reason = how_it_finished(loop.state(), config);
+  if (loop.asked_to_end()) reason = "stopped as 'svfleet stop' asked";
+  report_end(folder, crew, tell.ledger.get(), code, reason, loop.saved_step(), &loop.state());
+  if (!crew.leads()) return code;
   // Not before the report: killed in between, the next start ends as well.
-  if (crew.leads() && code == kExitFinished) withdraw_end_request(folder.path());
-  if (trainer.asked_to_end && crew.leads()) {
-    if (line.json)
-      std::printf("%s\n", json{{"steps", trainer.state.step},
-                               {"stopped_as_asked", true},
-                               {"expert", folder.expert_path("last")},
-                               {"hash", state_hash(trainer.state)}}
-                              .dump()
-                              .c_str());
-    else
-      std::printf("stopped after step %lld as 'svfleet stop' asked: %s; start again to go on\n",
-                  static_cast<long long>(trainer.state.step), folder.expert_path("last").c_str());
-    return code;
-  }
-  if (crew.leads() && code == kExitFinished)
-    tell_finished(trainer.state, config, /*already=*/false, line.json);
+  if (code == kExitFinished) withdraw_end_request(folder.path());
+  if (loop.asked_to_end())
+    tell_asked_to_end(loop.state(), folder, line.json);
+  else if (code == kExitFinished)
+    tell_finished(loop.state(), config, /*already=*/false, line.json);
   return code;
+}
+
+int train_in(RunFolder& folder, const CommandLine& line, const Config& config, Crew& crew,
+             Telling& tell) {
+  Opened opened = look_at(folder, line, config, crew);
+  tell.spent("set_up");
+  bool stopped = false;
+  if (!load(opened, folder, config, crew, tell, &stopped))
+    return stopped ? stopped_before_training(folder, crew, tell)
+                   : already_finished(*opened.found, folder, line, config, crew, tell);
+  const TrainingPlan plan = make_plan(config, opened.base, std::move(opened.items));
+  for (const Task& task : plan.tasks)
+    crew.agree("training items in '" + task.spec.train + "'", task.content_hash);
+  crew.agree("settings", plan.bits);
+  crew.agree("validation data", plan.validated_on);
+
+  Start start = state_to_start_from(opened, plan, folder, line, config, crew.leads());
+  const std::string former_best =
+      folder.expert_path("best-step-" + std::to_string(start.state.best_step));
+  start.forgotten = forget_other_best(plan.validated_on, config, start.state);
+  const bool was_finished =
+      is_finished(start.state, config) && file_exists(folder.expert_path("final"));
+  if (!was_finished && crew.leads())
+    tell_start(opened, plan, start, former_best, folder, config, crew, tell);
+  Narrator::To to;
+  if (crew.leads()) to = {opened.log.get(), tell.ledger.get(), tell.pulse.get()};
+  TrainingLoop loop({config, crew, opened.base, folder, plan}, std::move(start.state),
+                    start.resumed, to, opened.load_s);
+  loop.mend_best();
+  if (was_finished) return already_finished(loop.state(), folder, line, config, crew, tell);
+  return train(loop, folder, line, config, crew, tell);
 }
 
 // Collective. A finished run in a folder that cannot be written stays as it is: says so when these

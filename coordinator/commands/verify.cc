@@ -8,10 +8,15 @@
 #include "checkpoints/clean.h"
 #include "checkpoints/file.h"
 #include "checkpoints/hdf5_image.h"
+#include "checkpoints/run_names.h"
+#include "cluster/exit_report.h"
 #include "coordinator/base/base.h"
 #include "coordinator/commands/commands.h"
+#include "coordinator/config/reader.h"
 #include "coordinator/config/targets.h"
+#include "coordinator/run/json_line.h"
 #include "coordinator/run/log_index.h"
+#include "coordinator/training/best.h"
 #include "coordinator/training/trained_with.h"
 #include "svd/store.h"
 
@@ -28,10 +33,29 @@ std::string folder_of(const Config& config, const std::string& kind) {
   return config.run_dir + "/" + kind;
 }
 
+// Of experts/ what a run writes and must still have: the last one of a run that is finished, and
+// the best one where there is one. With the step whose z it is.
+std::map<std::string, int64_t> wanted_experts(const Config& config) {
+  std::map<std::string, int64_t> wanted;
+  std::optional<RunState> state;
+  try {
+    state = load_newest_checkpoint(config.run_dir).state;
+  } catch (const Error&) {  // is told where the checkpoints are read
+  }
+  if (!state) return wanted;
+  if (state->best_step >= 0) wanted["best.safetensors"] = state->best_step;
+  const auto exit = read_exit_report(config.run_dir);
+  if (exit && exit->code == kExitFinished && exit->step == state->step &&
+      exit->reason == how_it_finished(*state, config))
+    wanted["final.safetensors"] = state->step;
+  return wanted;
+}
+
 // What is to be read, as rank 0 has found it: [kind, name] each. Other nodes may see an old
-// listing.
+// listing. Files of others in the run's folders are told as `foreign`, and are not ours to judge.
 json find_all(const Config& config, const FactorStore::Manifest& manifest,
-              const std::vector<Target>& targets) {
+              const std::vector<Target>& targets, const std::map<std::string, int64_t>& wanted,
+              json& foreign) {
   json all = json::array();
   for (const auto& [name, hash] : manifest.tensor_hashes) all.push_back({"model", name});
   for (const Target& target : targets) all.push_back({"factors", target.name});
@@ -39,18 +63,26 @@ json find_all(const Config& config, const FactorStore::Manifest& manifest,
     all.push_back({"checkpoints", std::to_string(step)});
   for (const char* kind : {"chunks", "experts"})
     for (const std::string& name : list_folder(folder_of(config, kind)))
-      if (name.find(".tmp-") == name.npos && !name.ends_with(".suspect"))
+      if (is_run_temporary(kind, name) || name.ends_with(".suspect"))
+        continue;
+      else if (kind == std::string("experts") ? is_run_expert(name) : is_run_name(kind, name))
         all.push_back({kind, name});
+      else
+        foreign.push_back(folder_of(config, kind) + "/" + name);
+  for (const auto& [name, step] : wanted)
+    if (!file_exists(folder_of(config, "experts") + "/" + name)) all.push_back({"experts", name});
   return all;
 }
 
 class Verifier {
  public:
-  Verifier(const Config& config, std::vector<Target> targets, FactorStore::Manifest manifest)
+  Verifier(const Config& config, std::vector<Target> targets, FactorStore::Manifest manifest,
+           std::map<std::string, int64_t> wanted_experts)
       : config_(config),
         files_(config.model.path),
         store_(store_folder(config)),
-        manifest_(std::move(manifest)) {
+        manifest_(std::move(manifest)),
+        wanted_(std::move(wanted_experts)) {
     for (Target& target : targets) targets_[target.name] = target;
   }
 
@@ -69,6 +101,11 @@ class Verifier {
         return other_model("the checkpoint of step " + name, state.model_hash);
       } else if (kind == "chunks") {
         Hdf5Reader(read_file(file), file);
+      } else if (!file_exists(file)) {
+        const auto step = wanted_.find(name);
+        if (step == wanted_.end()) return "";  // removed meanwhile
+        return "'" + file + "' is gone: z after step " + std::to_string(step->second) +
+               "; start the run again, which makes it again from a checkpoint";
       } else {
         const Expert expert = load_expert(file);
         const auto made_on = expert.metadata.find("model_hash");
@@ -94,6 +131,7 @@ class Verifier {
   const SafetensorsFolder files_;
   const FactorStore store_;
   const FactorStore::Manifest manifest_;
+  const std::map<std::string, int64_t> wanted_;
   std::map<std::string, Target> targets_;
 };
 
@@ -135,10 +173,17 @@ int verify_command(const CommandLine& line, const Config& config) {
   const std::vector<Target> targets = targets_of(config, read_architecture(config.model.path));
   const FactorStore::Manifest manifest = manifest_of(config, targets);
   std::string told;
-  if (crew.leads()) told = find_all(config, manifest, targets).dump();
+  json foreign = json::array();
+  if (crew.leads()) {
+    const auto wanted = wanted_experts(config);
+    told = json{{"all", find_all(config, manifest, targets, wanted, foreign)}, {"wanted", wanted}}
+               .dump();
+  }
   crew.group().broadcast(told, 0, "what is to be verified");
-  const auto all = json::parse(told).get<std::vector<std::pair<std::string, std::string>>>();
-  const Verifier verifier(config, targets, manifest);
+  const json heard = json::parse(told);
+  const auto all = heard["all"].get<std::vector<std::pair<std::string, std::string>>>();
+  const Verifier verifier(config, targets, manifest,
+                          heard["wanted"].get<std::map<std::string, int64_t>>());
   const auto found = crew.collect(
       {"verify", "verify", "tensors and files", int64_t(all.size())},
       [&](int64_t i, int64_t) { return verifier.problem(all[i].first, all[i].second); });
@@ -173,8 +218,13 @@ int verify_command(const CommandLine& line, const Config& config) {
           "it is not used and may be removed\n",
           config.run_dir.c_str(), name.c_str());
   }
+  report["foreign"] = foreign;
+  if (!line.json)
+    for (const json& file : foreign)
+      std::printf("'%s' is not svfleet's and was not read\n",
+                  shown(file.get<std::string>()).c_str());
   if (line.json)
-    std::printf("%s\n", report.dump().c_str());
+    std::printf("%s\n", json_line(report).c_str());  // names of others may be any bytes
   else
     for (const json& problem : report["problems"])
       std::printf("%s\n", problem.get<std::string>().c_str());

@@ -5,7 +5,9 @@
 #include <initializer_list>
 #include <system_error>
 
+#include "checkpoints/file.h"
 #include "coordinator/config/reader.h"
+#include "coordinator/config/run_file.h"
 #include "rl/pattern.h"
 
 namespace svfleet {
@@ -93,18 +95,29 @@ void check_train(const Config& config, const Places& places) {
                    shown(task.name) + "' has none");
 }
 
-// Somebody who is elsewhere than they think: nothing is relative to the run's file.
+// Somebody who is elsewhere than they think: nothing is relative to the run's file. Where the path
+// may be meant from: beside that file, a folder above it, as a run lies below the directory in
+// which it was begun, or that directory, wherever the run is now.
 void check_place(const Config& config, const std::string& what, const std::string& path,
                  const std::string& where) {
-  const std::filesystem::path folder = std::filesystem::path(config.file).parent_path();
+  namespace fs = std::filesystem;
   std::error_code ignored;
-  if (path.empty() || folder.empty() || std::filesystem::path(path).is_absolute() ||
-      std::filesystem::exists(path, ignored) || !std::filesystem::exists(folder / path, ignored))
+  if (path.empty() || fs::path(path).is_absolute() || fs::exists(path, ignored) ||
+      !fs::exists(config.file, ignored))
     return;
-  refuse(where, what + " '" + shown(path) + "' does not exist in the working directory, but in '" +
-                    folder.string() +
-                    "': paths are relative to the working directory; start svfleet there, or write "
-                    "the path from here");
+  const fs::path beside = fs::path(config.file).parent_path();
+  std::vector<fs::path> folders;
+  if (!beside.empty()) folders.push_back(beside);
+  for (fs::path up = resolved_path(config.file); up.has_relative_path(); up = up.parent_path())
+    folders.push_back(up.parent_path());
+  if (const std::string run = run_folder_of(config.file); !run.empty())
+    folders.push_back(begun_in(run));
+  for (const fs::path& folder : folders)
+    if (!folder.empty() && fs::exists(folder / path, ignored))
+      refuse(where, what + " '" + shown(path) +
+                        "' does not exist in the working directory, but in '" + folder.string() +
+                        "': paths are relative to the working directory; start svfleet there, or "
+                        "write the path from here");
 }
 
 }  // namespace

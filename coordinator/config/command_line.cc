@@ -11,7 +11,7 @@
 #include "rl/nearest.h"
 
 #ifndef SVFLEET_VERSION
-#error "SVFLEET_VERSION comes from coordinator/config.cmake"
+#error "SVFLEET_VERSION comes from CMakeLists.txt"
 #endif
 
 namespace svfleet {
@@ -160,6 +160,22 @@ void add_experts(CLI::App* command, CommandLine* line) {
       ->take_all();
 }
 
+// What a word that begins with - was a slip of, if it was; `app` or the command that was chosen.
+std::string meant(const CLI::App& app, const std::string& word) {
+  const size_t begin = word.find_first_not_of('-');
+  if (begin == 0 || begin == word.npos) return "";
+  const std::string name = word.substr(begin, word.find('=') - begin);
+  const auto chosen = app.get_subcommands();
+  const CLI::App& command = chosen.empty() ? app : *chosen[0];
+  std::vector<std::string> names;
+  for (const CLI::Option* option : command.get_options())
+    for (const std::string& known : option->get_lnames()) names.push_back(known);
+  if (std::find(names.begin(), names.end(), name) != names.end())
+    return "; give --" + name + " after '" + command.get_name() + "'";
+  const std::string near = nearest(name, names);
+  return near.empty() ? "" : ", did you mean --" + near + "?";
+}
+
 // CLI11 names them from the last to the first.
 std::string unexpected(const CLI::App& app, int argc, const char* const* argv) {
   std::vector<std::string> left = app.remaining(true), words;
@@ -171,6 +187,8 @@ std::string unexpected(const CLI::App& app, int argc, const char* const* argv) {
   std::string text = words.size() == 1 ? "The following argument was not expected:"
                                        : "The following arguments were not expected:";
   for (const std::string& word : words) text += " " + word;
+  for (const std::string& word : words)
+    if (const std::string more = meant(app, word); !more.empty()) return text + more;
   return text;
 }
 
@@ -192,7 +210,15 @@ What `svfleet COMMAND --help` says. Settings of the configuration: [config.md](c
 
 }  // namespace
 
-CommandLine parse_command_line(int argc, const char* const* argv) {
+CommandLine parse_command_line(int given, const char* const* words) {
+  // "help" and "help COMMAND" are people's ways of --help.
+  std::vector<const char*> all(words, words + given);
+  if (given > 1 && std::string(words[1]) == "help") {
+    all.erase(all.begin() + 1);
+    all.push_back("--help");
+  }
+  const int argc = int(all.size());
+  const char* const* argv = all.data();
   CommandLine line;
   CLI::App app(kAbout, "svfleet");
   app.require_subcommand(1);
@@ -295,9 +321,18 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
     return used() == &app ? std::string("; see svfleet --help")
                           : "; see svfleet " + used()->get_name() + " --help";
   };
+  const auto refuse_unknown_command = [&] {
+    if (used() != &app || argv[1][0] == '-') return;
+    std::vector<std::string> names;
+    for (const auto* command : app.get_subcommands({})) names.push_back(command->get_name());
+    const std::string near = nearest(argv[1], names);
+    throw user_error("unknown command '", shown(argv[1]), "'",
+                     near.empty() ? "" : ", did you mean '" + near + "'?", see());
+  };
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
+    refuse_unknown_command();
     line.text = app.help();
     return line;
   } catch (const CLI::CallForAllHelp&) {
@@ -308,13 +343,10 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
     return line;
   } catch (const CLI::ParseError& e) {
     if (argc <= 1) throw user_error("no command was given; see svfleet --help");
-    if (used() == &app && argv[1][0] != '-') {
-      std::vector<std::string> names;
-      for (const auto* command : app.get_subcommands({})) names.push_back(command->get_name());
-      const std::string near = nearest(argv[1], names);
-      throw user_error("unknown command '", shown(argv[1]), "'",
-                       near.empty() ? "" : ", did you mean '" + near + "'?", see());
-    }
+    refuse_unknown_command();
+    if (used() == &app)
+      if (const std::string near = meant(app, argv[1]); !near.empty())
+        throw user_error("unknown option '", shown(argv[1]), "'", near, see());
     if (dynamic_cast<const CLI::ExtrasError*>(&e))
       throw user_error(shown(unexpected(app, argc, argv)), see());
     throw user_error(shown(first_line(e.what())), see());

@@ -89,8 +89,8 @@ void stay_in_folder(Config& config, const Places& places) {
     refuse(places.count("run_dir") ? places.at("run_dir") : config.file,
            "run_dir is '" + config.run_dir +
                "', but the run that was begun with this file lies in '" + folder +
-               "' beside it, moved or copied: set run_dir to that folder to go on with it, "
-               "or to another one with --set run_dir=...");
+               "' beside it, moved or copied: to go on with it give the folder itself, '" + folder +
+               "', or set run_dir to it; to begin another run set run_dir with --set run_dir=...");
 }
 
 }  // namespace

@@ -68,6 +68,12 @@ std::string configuration_of(const std::string& run_dir) {
   return file_exists(earlier) ? earlier : "";
 }
 
+std::string begun_in(const std::string& run_dir) {
+  const auto run = run_beside(run_dir + "/run.json");
+  const json directory = run ? run->all.value("directory", json()) : json();
+  return directory.is_string() ? directory.get<std::string>() : "";
+}
+
 std::string run_folder_of(const std::string& file) {
   const std::string folder = folder_of(file), name = fs::path(file).filename().string();
   if (name == "effective.yaml") return file_exists(run_json(folder)) ? folder : "";

@@ -24,6 +24,9 @@ std::optional<RunFile> read_run_file(const std::string& run_dir);
 std::string configuration_of(const std::string& run_dir);
 std::string effective_path(const std::string& run_dir);
 
+// The working directory in which the run was begun, from which its paths go; empty when not known.
+std::string begun_in(const std::string& run_dir);
+
 // The run folder whose configuration (above) `file` is, by its own path: the folder may have been
 // copied or moved since. Empty when it is none.
 std::string run_folder_of(const std::string& file);

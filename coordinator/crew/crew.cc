@@ -23,6 +23,7 @@
 #include "worker/failure.h"
 #include "worker/threads.h"
 #ifdef SVFLEET_HAVE_CUDA
+#include "comm/clock.h"
 #include "comm/nccl_group.h"
 #endif
 
@@ -189,7 +190,7 @@ bool Crew::share(const std::vector<int>& pieces, const std::string& what,
       *queue_, most_workers > 0 ? std::min(most_workers, workers_) : workers_,
       [&](int piece) {
         set_compute_threads_here();
-        const double start = AllocationEnd::steady_clock_s();
+        const double start = steady_clock_s();
         try {
           work(piece);
         } catch (const Error& error) {
@@ -199,7 +200,7 @@ bool Crew::share(const std::vector<int>& pieces, const std::string& what,
         }
         std::lock_guard lock(mutex);
         mine.did_some = true;
-        longest_s = std::max(longest_s, AllocationEnd::steady_clock_s() - start);
+        longest_s = std::max(longest_s, steady_clock_s() - start);
       },
       idle, what, may_start);
   queue_->wait_until_over(what, idle);
@@ -227,6 +228,7 @@ std::optional<std::vector<std::string>> Crew::collect(
   std::iota(pieces.begin(), pieces.end(), 0);
   std::mutex mutex;
   json mine = json::array();  // [piece, text]
+  int64_t finished = 0;       // everywhere; on rank 0
   Progress progress(
       {.label = batches.label, .unit = batches.unit, .total = total, .shown = leads()});
   const bool done = share(
@@ -236,10 +238,18 @@ std::optional<std::vector<std::string>> Crew::collect(
         std::lock_guard lock(mutex);
         mine.push_back({piece, text});
       },
-      [&](const ShareReport& now) { progress.update(std::min(total, now.finished * batch)); },
+      [&](const ShareReport& now) {
+        finished = now.finished;
+        progress.update(std::min(total, now.finished * batch));
+      },
       batches.most_workers);
   progress.finish();
-  if (!done) return std::nullopt;
+  if (!done) {  // a stop that came when nothing was left to do stops nothing here
+    std::string all;
+    if (leads() && finished == int64_t(pieces.size())) all = "finished";
+    group_->broadcast(all, 0, "see whether all " + batches.what + " is done");
+    if (all.empty()) return std::nullopt;
+  }
   const std::vector<std::string> parts = group_->gather(
       mine.dump(-1, ' ', false, json::error_handler_t::replace), "gather " + batches.what);
   std::vector<std::string> texts(leads() ? pieces.size() : 0);

@@ -13,6 +13,7 @@
 #include "cluster/allocation_end.h"
 #include "comm/agreement.h"
 #include "comm/chunk_queue.h"
+#include "comm/clock.h"
 #include "comm/error.h"
 #include "comm/group.h"
 #include "coordinator/config/config.h"
@@ -31,7 +32,7 @@ class Crew {
   // Collective. Makes the world, sets threads per chunk, opens the device, starts the queue, and
   // checks that every rank runs the same program with the same configuration.
   // `clock`: the one by which the allocation ends.
-  explicit Crew(const Config& config, AllocationEnd::Clock clock = AllocationEnd::steady_clock_s);
+  explicit Crew(const Config& config, AllocationEnd::Clock clock = steady_clock_s);
 
   Group& group() { return *group_; }
   bool leads() const { return group_->rank() == 0; }

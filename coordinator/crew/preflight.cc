@@ -3,13 +3,13 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <set>
 #include <sstream>
 
 #include "checkpoints/file.h"
+#include "comm/clock.h"
 #include "comm/error.h"
 #include "coordinator/crew/disk_space.h"
 
@@ -18,14 +18,6 @@ namespace {
 
 constexpr double kSkewWarning = 5;
 constexpr size_t kSumNumbers = (1 << 20) / sizeof(int64_t), kMaxNumbers = 1 << 14;
-
-double steady_s() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-double system_s() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
 
 // splitmix64: the values of different ranks have nothing in common.
 uint64_t mixed(uint64_t key) {
@@ -84,7 +76,7 @@ Preflight preflight_run(const Config& config, int64_t start_step, bool fresh, Cr
   if (crew.ranks() == 1) return result;
   const std::vector<std::string>& hosts = crew.hosts();
   result.hosts = int(std::set(hosts.begin(), hosts.end()).size());
-  for (const std::string& line : compare_clocks(group, system_s, &result.clocks_s))
+  for (const std::string& line : compare_clocks(group, wall_clock_s, &result.clocks_s))
     spdlog::warn("{}", line);
   const SumCheck sums = check_sums(group);
   result.reduce_s = sums.seconds;
@@ -139,9 +131,9 @@ SumCheck check_sums(Group& group) {
   std::vector<int64_t> sums(kSumNumbers);
   for (size_t i = 0; i < sums.size(); ++i) sums[i] = sum_value(rank, i);
   group.barrier("preflight sum");
-  const double start = steady_s();
+  const double start = steady_clock_s();
   group.all_reduce_sum(sums, "preflight sum");
-  const double seconds = steady_s() - start;
+  const double seconds = steady_clock_s() - start;
 
   size_t wrong = 0;
   for (size_t i = 0; i < most.size(); ++i) {

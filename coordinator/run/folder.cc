@@ -12,12 +12,13 @@
 #include <random>
 #include <sstream>
 
+#include "checkpoints/before_run.h"
 #include "checkpoints/clean.h"
 #include "checkpoints/file.h"
-#include "checkpoints/run_names.h"
 #include "cluster/allocation_end.h"
 #include "cluster/slurm.h"
 #include "comm/agreement.h"
+#include "comm/clock.h"
 #include "comm/error.h"
 #include "coordinator/config/run_file.h"
 
@@ -39,23 +40,20 @@ void write_configuration(const std::string& run_dir, const std::string& given,
   if (given.empty() || resolved_path(given) != resolved_path(path)) write_file_atomic(path, text);
 }
 
-// Before the first change of a folder in which no run has been begun.
-void check_nothing_foreign(const std::string& path, const Config& config) {
-  if (file_exists(path + "/run.json") || !is_folder(path)) return;
-  if (const std::string names = foreign_names(path, config.file); !names.empty())
-    throw user_error("run_dir '", path, "' holds no run, but ", names, ", which svfleet did not ",
-                     "make; choose another run_dir: a new folder or an empty one");
-}
-
+// run.json first: a folder without it may hold nothing but what comes before a run
+// (checkpoints/before_run.h). A configuration that a kill here leaves out is written before the
+// first checkpoint.
 std::string open_run(const std::string& path, const Config& config) {
   make_folder(path);
   if (const auto run = read_run_file(path)) return run->run_id;
   const std::string id = random_id();
-  json run = {{"format", "svfleet-run"}, {"version", 1}, {"run_id", id}};
+  json run = {
+      {"format", "svfleet-run"}, {"version", 1}, {"run_id", id}, {"directory", resolved_path(".")}};
   const std::filesystem::path given = config.file.empty() ? "" : resolved_path(config.file);
   if (given.parent_path() == resolved_path(path)) run["config"] = given.filename().string();
+  write_file_atomic(path + "/run.json",
+                    run.dump(1, ' ', false, json::error_handler_t::replace) + "\n");
   write_configuration(path, config.file, print_config(config));
-  write_file_atomic(path + "/run.json", run.dump(1) + "\n");
   return id;
 }
 
@@ -107,16 +105,25 @@ std::optional<Owner> try_to_take(const std::string& path, const OwnerIdentity& m
 
 }  // namespace
 
+void check_run_dir(const Config& config) {
+  const std::string& path = config.run_dir;
+  if (read_run_file(path) || !is_folder(path)) return;
+  if (const std::string names = foreign_names(path, config.file); !names.empty())
+    throw user_error(
+        "run_dir '", path, "' holds no run, but ", names, ", which a new run would ",
+        "mix with its own files; choose another run_dir: a new folder or an empty one");
+}
+
 RunFolder::RunFolder(const Config& config, Group& group)
     : path_(config.run_dir), config_file_(config.file) {
-  if (group.rank() == 0) check_nothing_foreign(path_, config);
-  const double began_s = AllocationEnd::steady_clock_s();
+  if (group.rank() == 0) check_run_dir(config);
+  const double began_s = steady_clock_s();
   std::string told;
   // Again and again, so that no rank waits longer than it would for one that is lost.
   for (bool first = true; told.empty(); first = false) {
     if (group.rank() == 0) {
       if (!first) usleep(1'000'000);
-      const double waited_s = first ? 0 : AllocationEnd::steady_clock_s() - began_s;
+      const double waited_s = first ? 0 : steady_clock_s() - began_s;
       if (auto owner = try_to_take(path_, this_process(group), waited_s)) {
         owner_ = std::make_unique<Owner>(std::move(*owner));
         token_ = owner_->identity().token;

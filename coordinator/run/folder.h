@@ -18,11 +18,15 @@
 
 namespace svfleet {
 
+// Error(kExitUser), and nothing is changed, for a run_dir that holds no run and something else than
+// what comes before one (checkpoints/before_run.h) and the CONFIG; and for a run.json of something
+// else.
+void check_run_dir(const Config& config);
+
 class RunFolder {
  public:
-  // Collective. Makes the folder or opens an existing one and takes its ownership (refused with the
-  // live owner's name). A folder that holds no run may hold nothing else either than what svfleet
-  // writes and the CONFIG: Error(kExitUser) before anything is changed. An owner whose Slurm job is
+  // Collective. Makes the folder or opens an existing one, if check_run_dir() has nothing against
+  // it, and takes its ownership (refused with the live owner's name). An owner whose Slurm job is
   // ending, or is a link of the same chain, is waited for up to five minutes, and then is an
   // Error(kExitRequeue).
   RunFolder(const Config& config, Group& group);

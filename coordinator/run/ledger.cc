@@ -3,11 +3,11 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
 #include "checkpoints/file.h"
 #include "checkpoints/process.h"
+#include "comm/clock.h"
 #include "comm/error.h"
 
 namespace svfleet {
@@ -32,10 +32,6 @@ void append(const std::string& path, const ordered_json& record) {
 }
 
 }  // namespace
-
-double wall_clock_s() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
 
 double process_began_s() {
   const int64_t ticks = process_start(getpid());  // since the machine started
@@ -70,13 +66,14 @@ void Ledger::go_ahead() {
   held_.clear();
 }
 
-void Ledger::spent(const std::string& on) {
-  spent({}, on, -1);
+void Ledger::spent(const std::string& on, double now_s) {
+  spent({}, on, -1, now_s);
 }
 
-void Ledger::spent(std::map<std::string, double> parts, const std::string& rest, int64_t step) {
-  const double now = wall_clock_s(), elapsed = std::max(0.0, now - last_s_);
-  last_s_ = now;
+void Ledger::spent(std::map<std::string, double> parts, const std::string& rest, int64_t step,
+                   double now_s) {
+  const double elapsed = std::max(0.0, now_s - last_s_);
+  last_s_ = std::max(last_s_, now_s);
   double sum = 0;
   for (const auto& [on, s] : parts) sum += s;
   // Parts of other clocks and ranks may come to a little more than what passed here.
@@ -86,7 +83,7 @@ void Ledger::spent(std::map<std::string, double> parts, const std::string& rest,
     if (s > 0) seconds[on] = milliseconds(s * scale);
   if (elapsed > sum)
     seconds[rest] = milliseconds(elapsed - sum + (parts.count(rest) ? parts[rest] : 0));
-  ordered_json record = {{"kind", "spent"}, {"time", milliseconds(now)}};
+  ordered_json record = {{"kind", "spent"}, {"time", milliseconds(now_s)}};
   if (step >= 0) record["step"] = step;
   record["seconds"] = seconds;
   write(std::move(record));
@@ -106,11 +103,10 @@ void Ledger::restored(int64_t step, int64_t chunks, const std::map<std::string, 
          {"seconds", rounded}});
 }
 
-void Ledger::first_chunk(double load_s) {
-  const double now = wall_clock_s();
+void Ledger::first_chunk(double load_s, double now_s) {
   write({{"kind", "first_chunk"},
-         {"time", milliseconds(now)},
-         {"after_s", milliseconds(now - began_s_)},
+         {"time", milliseconds(now_s)},
+         {"after_s", milliseconds(now_s - began_s_)},
          {"load_s", milliseconds(load_s)}});
 }
 

@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "comm/clock.h"
+
 namespace svfleet {
 
 // What time can be spent on, in the order in which it is shown. Never renamed.
@@ -25,7 +27,6 @@ inline constexpr const char* kSpentOn[] = {
     "hung",  // waiting for ranks that never came, or dead before the job's end
 };
 
-double wall_clock_s();  // since 1970
 // When this process was started, on the same clock.
 double process_began_s();
 
@@ -43,7 +44,8 @@ struct Blame {
   std::string place;               // "step 12, chunk 5": a bug of ours if it fails elsewhere too
 };
 
-// The writer; rank 0 only, one thread. Failing to write is no reason to stop: it is ignored.
+// The writer; rank 0 only, one thread at a time. `now_s`: when it was so, where it is told later.
+// Failing to write is no reason to stop: it is ignored.
 class Ledger {
  public:
   // `previous_sign_s`: the last sign of life of the process before this one; 0 = none is known.
@@ -54,9 +56,10 @@ class Ledger {
   void go_ahead();
 
   // All time since the last entry.
-  void spent(const std::string& on);
+  void spent(const std::string& on, double now_s = wall_clock_s());
   // The same, divided: what `parts` leave over was spent on `rest`. `step`: steps finished.
-  void spent(std::map<std::string, double> parts, const std::string& rest, int64_t step);
+  void spent(std::map<std::string, double> parts, const std::string& rest, int64_t step,
+             double now_s = wall_clock_s());
   // Training goes on after `step`: what was computed beyond it is lost ...
   void resumed(int64_t step);
   // ... but for chunks of the step after `step` found in the journal, which took these seconds,
@@ -64,7 +67,7 @@ class Ledger {
   void restored(int64_t step, int64_t chunks, const std::map<std::string, double>& seconds);
   // The first chunk is handed out: seconds since the process began, and those of them spent on
   // reading the model and its factors.
-  void first_chunk(double load_s);
+  void first_chunk(double load_s, double now_s = wall_clock_s());
   // `hung_s` of the time since the last entry were a wait that ended in a timeout.
   void end(int code, const std::string& reason, double hung_s, const Blame& blame = {});
 

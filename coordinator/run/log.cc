@@ -4,12 +4,12 @@
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/spdlog.h>
 
-#include <chrono>
 #include <ctime>
 #include <filesystem>
 
 #include "checkpoints/file.h"
 #include "checkpoints/own_lines.h"
+#include "comm/clock.h"
 #include "comm/error.h"
 #include "coordinator/run/json_line.h"
 #include "coordinator/run/progress.h"
@@ -28,19 +28,11 @@ std::string path_of(const std::string& run_dir, const std::string& file) {
   return (std::filesystem::path(run_dir) / file).string();
 }
 
-std::string utc_now() {
-  using std::chrono::system_clock;
-  const auto now = system_clock::now();
-  const std::time_t seconds = system_clock::to_time_t(now);
-  const auto fraction = std::chrono::duration_cast<std::chrono::milliseconds>(
-                            now - system_clock::from_time_t(seconds)) %
-                        1000;
-  std::tm utc{};
-  gmtime_r(&seconds, &utc);
-  char text[40], whole[48];
-  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &utc);
-  std::snprintf(whole, sizeof whole, "%s.%03dZ", text, static_cast<int>(fraction.count()));
-  return whole;
+std::string utc_now() {  // to the millisecond
+  const double now = wall_clock_s();
+  char text[16];
+  std::snprintf(text, sizeof text, ".%03dZ", int(1000 * (now - std::floor(now))));
+  return utc(now, "%Y-%m-%dT%H:%M:%S") + text;
 }
 
 // Where a record stands on the screen: above the progress line.

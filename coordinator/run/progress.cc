@@ -5,12 +5,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
 
+#include "comm/clock.h"
 #include "comm/stage.h"
 
 namespace svfleet {
@@ -47,11 +47,6 @@ int width_of_stderr() {
   winsize size{};
   if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return 80;
   return size.ws_col;
-}
-
-double steady_seconds() {
-  using std::chrono::steady_clock;
-  return std::chrono::duration<double>(steady_clock::now().time_since_epoch()).count();
 }
 
 // At most `columns` characters (UTF-8: code points).
@@ -161,7 +156,7 @@ Progress::Progress(ProgressOptions options) : state_(std::make_unique<State>()) 
   auto& o = state_->options;
   if (!o.write) o.write = write_to_stderr;
   if (!o.width) o.width = width_of_stderr;
-  if (!o.clock) o.clock = steady_seconds;
+  if (!o.clock) o.clock = steady_clock_s;
   state_->start = o.clock();
   state_->done = o.before;
   const std::lock_guard lock(mutex);

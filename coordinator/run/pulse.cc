@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoints/file.h"
+#include "comm/clock.h"
 #include "comm/error.h"
 #include "coordinator/run/ledger.h"
 

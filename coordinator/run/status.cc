@@ -4,8 +4,10 @@
 
 #include "checkpoints/file.h"
 #include "checkpoints/run_checkpoint.h"
+#include "checkpoints/run_names.h"
 #include "cluster/program.h"
 #include "cluster/slurm.h"
+#include "comm/clock.h"
 #include "comm/error.h"
 #include "coordinator/run/log_index.h"
 #include "coordinator/run/progress.h"
@@ -27,6 +29,17 @@ std::string job_state(const std::string& job) {
   return answer.out.substr(0, answer.out.find('\n'));
 }
 
+// Says so where the job is in the queue: handed in, or put back there by Slurm itself.
+bool waits_in_queue(Status& now, const std::string& job, bool expected) {
+  const std::string slurm = job_state(job);
+  if (!expected && !slurm.starts_with("PENDING ")) return false;
+  now.state = "waiting in the queue" + (slurm.empty() ? "" : ": Slurm says " + slurm);
+  // JobHeldUser, JobHeldAdmin, "launch failed requeued held"; a reason may also name nodes.
+  if (slurm.find("(JobHeld") != slurm.npos || slurm.find(" held") != slurm.npos)
+    now.advice = "Slurm will not start it before 'scontrol release " + job + "'";
+  return true;
+}
+
 void judge(Status& now) {
   const Account& account = now.account;
   const double silent_s = now.sign ? wall_clock_s() - now.sign->time_s : INFINITY;
@@ -36,6 +49,8 @@ void judge(Status& now) {
     const std::string job = job_text(now.owner->who.job, now.owner->who.restarts);
     now.state = "running on " + now.owner->who.host + (job.empty() ? "" : " (" + job + ")");
     if (now.stop_asked) now.state += ", ends after its next checkpoint";
+  } else if (now.owner && waits_in_queue(now, now.owner->who.job, false)) {
+    now.account.waits = true;  // Slurm has killed it and starts it again
   } else if (now.owner && now.owner->dead) {
     now.state = "killed";
     now.advice = "start it again to go on";
@@ -54,12 +69,7 @@ void judge(Status& now) {
     now.state = "not running: job " + account.last_job + " has ended";
     now.advice = "submit it again to go on";
     now.account.waits = false;
-  } else if (const std::string slurm = job_state(account.last_job);
-             account.waits || slurm.starts_with("PENDING ")) {  // or requeued by Slurm itself
-    now.state = "waiting in the queue" + (slurm.empty() ? "" : ": Slurm says " + slurm);
-    // JobHeldUser, JobHeldAdmin, "launch failed requeued held"; a reason may also name nodes.
-    if (slurm.find("(JobHeld") != slurm.npos || slurm.find(" held") != slurm.npos)
-      now.advice = "Slurm will not start it before 'scontrol release " + account.last_job + "'";
+  } else if (waits_in_queue(now, account.last_job, account.waits)) {
   } else if (now.exit) {
     now.state = now.exit->code == kExitFinished
                     ? now.exit->reason
@@ -94,6 +104,8 @@ Status look_at_run(const std::string& run_dir) {
   now.stop_asked = end_requested(run_dir);
   now.account = read_account(run_dir, now.sign ? now.sign->time_s : 0);
   now.checkpoints = checkpoint_steps(run_dir);
+  for (const std::string& name : list_folder(run_dir + "/chunks"))
+    now.kept_chunks += is_run_name("chunks", name);
   LastRecords last = last_records(run_dir, kStepsShown);
   now.steps = std::move(last.steps);
   now.validation = std::move(last.evaluation);

@@ -26,6 +26,7 @@ struct Status {
   std::optional<ExitReport> exit;
   Account account;
   std::vector<int64_t> checkpoints;
+  int64_t kept_chunks = 0;            // finished since the newest of them
   std::vector<nlohmann::json> steps;  // the last kStepsShown of the log, oldest first
   nlohmann::json validation;          // the last one, or null
   nlohmann::json best;                // the one that chose the best expert, or null

@@ -6,6 +6,7 @@
 
 #include "checkpoints/file.h"
 #include "checkpoints/process.h"
+#include "comm/clock.h"
 #include "coordinator/run/ledger.h"
 
 namespace svfleet {

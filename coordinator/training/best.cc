@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <nlohmann/json.hpp>
 
 namespace svfleet {
 namespace {
@@ -12,6 +13,20 @@ std::string score_text(double score) {
   return text;
 }
 
+// " in 'FILE' and 'FILE'", or nothing where that is not known.
+std::string changed_files(const std::string& before, const std::string& now, const Config& config) {
+  using nlohmann::json;
+  const json one = json::parse(before, nullptr, false), other = json::parse(now, nullptr, false);
+  if (!one.is_object() || !other.is_object()) return "";
+  const json was = one.value("data", json()), is = other.value("data", json());
+  if (was.size() != is.size() || is.size() != config.tasks.size()) return "";
+  std::string files;
+  for (size_t i = 0; i < is.size(); ++i)
+    if (was[i] != is[i])
+      files += (files.empty() ? " in '" : " and '") + config.tasks[i].validation + "'";
+  return files;
+}
+
 }  // namespace
 
 std::string forget_other_best(const std::string& validated_on, const Config& config,
@@ -20,7 +35,8 @@ std::string forget_other_best(const std::string& validated_on, const Config& con
   const std::string before = state.validation;
   state.validation = validated_on;
   if (state.best_step < 0 || before == validated_on) return "";
-  std::string why = "the validation items have changed since";
+  std::string why =
+      "the validation items" + changed_files(before, validated_on, config) + " have changed since";
   if (before.empty()) {  // made when replies that all rewards call right were counted
     const auto several = [](const TaskSpec& task) { return task.rewards.size() > 1; };
     if (std::none_of(config.tasks.begin(), config.tasks.end(), several)) return "";

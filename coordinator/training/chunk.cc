@@ -1,187 +1,213 @@
 #include "coordinator/training/chunk.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "comm/clock.h"
 #include "comm/error.h"
 #include "comm/stage.h"
+#include "coordinator/training/chunk_tally.h"
 #include "rl/objective.h"
 
 namespace svfleet {
 namespace {
 
 using nlohmann::json;
+using LogProbs = std::vector<std::vector<std::vector<float>>>;  // by group, reply, token
 
-class Stopwatch {
- public:
-  double lap() {
-    auto now = std::chrono::steady_clock::now();
-    double seconds = std::chrono::duration<double>(now - last_).count();
-    last_ = now;
-    return seconds;
+// The chunk's prompts with `samples` replies each, in order.
+struct Sampled {
+  std::vector<Prompt> prompts;
+  std::vector<Rollout> rollouts;
+  int samples = 0;
+
+  const Rollout& at(size_t group, int sample) const {
+    return rollouts[group * size_t(samples) + size_t(sample)];
   }
-
- private:
-  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+  ReplyGroup group(size_t g) const {
+    ReplyGroup group;
+    group.prompt = &prompts[g].tokens;
+    for (int s = 0; s < samples; ++s) group.replies.push_back({&at(g, s).tokens});
+    return group;
+  }
+  // Replies drawn from NaN are without meaning, and mostly all the same: a group skipped for want
+  // of a signal would hide them.
+  bool finite() const {
+    return std::all_of(rollouts.begin(), rollouts.end(), [](const Rollout& rollout) {
+      return rollout.finite && std::isfinite(rollout.entropy);
+    });
+  }
 };
 
-ReplyGroup group_of(const Prompt& prompt, const std::vector<const Rollout*>& rollouts) {
-  ReplyGroup group;
-  group.prompt = &prompt.tokens;
-  for (const Rollout* rollout : rollouts) group.replies.push_back({&rollout->tokens});
-  return group;
+Sampled sample(const Base& base, const Policy& policy, const ChunkRules& rules,
+               const std::vector<ChunkPrompt>& chunk_prompts) {
+  Sampled sampled;
+  sampled.samples = rules.samples;
+  for (const ChunkPrompt& p : chunk_prompts)
+    sampled.prompts.push_back(make_prompt(base, *p.spec, *p.item, p.position));
+  SamplingOptions sampling;  // untruncated: log-probabilities are of the same distribution
+  sampling.temperature = rules.temperature;
+  sampling.seed = rules.seed;
+  sampling.step = rules.step;
+  sampled.rollouts = generate(*base.model, *base.tokenizer, sampled.prompts, rules.samples,
+                              sampling, policy.sampling, policy.d);
+  return sampled;
+}
+
+// What the base model, the same weights without z, gives these replies; empty where nobody asks.
+LogProbs see(const Base& base, const Policy& policy, const ChunkRules& rules,
+             const Sampled& sampled) {
+  if (rules.kl_beta <= 0 && !rules.measure_kl) return {};
+  std::vector<ReplyGroup> groups;
+  for (size_t g = 0; g < sampled.prompts.size(); ++g) groups.push_back(sampled.group(g));
+  return reply_log_probs(*base.model, groups, Apply::kFrozen, policy.z, rules.temperature);
+}
+
+// Rewards, advantages and weights of each group.
+struct Judged {
+  std::vector<std::vector<SampleOutcome>> outcomes;
+  std::vector<GroupObjective> groups;
+};
+
+Judged judge(const ChunkRules& rules, const std::vector<ChunkPrompt>& prompts,
+             const Sampled& sampled, const LogProbs& of_base, ChunkTally& tally) {
+  ObjectiveOptions objective{rules.baseline,        rules.reward_right, rules.reward_wrong,
+                             TruncatedRule::kWrong, rules.token_length, rules.kl_beta,
+                             rules.kl_in_reward};
+  tally.kl_measured = !of_base.empty();
+  Judged judged;
+  for (size_t g = 0; g < prompts.size(); ++g) {
+    const ChunkPrompt& prompt = prompts[g];
+    objective.truncated = prompt.spec->truncated;
+    std::vector<SampleOutcome>& outcomes = judged.outcomes.emplace_back();
+    for (int s = 0; s < sampled.samples; ++s) {
+      enter(Stage::kScore);
+      const Rollout& rollout = sampled.at(g, s);
+      SampleOutcome& outcome = outcomes.emplace_back();
+      outcome.score =
+          score_reply(prompt.spec->rewards, prompt.spec->prefill + rollout.text, prompt.item->gold);
+      outcome.tokens = int64_t(rollout.tokens.size());
+      outcome.ended = rollout.ended;
+      if (of_base.empty()) continue;
+      const KlEstimates own = kl_estimates(rollout.log_probs, of_base[g][size_t(s)]);
+      outcome.kl = own.k1;
+      tally.kl.k1 += own.k1, tally.kl.k2 += own.k2, tally.kl.k3 += own.k3;
+    }
+    judged.groups.push_back(group_objective(objective, outcomes));
+  }
+  return judged;
+}
+
+// Did sampling and gradient see the same policy?
+void compare(const std::vector<float>& drawn, const std::vector<float>& again, ChunkTally& tally) {
+  SVFLEET_CHECK(drawn.size() == again.size(), drawn.size(), " vs ", again.size());
+  for (size_t i = 0; i < drawn.size(); ++i) {
+    const double gap = std::abs(double(drawn[i]) - double(again[i]));
+    tally.mismatch_sum += gap;
+    tally.mismatch_max = std::max(tally.mismatch_max, gap);
+    ++tally.mismatch_tokens;
+  }
+}
+
+// Weights -> z gradient, of the groups that have a say. Not finite where the replies are not.
+std::vector<float> differentiate(const Base& base, const Policy& policy, const ChunkRules& rules,
+                                 const Sampled& sampled, const Judged& judged, ChunkTally& tally) {
+  std::vector<ReplyGroup> trained;
+  std::vector<size_t> places;
+  for (size_t g = 0; g < judged.groups.size(); ++g) {
+    const GroupObjective& objective = judged.groups[g];
+    if (objective.skipped) continue;
+    ReplyGroup group = sampled.group(g);
+    for (size_t s = 0; s < group.replies.size(); ++s) {
+      group.replies[s].weight = objective.weights[s];
+      if (objective.counts[s])
+        group.replies[s].kl_weight =
+            rules.kl_beta / (rules.token_length > 0 ? rules.token_length : 1);
+    }
+    trained.push_back(std::move(group));
+    places.push_back(g);
+  }
+  GradientResult gradient;
+  gradient.dz.assign(policy.z.size(), 0);
+  const KlLoss kl = rules.kl_in_reward ? KlLoss::kNone : rules.kl_loss;
+  if (!trained.empty())
+    gradient = z_gradient(*base.model, trained, policy.z, {rules.temperature, rules.gradient, kl});
+  for (size_t g = 0; g < trained.size(); ++g)
+    for (int s = 0; s < sampled.samples; ++s)
+      compare(sampled.at(places[g], s).log_probs, gradient.log_probs[g][size_t(s)], tally);
+  if (!sampled.finite())
+    gradient.dz.assign(policy.z.size(), std::numeric_limits<float>::quiet_NaN());
+  return std::move(gradient.dz);
+}
+
+void count(const std::vector<ChunkPrompt>& prompts, const Sampled& sampled, const Judged& judged,
+           ChunkTally& tally) {
+  for (size_t g = 0; g < prompts.size(); ++g) {
+    const GroupObjective& objective = judged.groups[g];
+    ++tally.groups;
+    tally.signal_groups += objective.has_signal;
+    (objective.skipped ? tally.skipped_groups : tally.trained_groups)++;
+    tally.truncated += objective.truncated;
+    for (const double reward : objective.rewards) tally.reward_sum += reward;
+    Tally& task = tally.by_task.at(size_t(prompts[g].task));
+    for (const SampleOutcome& outcome : judged.outcomes[g])
+      task.add(outcome.score, outcome.ended, outcome.tokens, prompts[g].spec->truncated);
+    task.counted += objective.counted;
+    task.score_sum += objective.score_sum;
+  }
+  for (const Rollout& rollout : sampled.rollouts) tally.entropy_sum += rollout.entropy;
+}
+
+// The chunk's first replies, for people.
+json to_read(const Base& base, const ChunkRules& rules, const std::vector<ChunkPrompt>& prompts,
+             const Sampled& sampled, const Judged& judged) {
+  json texts = json::array();
+  for (size_t g = 0; g < prompts.size(); ++g)
+    for (size_t s = 0; s < size_t(rules.samples) && int(texts.size()) < rules.sampled_texts; ++s) {
+      const SampleOutcome& outcome = judged.outcomes[g][s];
+      texts.push_back({{"task", prompts[g].spec->name},
+                       {"position", prompts[g].position},
+                       {"sample", s},
+                       {"prompt", base.tokenizer->decode(sampled.prompts[g].tokens, false)},
+                       {"reply", sampled.at(g, int(s)).text},
+                       {"gold", prompts[g].item->gold.answer},
+                       {"score", outcome.score},
+                       {"reward", judged.groups[g].rewards[s]},
+                       {"advantage", judged.groups[g].advantages[s]},
+                       {"ended", outcome.ended},
+                       {"tokens", outcome.tokens}});
+    }
+  return texts;
 }
 
 }  // namespace
 
 FinishedChunk compute_chunk(const Base& base, const Policy& policy, const ChunkRules& rules,
-                            int chunk, const std::vector<ChunkPrompt>& chunk_prompts) {
+                            int chunk, const std::vector<ChunkPrompt>& prompts) {
   Stopwatch watch;
-  json seconds, groups = json::array(), texts = json::array();
-
-  // Prompts -> rollouts.
-  std::vector<Prompt> prompts;
-  for (const ChunkPrompt& p : chunk_prompts)
-    prompts.push_back(make_prompt(base, *p.spec, *p.item, p.position));
-  SamplingOptions sampling;  // untruncated: log-probabilities are of the same distribution
-  sampling.temperature = rules.temperature;
-  sampling.seed = rules.seed;
-  sampling.step = rules.step;
-  const std::vector<Rollout> rollouts = generate(
-      *base.model, *base.tokenizer, prompts, rules.samples, sampling, policy.sampling, policy.d);
-  seconds["generate"] = watch.lap();
-
-  std::vector<ReplyGroup> reply_groups;
-  for (size_t g = 0; g < prompts.size(); ++g) {
-    std::vector<const Rollout*> own;
-    for (int s = 0; s < rules.samples; ++s) own.push_back(&rollouts[g * rules.samples + s]);
-    reply_groups.push_back(group_of(prompts[g], own));
-  }
-
-  // KL(policy || base) of each reply: the base is the same weights without z.
-  std::vector<std::vector<std::vector<float>>> base_log_probs;
-  KlEstimates kl;
-  const bool with_base = rules.kl_beta > 0 || rules.measure_kl;
-  if (with_base) {
-    base_log_probs =
-        reply_log_probs(*base.model, reply_groups, Apply::kFrozen, policy.z, rules.temperature);
-    seconds["base"] = watch.lap();
-  }
-
-  // Rollouts -> rewards -> advantages -> weights.
-  ObjectiveOptions objective{rules.baseline,        rules.reward_right, rules.reward_wrong,
-                             TruncatedRule::kWrong, rules.token_length, rules.kl_beta,
-                             rules.kl_in_reward};
-  std::vector<ReplyGroup> trained;
-  std::vector<size_t> trained_group;  // index of each trained group in the chunk
-  double entropy = 0;
-  for (size_t g = 0; g < prompts.size(); ++g) {
-    const ChunkPrompt& prompt = chunk_prompts[g];
-    objective.truncated = prompt.spec->truncated;
-    std::vector<SampleOutcome> outcomes;
-    json right = json::array(), tokens = json::array(), ended = json::array();
-    for (int s = 0; s < rules.samples; ++s) {
-      enter(Stage::kScore);
-      const Rollout& rollout = rollouts[g * rules.samples + s];
-      SampleOutcome outcome;
-      outcome.score =
-          score_reply(prompt.spec->rewards, prompt.spec->prefill + rollout.text, prompt.item->gold);
-      outcome.tokens = int64_t(rollout.tokens.size());
-      outcome.ended = rollout.ended;
-      if (with_base) {
-        KlEstimates own = kl_estimates(rollout.log_probs, base_log_probs[g][s]);
-        outcome.kl = own.k1;
-        kl.k1 += own.k1, kl.k2 += own.k2, kl.k3 += own.k3;
-      }
-      entropy += rollout.entropy;
-      tokens.push_back(outcome.tokens);
-      ended.push_back(outcome.ended);
-      outcomes.push_back(outcome);
-    }
-    const GroupObjective result = group_objective(objective, outcomes);
-    for (int s = 0; s < rules.samples; ++s) right.push_back(outcomes[s].score);
-    groups.push_back({{"position", prompt.position},
-                      {"task", prompt.task},
-                      {"item", prompt.item->index},
-                      {"scores", right},
-                      {"tokens", tokens},
-                      {"ended", ended},
-                      {"rewards", result.rewards},
-                      {"counted", result.counted},
-                      {"truncated", result.truncated},
-                      {"score_sum", result.score_sum},
-                      {"signal", result.has_signal},
-                      {"skipped", result.skipped}});
-    for (int s = 0; s < rules.samples && int(texts.size()) < rules.sampled_texts; ++s)
-      texts.push_back({{"task", prompt.spec->name},
-                       {"position", prompt.position},
-                       {"sample", s},
-                       {"prompt", base.tokenizer->decode(prompts[g].tokens, false)},
-                       {"reply", rollouts[g * rules.samples + s].text},
-                       {"gold", prompt.item->gold.answer},
-                       {"score", outcomes[s].score},
-                       {"reward", result.rewards[s]},
-                       {"advantage", result.advantages[s]},
-                       {"ended", outcomes[s].ended},
-                       {"tokens", outcomes[s].tokens}});
-    if (result.skipped) continue;
-    ReplyGroup group = reply_groups[g];
-    for (int s = 0; s < rules.samples; ++s) {
-      group.replies[s].weight = result.weights[s];
-      group.replies[s].kl_weight =
-          result.counts[s] ? rules.kl_beta / (rules.token_length > 0 ? rules.token_length : 1) : 0;
-    }
-    trained.push_back(std::move(group));
-    trained_group.push_back(g);
-  }
-  seconds["score"] = watch.lap();
-
-  // Weights -> z gradient.
-  GradientOptions options{rules.temperature, rules.gradient,
-                          rules.kl_in_reward ? KlLoss::kNone : rules.kl_loss};
-  GradientResult gradient;
-  gradient.dz.assign(policy.z.size(), 0);
-  if (!trained.empty()) gradient = z_gradient(*base.model, trained, policy.z, options);
-  // Replies drawn from NaN are without meaning and mostly all the same: a group skipped for want of
-  // a signal would hide them. The step must see them.
-  if (!std::isfinite(entropy)) gradient.dz.assign(policy.z.size(), std::nanf(""));
-  seconds["gradient"] = watch.lap();
-  // Replies drawn from NaNs are no replies: without this they would just count as wrong.
-  if (std::any_of(rollouts.begin(), rollouts.end(), [](const Rollout& r) { return !r.finite; }))
-    gradient.dz.assign(policy.z.size(), std::numeric_limits<float>::quiet_NaN());
-
-  // Did sampling and gradient see the same policy? |log pi_sample - log pi_train| per token.
-  double mismatch_sum = 0, mismatch_max = 0;
-  int64_t mismatch_tokens = 0;
-  for (size_t g = 0; g < trained.size(); ++g)
-    for (int s = 0; s < rules.samples; ++s) {
-      const auto& sampled = rollouts[trained_group[g] * rules.samples + s].log_probs;
-      const auto& recomputed = gradient.log_probs[g][s];
-      SVFLEET_CHECK(sampled.size() == recomputed.size(), sampled.size(), " vs ", recomputed.size());
-      for (size_t i = 0; i < sampled.size(); ++i) {
-        double gap = std::abs(double(sampled[i]) - double(recomputed[i]));
-        mismatch_sum += gap;
-        mismatch_max = std::max(mismatch_max, gap);
-        ++mismatch_tokens;
-      }
-    }
-
+  ChunkTally tally(rules.tasks);
   FinishedChunk finished;
+  const Sampled sampled = sample(base, policy, rules, prompts);
+  tally.seconds.generate = watch.lap();
+  const LogProbs of_base = see(base, policy, rules, sampled);
+  tally.seconds.base = watch.lap();
+  const Judged judged = judge(rules, prompts, sampled, of_base, tally);
+  tally.seconds.score = watch.lap();
+  finished.gradient = differentiate(base, policy, rules, sampled, judged, tally);
+  tally.seconds.gradient = watch.lap();
+  count(prompts, sampled, judged, tally);
+
   finished.run_id = rules.run_id;
   finished.step = rules.step;
   finished.chunk = chunk;
   finished.z_hash = hash_in_force(base, policy);
-  finished.gradient = std::move(gradient.dz);
-  finished.summary = json{
-      {"groups", groups},
-      {"entropy", entropy},
-      {"kl", with_base ? json{{"k1", kl.k1}, {"k2", kl.k2}, {"k3", kl.k3}} : json()},
-      {"mismatch", {{"sum", mismatch_sum}, {"max", mismatch_max}, {"tokens", mismatch_tokens}}},
-      {"seconds", seconds},
-      {"texts", texts}}.dump(-1, ' ', false, json::error_handler_t::replace);
+  PackedTally packed = pack(tally);
+  finished.counts = std::move(packed.counts);
+  finished.sums = std::move(packed.sums);
+  finished.texts = to_read(base, rules, prompts, sampled, judged)
+                       .dump(-1, ' ', false, json::error_handler_t::replace);
   return finished;
 }
 

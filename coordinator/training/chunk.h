@@ -18,6 +18,7 @@ struct ChunkRules {
   std::string run_id;
   int64_t step = 0;
   uint64_t seed = 0;
+  size_t tasks = 1;  // in the run
   double temperature = 1;
   int samples = 4;
   Baseline baseline = Baseline::kLeaveOneOut;
@@ -39,7 +40,7 @@ struct ChunkPrompt {
 };
 
 // The gradient is that of L (rl/objective.h) summed over the chunk, not divided by anything. The
-// summary is JSON: counts, scores, lengths and seconds, and some replies to read.
+// tally (training/chunk_tally.h) says what it was; some replies come along to read.
 FinishedChunk compute_chunk(const Base& base, const Policy& policy, const ChunkRules& rules,
                             int chunk, const std::vector<ChunkPrompt>& prompts);
 

@@ -7,6 +7,7 @@
 #include "checkpoints/file.h"
 #include "comm/error.h"
 #include "coordinator/config/run_file.h"
+#include "coordinator/config/targets.h"
 #include "coordinator/run/identity.h"
 #include "coordinator/training/plan.h"
 
@@ -190,9 +191,10 @@ namespace {
 
 }  // namespace
 
-void check_same_model(const Fork& fork, const std::string& model_hash) {
+void check_same_model(const Fork& fork, const std::string& folder, const std::string& model_hash) {
   if (fork.parent.model_hash != model_hash)
-    refuse_parent(fork, "the base model is " + model_hash + ", not " + fork.parent.model_hash);
+    refuse_parent(fork, "the base model in '" + folder + "' is " + model_hash + ", not " +
+                            fork.parent.model_hash);
 }
 
 RunState child_state(const Fork& fork, RunState fresh, const TrainConfig& train) {
@@ -200,7 +202,8 @@ RunState child_state(const Fork& fork, RunState fresh, const TrainConfig& train)
   const auto refuse = [&](const std::string& what) { refuse_parent(fork, what); };
   if (parent.slots != fresh.slots) refuse("svd.targets or svd.layers choose other matrices");
   if (parent.store_hash != fresh.store_hash)
-    refuse("the factor store is " + fresh.store_hash + ", not " + parent.store_hash);
+    refuse("the factor store '" + store_folder(parse_config(fresh.config, "the configuration")) +
+           "' is " + fresh.store_hash + ", not " + parent.store_hash);
   const char* const key = "train.parametrisation";
   if (setting(parent.bits_config, key) != setting(fresh.bits_config, key))
     refuse("train.parametrisation is " + setting(fresh.bits_config, key).dump() + ", not " +

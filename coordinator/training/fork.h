@@ -53,7 +53,7 @@ std::optional<Fork> open_fork(const CommandLine& line, const RunFolder& folder,
 RunState child_state(const Fork& fork, RunState fresh, const TrainConfig& train);
 
 // The part of it that needs no factors: the base model.
-void check_same_model(const Fork& fork, const std::string& model_hash);
+void check_same_model(const Fork& fork, const std::string& folder, const std::string& model_hash);
 
 // Rank 0, before the child's first checkpoint: its parent, for people and for a start after a kill
 // in between. Returns what the log is to say.

@@ -4,6 +4,7 @@
 
 #include "comm/error.h"
 #include "comm/random.h"
+#include "coordinator/config/targets.h"
 #include "coordinator/run/identity.h"
 #include "coordinator/training/fork.h"
 
@@ -47,6 +48,31 @@ std::vector<std::string> changed_data(const json& now, const json& before,
                       (spec.few_shot.empty() ? "" : " or '" + spec.few_shot + "'"));
   }
   return changed;
+}
+
+// What of the model has changed besides its weights, by file.
+std::vector<std::string> changed_model(const json& now, const json& before, const Config& config) {
+  const std::string folder = config.model.path;
+  const std::pair<const char*, std::string> files[] = {
+      {"weights", "the weights of '" + folder + "', as model.dtype reads them"},
+      {"config", "'" + folder + "/config.json'"},
+      {"tokenizer", "'" + folder + "/tokenizer.json' or tokenizer_config.json"},
+      {"chat_template", "the chat template of '" + folder + "'"}};
+  std::vector<std::string> changed;
+  for (const auto& [key, what] : files)
+    if (now.value(key, json()) != before.value(key, json()))
+      changed.push_back("model: another " + std::string(key) + " than before: " + what);
+  return changed;
+}
+
+std::string model_folder(const RunState& state) {
+  const auto config = config_of(state);
+  return config ? config->model.path : "";
+}
+
+std::string store_of(const RunState& state) {
+  const auto config = config_of(state);
+  return config ? " '" + store_folder(*config) + "'" : "";
 }
 
 // Settings and data, without what only the loaded model tells.
@@ -101,6 +127,13 @@ std::vector<std::string> changes(const RunState& now, const RunState& before,
       one.erase("data");
       other.erase("data");
     }
+    if (config && one.value("model", json()).is_object() &&
+        other.value("model", json()).is_object()) {
+      for (const std::string& line : changed_model(one["model"], other["model"], *config))
+        data.push_back(line);
+      one.erase("model");
+      other.erase("model");
+    }
   }
   std::vector<std::string> all = differences(one.dump(), other.dump(), words_now, words_before);
   all.insert(all.end(), data.begin(), data.end());
@@ -136,18 +169,13 @@ std::vector<ChunkPrompt> TrainingPlan::prompts(const Config& config, int64_t pos
   return prompts;
 }
 
-std::vector<Task> training_tasks(const Config& config) {
-  std::vector<Task> tasks;
-  for (const TaskSpec& spec : config.tasks) tasks.push_back(load_task(spec, "train"));
-  return tasks;
-}
-
-std::vector<Task> validation_tasks(const Config& config) {
-  std::vector<Task> tasks;
-  if (config.train.validate_every <= 0) return tasks;
+RunItems read_items(const Config& config) {
+  RunItems items;
+  for (const TaskSpec& spec : config.tasks) items.train.push_back(load_task(spec, "train"));
+  if (config.train.validate_every <= 0) return items;
   for (const TaskSpec& spec : config.tasks)
-    tasks.push_back(load_task(spec, "validation", config.train.validation_items));
-  return tasks;
+    items.validation.push_back(load_task(spec, "validation", config.train.validation_items));
+  return items;
 }
 
 std::string validated_on(const std::vector<Task>& validation) {
@@ -157,11 +185,11 @@ std::string validated_on(const std::vector<Task>& validation) {
   return json{{"by", "score"}, {"data", data}}.dump();
 }
 
-TrainingPlan make_plan(const Config& config, const Base& base) {
+TrainingPlan make_plan(const Config& config, const Base& base, RunItems items) {
   const TrainConfig& train = config.train;
   TrainingPlan plan;
-  plan.tasks = training_tasks(config);
-  plan.validation = validation_tasks(config);
+  plan.tasks = std::move(items.train);
+  plan.validation = std::move(items.validation);
   plan.validated_on = validated_on(plan.validation);
   for (const Target& target : base.model->targets())
     plan.segment_ends.push_back(target.offset + target.length());
@@ -169,6 +197,7 @@ TrainingPlan make_plan(const Config& config, const Base& base) {
   plan.bits = bits_of(config, base, plan.tasks).dump();
   plan.parametrisation = parametrisation(train.parametrisation);
 
+  plan.rules.tasks = plan.tasks.size();
   plan.rules.seed = uint64_t(train.seed);
   plan.rules.temperature = train.temperature;
   plan.rules.samples = int(train.samples_per_prompt);
@@ -216,10 +245,10 @@ RunState first_state(const Config& config, const Base& base, const TrainingPlan&
 
 namespace {
 
-void check_model_hash(const RunState& state, const std::string& now) {
+void check_model_hash(const RunState& state, const std::string& folder, const std::string& now) {
   if (state.model_hash != now)
-    throw user_error("the base model has changed since this run started (was ", state.model_hash,
-                     ", now ", now, "); restore it, or choose another run_dir");
+    throw user_error("the base model '", folder, "' has changed since this run started (was ",
+                     state.model_hash, ", now ", now, "); restore it, or choose another run_dir");
 }
 
 void check_bits(const RunState& state, const Config& config, const json& now, const json& before) {
@@ -234,9 +263,9 @@ void check_bits(const RunState& state, const Config& config, const json& now, co
 }  // namespace
 
 void check_same_base(const RunState& state, const Config& config, const Base& base,
-                     const std::string& model_hash) {
-  check_model_hash(state, model_hash);
-  json now = bits_of(config, base, training_tasks(config));
+                     const std::vector<Task>& training, const std::string& model_hash) {
+  check_model_hash(state, config.model.path, model_hash);
+  json now = bits_of(config, base, training);
   json before = json::parse(state.bits_config, nullptr, false);
   if (!before.is_object() || !before["model"].is_object()) return;  // check_resumable says so
   // Of weights that changed in memory the factors tell which.
@@ -246,10 +275,11 @@ void check_same_base(const RunState& state, const Config& config, const Base& ba
 }
 
 void check_resumable(const RunState& state, const RunState& fresh, bool allow_different_hardware) {
-  check_model_hash(state, fresh.model_hash);
+  check_model_hash(state, model_folder(fresh), fresh.model_hash);
   if (state.store_hash != fresh.store_hash)
-    throw user_error("the factor store has changed since this run started (was ", state.store_hash,
-                     ", now ", fresh.store_hash,
+    throw user_error("the factor store", store_of(fresh),
+                     " has changed since this run started (was ", state.store_hash, ", now ",
+                     fresh.store_hash,
                      "): its z belong to the old factors; restore it, or choose another run_dir");
   if (state.bits_config != fresh.bits_config) refuse_changed(fresh, state);
   if (state.slots != fresh.slots)

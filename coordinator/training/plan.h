@@ -29,11 +29,14 @@ struct TrainingPlan {
   std::vector<ChunkPrompt> prompts(const Config& config, int64_t position, int chunk) const;
 };
 
-TrainingPlan make_plan(const Config& config, const Base& base);
+// What a run reads of its splits: that of training whole, that of validation as far as it is used.
+struct RunItems {
+  std::vector<Task> train, validation;  // validation: empty when never validated
+};
+RunItems read_items(const Config& config);
 
-// Its parts that need no model.
-std::vector<Task> training_tasks(const Config& config);
-std::vector<Task> validation_tasks(const Config& config);
+TrainingPlan make_plan(const Config& config, const Base& base, RunItems items);
+
 std::string validated_on(const std::vector<Task>& validation);
 
 // The state that a run starts from: the base model, or train.init_from. A child starts from its
@@ -52,7 +55,7 @@ void check_resumable(const RunState& state, const RunState& fresh, bool allow_di
 
 // The part of it that needs no factors: base model, what lies beside its weights, settings, data.
 void check_same_base(const RunState& state, const Config& config, const Base& base,
-                     const std::string& model_hash);
+                     const std::vector<Task>& training, const std::string& model_hash);
 
 // The part of it that needs no model: settings, and training data.
 void check_settings(const RunState& state, const Config& config, const std::vector<Task>& tasks);

@@ -9,7 +9,9 @@
 
 #include "checkpoints/journal.h"
 #include "coordinator/crew/crew.h"
+#include "coordinator/training/chunk_tally.h"
 #include "coordinator/training/evaluation.h"
+#include "coordinator/training/learner.h"
 #include "coordinator/training/plan.h"
 #include "coordinator/training/policy.h"
 #include "coordinator/training/tally.h"
@@ -17,19 +19,10 @@
 namespace svfleet {
 
 struct StepRecord {
-  int64_t groups = 0, signal_groups = 0, skipped_groups = 0, trained_groups = 0;
-  Tally all;
-  std::vector<Tally> by_task;  // in order of the tasks
-  int64_t truncated = 0;
-  double reward_sum = 0, entropy_sum = 0;
-  bool kl_measured = false;
-  double kl1 = 0, kl2 = 0, kl3 = 0;  // estimates of KL(policy || base), summed over replies
-  double mismatch_sum = 0, mismatch_max = 0;
-  int64_t mismatch_tokens = 0;
-  bool finite = true;
-  double gradient_norm = 0, learning_rate = 0;
-  std::map<std::string, double> chunk_seconds;  // summed over chunks
-  std::map<std::string, double> seconds;        // of this rank, by phase
+  ChunkTally tally;                // of all chunks
+  std::vector<std::string> tasks;  // their names
+  Update update;
+  std::map<std::string, double> seconds;  // of this rank, by phase
   double wall_s = 0;
   int64_t restored_chunks = 0;          // found in the journal
   std::vector<int> chunks_by_rank;      // computed now
@@ -38,8 +31,7 @@ struct StepRecord {
   std::vector<nlohmann::json> texts;
 
   nlohmann::json to_json(const RunState& state, const Policy& policy) const;
-  double mismatch_mean() const;  // |log pi_sample - log pi_train| per trained token
-  std::string line() const;      // for a person, one line
+  std::string line() const;  // for a person, one line
 };
 
 // Collective. Chunks in order of their number, so that nothing depends on who computed what. The

@@ -5,6 +5,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "rl/task.h"
+
 namespace svfleet {
 
 // A reply is right when all rewards of its task give it a full score.
@@ -21,6 +23,19 @@ struct Tally {
   int64_t replies = 0;  // of which `counted` count: training leaves masked ones out
   int64_t counted = 0, right = 0, ended = 0, tokens = 0;
   double score_sum = 0;  // over those that count, a cut reply by its task's rule
+
+  // A reply, counted or not. A cut one is not right, unless the task says that it counts as it is.
+  void add(double score, bool by_itself, int64_t length, TruncatedRule rule) {
+    ++replies;
+    ended += by_itself;
+    tokens += length;
+    right += (by_itself || rule == TruncatedRule::kScore) && is_right(score);
+  }
+  Tally& operator+=(const Tally& other) {
+    replies += other.replies, counted += other.counted, right += other.right;
+    ended += other.ended, tokens += other.tokens, score_sum += other.score_sum;
+    return *this;
+  }
 
   double accuracy() const { return per(double(right), counted); }
   double score() const { return per(score_sum, counted); }

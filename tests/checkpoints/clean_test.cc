@@ -35,6 +35,8 @@ void make_run(const std::string& run) {
   FinishedChunk chunk;
   chunk.step = 5;
   chunk.gradient = {1};
+  chunk.counts = {1};
+  chunk.sums = {1};
   write_chunk(run, chunk);
 }
 

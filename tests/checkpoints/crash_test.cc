@@ -158,9 +158,11 @@ TEST(Crash, InTheFirstSaveOfARun) {
 }
 
 TEST(Crash, WhileAChunkIsWritten) {
-  auto prepare = [](const std::string& run) { write_chunk(run, {"r", 1, 0, "z", {1}, "{}"}); };
+  auto prepare = [](const std::string& run) {
+    write_chunk(run, {"r", 1, 0, "z", {1}, {1}, {1}, "[]", ""});
+  };
   auto save = [](const std::string& run, bool& returned) {
-    write_chunk(run, {"r", 1, 1, "z", {2}, "{}"});
+    write_chunk(run, {"r", 1, 1, "z", {2}, {1}, {1}, "[]", ""});
     returned = true;
   };
   auto good = [](const std::string& run, bool returned) {

@@ -1,6 +1,7 @@
 #include "checkpoints/hdf5_image.h"
 
 #include <gmock/gmock.h>
+#include <xxhash.h>
 
 #include <atomic>
 #include <chrono>
@@ -105,6 +106,28 @@ TEST(Hdf5Image, EveryFlippedBitAndEveryCutIsSeen) {
   for (size_t n : {size_t{0}, size_t{31}, size_t{32}, whole.size() / 2, whole.size() - 1})
     expect_error(kExitDisk, {"f.h5", "damaged"}, [&] { Hdf5Reader(whole.substr(0, n), "f.h5"); });
   expect_error(kExitDisk, {"damaged"}, [&] { Hdf5Reader(whole + "x", "f.h5"); });
+}
+
+// libhdf5 1.10.8 would copy from there: a crash, found by fuzzing.
+TEST(Hdf5Image, AnEntryOutsideTheFileIsNotRead) {
+  std::string image = example();
+  const double numbers[] = {1e300, -2};
+  const std::string bytes(reinterpret_cast<const char*>(numbers), sizeof numbers);
+  const size_t data = image.find(bytes);
+  ASSERT_NE(data, image.npos);
+  const uint64_t place = data;
+  const size_t said = image.find(std::string(reinterpret_cast<const char*>(&place), sizeof place));
+  ASSERT_NE(said, image.npos);
+  const auto moved_to = [&](uint64_t to) {
+    std::string moved = image;
+    std::memcpy(moved.data() + said, &to, sizeof to);
+    const uint64_t hash = XXH3_64bits(moved.data(), moved.size() - sizeof hash);
+    std::memcpy(moved.data() + moved.size() - sizeof hash, &hash, sizeof hash);
+    return Hdf5Reader(moved, "moved").doubles("long");
+  };
+  EXPECT_THAT(moved_to(place), ElementsAre(1e300, -2));  // control: this is where it says so
+  for (const uint64_t to : {uint64_t(image.size() - 8), uint64_t(1) << 40, ~uint64_t(0) - 20})
+    EXPECT_THROW(moved_to(to), Error) << to;
 }
 
 TEST(Hdf5Image, ManyThreads) {

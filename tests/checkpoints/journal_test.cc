@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 
+#include <cmath>
+
 #include "checkpoints/file.h"
 #include "tests/checkpoints/scratch.h"
 
@@ -13,7 +15,15 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 FinishedChunk example(int64_t step, int chunk, const std::string& z = "z") {
-  return {"run", step, chunk, z, {static_cast<float>(chunk), 0.5f}, R"({"n":1})"};
+  return {"run",
+          step,
+          chunk,
+          z,
+          {static_cast<float>(chunk), 0.5f},
+          {1, chunk},
+          {0.25, std::nan("")},
+          R"([{"reply":"ab"}])",
+          ""};
 }
 
 std::vector<int> numbers(const std::vector<FinishedChunk>& chunks) {
@@ -30,7 +40,9 @@ TEST(Journal, ChunksComeBackByNumber) {
   const auto chunks = read_chunks(scratch.path(), "run", 3, "z", &ignored);
   EXPECT_THAT(numbers(chunks), ElementsAre(0, 12, 9999, 10000));
   EXPECT_THAT(chunks[1].gradient, ElementsAre(12.f, 0.5f));
-  EXPECT_EQ(chunks[1].summary, R"({"n":1})");
+  EXPECT_THAT(chunks[1].counts, ElementsAre(1, 12));
+  EXPECT_THAT(chunks[1].sums, ElementsAre(0.25, testing::IsNan()));
+  EXPECT_EQ(chunks[1].texts, R"([{"reply":"ab"}])");
   EXPECT_EQ(chunks[1].run_id, "run");
   EXPECT_EQ(chunks[1].step, 3);
   EXPECT_EQ(chunks[1].z_hash, "z");

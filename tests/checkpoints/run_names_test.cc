@@ -59,6 +59,10 @@ TEST(RunNames, AreTheFilesOfTheDocumentedFormats) {
   EXPECT_TRUE(is_run_name("chunks", "step-000001-chunk-0002.h5"));
   EXPECT_FALSE(is_run_name("chunks", "step-000001.h5"));
   EXPECT_TRUE(is_run_name("experts", "anybody's.safetensors"));
+  for (const char* name : {"best", "last", "final", "best-step-12"})
+    EXPECT_TRUE(is_run_expert(std::string(name) + ".safetensors")) << name;
+  for (const char* name : {"anybody's.safetensors", "best-step-.safetensors", "best", "notes.txt"})
+    EXPECT_FALSE(is_run_expert(name)) << name;
   EXPECT_TRUE(is_run_name("bin", "svfleet"));
   EXPECT_FALSE(is_run_name("bin", "python"));
 }
@@ -71,23 +75,6 @@ TEST(RunNames, ATemporaryFileHasAMarkBehindAName) {
   EXPECT_FALSE(is_run_temporary("", "notes.txt.tmp-" + mark));
   EXPECT_FALSE(is_run_temporary("", "log.jsonl.tmp-before-lunch"));
   EXPECT_FALSE(is_run_temporary("", "log.jsonl"));
-}
-
-TEST(RunNames, ForeignOnesAreNamed) {
-  const Scratch scratch;
-  EXPECT_EQ(foreign_names(scratch / "none", ""), "");
-  for (const char* name : {"run.json", "experts/a.safetensors", "mine.yaml"}) {
-    make_folder((scratch / name).substr(0, (scratch / name).rfind('/')));
-    write_file_atomic(scratch / name, "");
-  }
-  EXPECT_EQ(foreign_names(scratch.path(), ""), "'mine.yaml'");
-  EXPECT_EQ(foreign_names(scratch.path(), scratch / "experts/../mine.yaml"), "");
-  make_folder(scratch / "data");
-  write_file_atomic(scratch / "experts/notes", "");
-  write_file_atomic(scratch / "b", "");
-  EXPECT_EQ(foreign_names(scratch.path(), scratch / "mine.yaml"), "'b', 'data/', 'experts/notes'");
-  write_file_atomic(scratch / "c", "");
-  EXPECT_EQ(foreign_names(scratch.path(), ""), "'b', 'c', 'data/' and 2 more");
 }
 
 // A take-over where a user keeps other things in the folder.

@@ -54,7 +54,7 @@ Counts take_over_everywhere(const std::function<void(const std::string&)>& save,
     const std::string run = scratch / "run";
     const Owner old = Owner::take(run, {"node7", 4711, "17", 0, ""});
     save_checkpoint(run, state_of(1));
-    write_chunk(run, {"r", 1, 0, "z", {1}, "{}"});
+    write_chunk(run, {"r", 1, 0, "z", {1}, {1}, {1}, "[]", ""});
     make_folder(run + "/experts");
     append_line(run + "/log.jsonl", "one");
     InterruptedDisk disk;
@@ -129,7 +129,7 @@ TEST(TakeOver, BeforeEverySystemCallOfACheckpoint) {
 
 TEST(TakeOver, BeforeEverySystemCallOfAChunk) {
   const Counts counts = take_over_everywhere([](const std::string& run) {
-    write_chunk(run, {"r", 1, 1, "z", {2}, "{}"});
+    write_chunk(run, {"r", 1, 1, "z", {2}, {1}, {1}, "[]", ""});
   });
   EXPECT_GE(counts.moments, 10);
   EXPECT_EQ(counts.changed, 0);
@@ -354,7 +354,7 @@ TEST(TakeOver, NothingIsRemovedAnyMore) {
   const std::string run = scratch / "run";
   const Owner old = Owner::take(run, {"node7", 4711, "17", 0, ""});
   for (int64_t step : {1, 2, 3}) save_checkpoint(run, state_of(step));
-  write_chunk(run, {"r", 1, 0, "z", {1}, "{}"});
+  write_chunk(run, {"r", 1, 0, "z", {1}, {1}, {1}, "[]", ""});
   const WriteGuard guard(run + "/", [&] { old.verify(); });
   prune_checkpoints(run, 2, -1);  // still ours
   EXPECT_FALSE(file_exists(checkpoint_path(run, 1)));

@@ -4,7 +4,6 @@
 
 #include "checkpoints/expert.h"
 #include "checkpoints/file.h"
-#include "checkpoints/journal.h"
 #include "tests/checkpoints/example_state.h"
 
 int main(int argc, char** argv) {
@@ -18,7 +17,5 @@ int main(int argc, char** argv) {
   save_expert(folder + "/expert_v1.safetensors",
               {{{"a.weight", {1.f, 0.5f, -2.f}}, {"b.weight", {1.25f}}},
                {{"task", "largest of three"}, {"step", "12"}, {"model_hash", "abc"}}});
-  write_chunk(folder, {"run-1", 12, 3, "0a1b", {1.5f, -2.5f}, R"({"tokens":7})"});
-  rename_file(folder + "/chunks/step-000012-chunk-0003.h5", folder + "/chunk_v1.h5");
   return 0;
 }

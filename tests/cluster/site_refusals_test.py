@@ -27,6 +27,7 @@ def refused(environment, folder, config, default):
             ("--requeue", "requeue"), ("no-requeue", "no-requeue"), ("--open-mode=truncate", "open-mode"),
             ("-o x", "output"), ("--dependency=singleton", "dependency"), ("-d singleton", "dependency"),
             ("--no-kill", "no-kill"), ("-k", "no-kill"), ("-N3", "nodes")]),
+        (["--sbatch=--account"], "--sbatch '--account' has no value; give it as --account=VALUE"),
         (["--sbatch=--arr=1-3"], "could take it for --array"),
         (["--sbatch", "gres=gpu:1"], "--gres gpu:1"),  # checked as submit's own is
         (["--sbatch", "partition=old"], "is DOWN"),

@@ -82,6 +82,21 @@ TEST(SbatchOptions, WhatBreaksARunIsRefusedInEachSpelling) {
   }
 }
 
+// sbatch takes the next line of the script for the value: '#SBATCH --comment' above
+// '#SBATCH --job-name=x' makes a job without a name whose comment is '--job-name=x'.
+TEST(SbatchOptions, AValueThatIsMissingIsRefused) {
+  for (const char* text :
+       {"--account", "account", "--account=", "--account= ", "-A", "-A ", "--gres", "--reservation",
+        "--comment", "comment=", "--export", "-L", "-w", "--mail-user", "--site-plugin="})
+    EXPECT_THAT(
+        refusal([&] { sbatch_option(text, "--sbatch"); }),
+        AllOf(HasSubstr("--sbatch '" + std::string(text) + "' has no value"), HasSubstr("=VALUE")))
+        << text;
+  for (const char* text : {"--exclusive", "-H", "--oversubscribe", "-s", "--nice", "--propagate",
+                           "--get-user-env", "--contiguous", "--container-mount-home"})
+    EXPECT_EQ(refusal([&] { sbatch_option(text, "--sbatch"); }), "") << text;
+}
+
 // The control: what a site or a user may ask for, as it stands in the script.
 TEST(SbatchOptions, OthersReachTheScript) {
   const std::pair<const char*, const char*> cases[] = {

@@ -199,6 +199,7 @@ def main():
             (config, ["--set", f"train.init_from={folder}/gone"], "train.init_from"),
             (config, ["--job-name", "a\nb"], "--job-name"),
             (config, ["--set", "task.prompt={quesiton}"], "train.jsonl:1: "),
+            (config, ["--set", "task.max_new_tokens=5000"], "train.jsonl:1: the prompt has "),
             (config, ["--set", "svd.layers=0..40"], "svd.layers: '0..40' is outside this model's layers 0..1"),
         ]
         for file, words, expected in wrong:
@@ -232,6 +233,11 @@ def main():
         if told["jobs"] != ["17", "18", "19"] or len(calls) != 3:
             sys.exit(f"FAILED: a good submission: {done}, sbatch called {len(calls)} times")
         print(f"ok: {len(wrong)} wrong submissions refused, a good one handed in")
+        for jobs, output in (("3", "jobs 17, 18, 19; their output: {}/slurm-%j.out"),
+                             ("1", "job 17; its output: {}/slurm-17.out")):
+            (folder / "sbatch.log").unlink()
+            done = submit(environment, config, *good, "--chain", jobs, "--set", f"run_dir={folder}/told{jobs}")
+            check(output.format(f"{folder}/told{jobs}") in done.stdout, "where the outputs are: " + done.stdout)
 
         # A child run: the job gets the parent and no configuration but the parent's.
         parent = folder / "parent"

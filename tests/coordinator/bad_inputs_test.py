@@ -452,7 +452,7 @@ def factors(b):
             USER, ["is stored as float32, not bfloat16", "svd.store"])
     refused("model changed under a run", b.train("--set", f"model.path={other}", "--set",
                                                  f"svd.store={b.folder}/other_store"),
-            USER, ["base model has changed", "restore it"])
+            USER, [f"the base model '{other}' has changed", "restore it"])
     after = {path.name: path.read_bytes() for path in store.iterdir()}
     check(after == before, "the factor store is unchanged")
 

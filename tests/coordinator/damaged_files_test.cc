@@ -157,7 +157,7 @@ TEST_F(DamagedFiles, OfARun) {
   state.bits_config = "{}";
   state.identity = R"({"program": "p", "torch": "2.11.0 hash 1"})";
   save_checkpoint(run, state);
-  write_chunk(run, {"0123", 1, 0, "z", {1, 2, 3}, "{}"});
+  write_chunk(run, {"0123", 1, 0, "z", {1, 2, 3}, {1}, {1}, "[]", ""});
   Expert expert;
   expert.z["w"] = {1, 2, 3};
   make_folder(run + "/experts");

@@ -177,6 +177,20 @@ def read_by_all(folder, config):
         runs.kill_all_below(job)
 
 
+def renamed_model(folder, config, model):
+    """Factors go by the model's path: that they are made again, hours for a big model, is said, also by
+    --quiet, and how to have the old ones."""
+    other = folder / "renamed"
+    model.rename(other)
+    moved = folder / "moved.yaml"
+    moved.write_text(config.read_text().replace(f"store: {folder}/store, ", ""))
+    done = svfleet("train", moved, "--quiet", "--set", f"run_dir={folder}/after", "--set", f"model.path={other}",
+                   "--set", "train.steps=1")
+    other.rename(model)
+    check(done.returncode == 0 and f"{MATRICES} of {MATRICES} factors are missing in '{other}.factors': decomposing; "
+          "set svd.store if you have them elsewhere" in done.stderr, "a model that was renamed: " + done.stderr)
+
+
 def main():
     folder = runs.work_folder()
     try:
@@ -185,6 +199,7 @@ def main():
         config = folder / "run.yaml"
         text = Path(runs.write_config(folder, steps=3, tokens=8)).read_text()
         config.write_text(text.replace(str(runs.SOURCE / "tests/data/models/tiny_llama3"), str(model)))
+        renamed_model(folder, config, model)
         raced(folder, config)
         other_storage(folder, config)
         read_by_all(folder, config)

@@ -66,6 +66,62 @@ def foreign_folders(folder):
         shutil.rmtree(project)
 
 
+def files_of_our_names(folder):
+    """A file of one's own under a name that svfleet uses, where no run has begun, is in the way as any
+    other: it would be appended to or replaced."""
+    for name in ("log.jsonl", "z.jsonl", "rollouts.jsonl", "ledger.jsonl", "svfleet.log", "exit.json",
+                 "alive.json", "clean.json", "stop.json", "restarts.json", "last-line", "owner.json",
+                 "effective.yaml", "config.yaml", "job.sh", "bin/svfleet", "bin/program.json",
+                 "experts/best.safetensors", "experts/mine.safetensors", "checkpoints/step-000001.h5",
+                 "checkpoints/weights.h5", "chunks/step-000000-chunk-0000.h5"):
+        project = folder / "named"
+        config = small(project, "my.yaml", project)
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text("mine, without an end of line")
+        before = tree(project)
+        says(svfleet("train", config, "--quiet"), USER, f"holds no run, but '{name}'", "choose another run_dir")
+        says(svfleet("submit", config, "--dry-run"), USER, f"holds no run, but '{name}'")
+        check(tree(project) == before, f"{name}: nothing was changed")
+        shutil.rmtree(project)
+    project = folder / "named"
+    config = small(project, "my.yaml", project)
+    (project / "run.json").write_text('{"name": "jogging"}')
+    (project / "log.jsonl").write_text("mine")
+    before = tree(project)
+    says(svfleet("train", config, "--quiet"), USER, "run.json' is not a run's description")
+    check(tree(project) == before, "a run.json of something else: nothing was changed")
+    shutil.rmtree(project)
+
+
+def killed_before_it_began(folder):
+    """What a start leaves that is killed between its first file and its last before the run."""
+    run_dir = folder / "whole"
+    config = small(folder / "of killed", "my.yaml", run_dir)
+    runs.run(str(config), run_dir, 1)
+    expected = runs.content_hash(run_dir)
+    dead = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True).stdout.strip()
+    owner = json.dumps({"format": "svfleet-owner", "version": 1, "host": os.uname().nodename, "pid": int(dead),
+                        "job": "", "restarts": 0, "token": "t", "process_start": 1,
+                        "started": "2026-01-02T03:04:05Z"}, indent=1)
+    run = (run_dir / "run.json").read_text()
+    mark = f"{os.uname().nodename}-{dead}-1-0"
+    for what, files in {"an empty folder": {}, "the owner": {"owner.json": owner},
+                        "a torn owner": {"owner.json": ""},
+                        "its run.json half written": {"owner.json": owner, f"run.json.tmp-{mark}": run[:9]},
+                        "run.json": {"owner.json": owner, "run.json": run},
+                        "its settings half written": {"owner.json": owner, "run.json": run,
+                                                      f"effective.yaml.tmp-{mark}": "x"}}.items():
+        left = folder / "left"
+        left.mkdir()
+        for name, text in files.items():
+            (left / name).write_text(text)
+        done = svfleet("train", config, "--quiet", "--set", f"run_dir={left}")
+        check(done.returncode == 0 and runs.content_hash(left) == expected and
+              (left / "effective.yaml").exists() and not list(left.glob("*.tmp-*")),
+              f"a start that left {what} can be made again: {done.stderr}")
+        shutil.rmtree(left)
+
+
 def own_configuration(folder):
     """CONFIG in its own run folder, by names that svfleet uses or has used too."""
     for name in ("my.yaml", "config.yaml", "effective.yaml"):
@@ -81,7 +137,8 @@ def own_configuration(folder):
         if name == "effective.yaml":
             check("already finished" in done.stdout, "and moved, it is still that of its run")
         else:
-            says(done, USER, f"{name}:3: run_dir is", str(project), str(other), "moved or copied")
+            says(done, USER, f"{name}:3: run_dir is", str(project), str(other),
+                 f"moved or copied: to go on with it give the folder itself, '{other}'")
             check(tree(other) == before, "and nothing was begun")
             text = text.replace(f"run_dir: {project}", f"run_dir: {other}")
             (other / name).write_text(text)
@@ -156,6 +213,33 @@ def moved_runs(folder, config):
     says(svfleet("verify", folder), USER, "is a folder and holds no run")
 
 
+def relative_paths(folder, config):
+    """A run whose configuration has relative paths, used from elsewhere: where they lead is said."""
+    project = folder / "relative"
+    project.mkdir()
+    (project / "model").symlink_to(runs.SOURCE / "tests/data/models/tiny_llama3")
+    (project / "examples").symlink_to(runs.SOURCE / "examples")
+    text = Path(config).read_text().replace(f"{runs.SOURCE}/examples/", "examples/")
+    text = text.replace(str(runs.SOURCE / "tests/data/models/tiny_llama3"), "model")
+    (project / "my.yaml").write_text(text)
+    words = ["--quiet", "--set", "evaluate.items=2"]
+    done = svfleet("train", "my.yaml", "--quiet", "--set", "run_dir=runs/a", cwd=project)
+    check(done.returncode == 0 and json.loads((project / "runs/a/run.json").read_text())["directory"] ==
+          str(project), "the run knows where it was begun: " + done.stderr)
+    far = folder / "far away"
+    shutil.copytree(project / "runs/a", far)
+    for run in (project / "runs/a", far):
+        for command in ("evaluate", "train", "verify"):
+            says(svfleet(command, run, *words, cwd="/"), USER, f"but in '{project}'",
+                 "paths are relative to the working directory; start svfleet there")
+        check(svfleet("evaluate", run, *words, cwd=project).returncode == 0, "and there it works")
+    says(svfleet("evaluate", "../my.yaml", *words, cwd=project / "runs"), USER, "but in '")
+    run_json = far / "run.json"  # of an earlier version
+    run_json.write_text(json.dumps({key: value for key, value in json.loads(run_json.read_text()).items()
+                                    if key != "directory"}))
+    says(svfleet("evaluate", far, *words, cwd="/"), USER, "examples/tasks/max3/test.jsonl")
+
+
 def changed_settings(folder, config):
     """What differs from the run, and nothing else, with values and names."""
     run_dir = folder / "run"
@@ -175,6 +259,13 @@ def changed_settings(folder, config):
     says(done, USER, f"data: task 'vowels' has other items than before in '{items}'")
     items.write_text("".join(lines))
     check(refused_with(f"task.train={items}").returncode == 0, "the same items elsewhere are the same")
+    model = folder / "another tokenizer"
+    shutil.copytree(runs.SOURCE / "tests/data/models/tiny_llama3", model)
+    tokenizer = json.loads((model / "tokenizer.json").read_text())
+    tokenizer["added_tokens"][-1]["lstrip"] = not tokenizer["added_tokens"][-1]["lstrip"]
+    (model / "tokenizer.json").write_text(json.dumps(tokenizer))
+    done = refused_with(f"model.path={model}", f"svd.store={folder}/store")
+    says(done, USER, f"model: another tokenizer than before: '{model}/tokenizer.json'")
     child = folder / "longer"
     done = svfleet("train", "--fork", f"{run_dir}@1", "--quiet", "--set", f"run_dir={child}", "--set",
                    "train.steps=3", "--set", "train.schedule=cosine")
@@ -300,6 +391,8 @@ def output_files(folder, config):
 
 
 def other_errors(folder, config):
+    says(svfleet("generate", config, "hello", ""), USER, "prompt 2 is empty; write something in it")
+    says(svfleet("generate", config, "-", input="\n\n"), USER, "no prompt: the lines of standard input")
     done = svfleet("evaluate", config, "--quiet", "--set", "evaluate.items=1", "--expert",
                    runs.SOURCE / "tests/data/formats/python_bf16.safetensors")
     says(done, USER, "is not an expert")
@@ -336,8 +429,11 @@ def main():
         config.write_text(text)
         moved_runs(folder, str(config))
         foreign_folders(folder)
+        files_of_our_names(folder)
+        killed_before_it_began(folder)
         own_configuration(folder)
         others_in_a_run(folder, str(config))
+        relative_paths(folder, config)
         changed_settings(folder, config)
         read_only(folder, config)
         printing(folder, config)

@@ -209,7 +209,8 @@ def refusals(folder, parent, config):
     refused("another parametrisation", words("--set", "train.parametrisation=sigmoid"),
             ["train.parametrisation", "sigmoid", "direct"])
     refused("another factor store", words("--set", "svd.storage=bfloat16", "--set",
-                                          f"svd.store={folder}/other_store"), ["factor store"])
+                                          f"svd.store={folder}/other_store"),
+            [f"the factor store '{folder}/other_store' is "])
     refused("init_from", words("--set",
                                f"train.init_from={parent}/experts/final.safetensors"),
             ["train.init_from", "for new runs"])
@@ -220,7 +221,8 @@ def refusals(folder, parent, config):
     data[-2] ^= 1
     shard.write_bytes(data)
     refused("another base model", words("--set", f"model.path={model}", "--set",
-                                        f"svd.store={folder}/model_store"), ["base model"])
+                                        f"svd.store={folder}/model_store"),
+            [f"the base model in '{model}' is "])
     check(not (folder / "refused/checkpoints").exists(), "nothing was started by what was refused")
     refused("a run of something else", words(run="alone"),
             ["is a run of its own, not the child of"])

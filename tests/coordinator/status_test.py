@@ -58,6 +58,30 @@ def refused(what, *arguments):
           f"{what} is refused: {done.stderr.strip()}")
 
 
+def requeued(run_dir):
+    """Slurm itself has killed the job's processes and put it back into the queue: nobody need start it."""
+    file = run_dir / "owner.json"
+    text = file.read_text()
+    sign = (run_dir / "alive.json").read_text()
+    (run_dir / "alive.json").write_text(json.dumps(dict(json.loads(sign), time=time.time() - 100)))
+    programs = run_dir.parent / "programs"
+    programs.mkdir()
+    for host in (json.loads(text)["host"], "another"):
+        file.write_text(json.dumps(dict(json.loads(text), job="17", host=host)))
+        for slurm, state in (("PENDING (BeginTime)", "waiting in the queue: Slurm says PENDING (BeginTime)"),
+                             ("PENDING (launch failed requeued held)", "waiting in the queue: Slurm says PENDING "
+                              "(launch failed requeued held); Slurm will not start it before 'scontrol release 17'"),
+                             ("RUNNING (None)", "killed" if host != "another" else "silent for")):
+            (programs / "squeue").write_text(f"#!/bin/sh\necho '{slurm}'\n")
+            (programs / "squeue").chmod(0o755)
+            shown = subprocess.run([runs.SVFLEET, "status", run_dir], capture_output=True, text=True,
+                                   env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}).stdout
+            line = shown.splitlines()[1]
+            check(line.split(maxsplit=1)[1].startswith(state), f"Slurm says {slurm}, on {host}: {line}")
+    file.write_text(text)
+    (run_dir / "alive.json").write_text(sign)
+
+
 def killed_and_resumed(folder, config, expected):
     run_dir = folder / "killed"
     more = ["--set", "train.checkpoint_every=12"]
@@ -75,6 +99,10 @@ def killed_and_resumed(folder, config, expected):
     time.sleep(0.5)
     now = status(run_dir)
     check(now["state"] == "killed" and not now["live"], "after kill -9: " + now["state"])
+    kept = list((run_dir / "chunks").glob("*.h5"))
+    check(now["kept_chunks"] == len(kept) > 0 and f"{len(kept)} finished chunk" in svfleet("status", run_dir).stdout,
+          f"{len(kept)} chunks are kept since the checkpoint, and shown")
+    requeued(run_dir)
     adds_up(now, lived, "killed")
     done_steps = len(runs.log_steps(run_dir))
     check(done_steps > runs.newest_step(run_dir),

@@ -135,6 +135,17 @@ def no_signal(folder, config):
           "all cut: the warning names the limit: " + done.stderr.strip()[-300:])
 
 
+def small_moves(folder, config):
+    """Merged bfloat16 weights lose small moves: said once, and only where that lasts."""
+    slow = ["model.dtype=bfloat16", "train.learning_rate=1e-4", f"svd.store={folder}/store.bf16"]
+    done = train(config, folder / "slow", "train.steps=4", *slow)
+    check("lose moves below" not in done.stderr, "not in the first steps: " + done.stderr)
+    done = train(config, folder / "slower", "train.steps=7", *slow)
+    lines = [line for line in done.stderr.splitlines() if "lose moves below" in line]
+    check(len(lines) == 1 and "step 5: " in lines[0] and "in a new run_dir or a child run (--fork)" in lines[0],
+          f"but after five: {lines}")
+
+
 def forgets(folder, config):
     run_dir = folder / "forgets"
     pairs = ["train.validate_every=2", "train.validation_items=8"]
@@ -146,7 +157,8 @@ def forgets(folder, config):
     kept = runs.content_hash(run_dir / "experts/best.safetensors")
     done = train(config, run_dir, "train.steps=8", pairs[0], "train.validation_items=16")
     check(re.search(rf"the best so far, {before['best_score']:.3f} after step {before['best_step']}, counts no longer: "
-                    r"the validation items have changed since; .*best-step-\d+\.safetensors, and the best is chosen "
+                    rf"the validation items in '{runs.SOURCE}/examples/tasks/max3/validation.jsonl' have changed since; "
+                    r".*best-step-\d+\.safetensors, and the best is chosen "
                     "anew from step 6 on", done.stderr), "other items: " + done.stderr)
     after = records(run_dir, "evaluation")[4:]
     check([(r["step"], r["n"]) for r in after] == [(6, 16), (8, 16)] and after[-1]["best_step"] in (6, 8),
@@ -239,6 +251,7 @@ def main():
         two_rewards(folder, config)
         early_stop(folder, config)
         no_signal(folder, config)
+        small_moves(folder, config)
         forgets(folder, config)
         two_tasks(folder, config)
         generate_as_evaluate(folder, config)

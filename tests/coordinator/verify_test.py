@@ -2,10 +2,12 @@
 """svfleet verify finds one flipped bit in whatever a run rests on, names it, and nothing else; and a
 model whose bits have changed behind its files' times does not train, decompose or evaluate."""
 import json
+import os
 import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import runs
 from runs import check, flip
@@ -88,6 +90,57 @@ def verify_finds(folder, config, run_dir, model):
           "a broken line of the log is named")
 
 
+def gone_and_foreign(folder, config, run_dir):
+    """The best expert that was removed is missed, and a start makes it again; what others keep beside a
+    run's files is named and is nobody's damage."""
+    best = run_dir / "experts/best.safetensors"
+    whole = best.read_bytes()
+    expert = svfleet("hash", best).stdout
+    best.unlink()
+    (run_dir / "experts/notes.txt").write_text("mine")
+    (run_dir / "experts/model.safetensors").write_bytes(b"no expert")
+    (run_dir / "chunks/README").write_text("mine")
+    latin = Path(os.fsdecode(os.fsencode(run_dir) + b"/chunks/caf\xe9"))
+    latin.write_text("mine")
+    done = svfleet("verify", config, "--json", "--quiet")
+    report = json.loads(done.stdout)
+    check(done.returncode == DISK and len(report["problems"]) == 1 and
+          f"'{best}' is gone: z after step" in report["problems"][0] and report["experts"]["damaged"] == 1,
+          f"an expert that was removed: {report['problems']}")
+    check(sorted(report["foreign"]) == [f"{run_dir}/chunks/README", f"{run_dir}/chunks/caf\ufffd", f"{run_dir}/experts/model.safetensors",
+                                        f"{run_dir}/experts/notes.txt"], f"of others: {report['foreign']}")
+    latin.unlink()
+    check(f"'{run_dir}/chunks/README' is not svfleet's and was not read" in
+          svfleet("verify", config, "--quiet").stdout, "and for people")
+    step = max(int(path.stem.split("-")[1]) for path in (run_dir / "checkpoints").glob("step-*.h5"))
+    # One that does not get to a better best: it is as it was.
+    done = svfleet("train", config, "--quiet", "--set", f"train.steps={step}")
+    check(done.returncode == 0 and f"'{best}' was gone and has been made again" in done.stderr and
+          best.read_bytes() == whole, "a start makes it again, byte for byte: " + done.stderr)
+    # Of a finished run too.
+    best.unlink()
+    final = run_dir / "experts/final.safetensors"
+    done = svfleet("train", config, "--quiet", "--set", f"train.steps={step}")
+    check(done.returncode == 0 and "already finished" in done.stdout and svfleet("hash", best).stdout == expert,
+          "also when it was finished: " + done.stdout)
+    final.unlink()
+    done = svfleet("verify", config, "--json", "--quiet", "--set", f"train.steps={step}")
+    check(done.returncode == DISK and f"'{final}' is gone" in json.loads(done.stdout)["problems"][0],
+          "the last one of a finished run")
+    check(svfleet("train", config, "--quiet", "--set", f"train.steps={step}").returncode == 0 and final.exists(),
+          "which a start makes again")
+    # Where its checkpoint is gone too.
+    at = json.loads((run_dir / "exit.json").read_text())["best_step"]
+    checkpoint = run_dir / f"checkpoints/step-{at:06d}.h5"
+    best.unlink()
+    if at != step:
+        checkpoint.rename(folder / "aside.h5")
+        done = svfleet("train", config, "--quiet", "--set", f"train.steps={step}")
+        check(done.returncode == 0 and f"'{best}' is gone and cannot be made again" in done.stderr,
+              "with its checkpoint gone: " + done.stderr)
+        (folder / "aside.h5").rename(checkpoint)
+
+
 def last_tensor(shard):
     raw = shard.read_bytes()
     header = json.loads(raw[8:8 + int.from_bytes(raw[:8], "little")])
@@ -132,6 +185,12 @@ def changed_model_is_not_used(folder, config, run_dir, model):
     check(svfleet("decompose", config, "--quiet").returncode == 0, "and the whole one is decomposed")
 
 
+def other_config(folder, config):
+    path = folder / "other.yaml"
+    path.write_text(config.read_text().replace(f"{folder}/run", f"{folder}/other"))
+    return path
+
+
 def main():
     folder = runs.work_folder()
     try:
@@ -147,7 +206,9 @@ def main():
         # The settings of the run that was killed, so that a resume is one.
         config = folder / "run.yaml"
         config.write_text((run_dir / "effective.yaml").read_text())
+        shutil.copytree(run_dir, folder / "other")
         verify_finds(folder, config, run_dir, model)
+        gone_and_foreign(folder, other_config(folder, config), folder / "other")
         changed_model_is_not_used(folder, config, run_dir, model)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -105,6 +105,27 @@ TEST(Reference, IsThePageOfCommandsInDocs) {
       << "write it anew with svfleet --reference > docs/commands.md";
 }
 
+TEST(CommandLine, HelpIsAWordToo) {
+  EXPECT_EQ(parse({"help"}).text, parse({"--help"}).text);
+  EXPECT_EQ(parse({"help", "train"}).text, parse({"train", "--help"}).text);
+  EXPECT_EQ(error_of({"help", "trian"}),
+            "unknown command 'trian', did you mean 'train'?; see svfleet --help");
+}
+
+TEST(CommandLine, ASlipOfAnOptionIsAnsweredWithTheNearestOne) {
+  EXPECT_EQ(error_of({"evaluate", "r", "--exprt", "e"}),
+            "The following arguments were not expected: --exprt e, did you mean --expert?; see "
+            "svfleet evaluate --help");
+  EXPECT_THAT(error_of({"train", "r", "--forck=e"}), HasSubstr("did you mean --fork?"));
+  EXPECT_THAT(error_of({"submit", "r", "--node", "2"}), HasSubstr("did you mean --nodes?"));
+  EXPECT_EQ(error_of({"--hepl"}),
+            "unknown option '--hepl', did you mean --help?; see svfleet --help");
+  EXPECT_EQ(error_of({"--quiet", "train", "r"}),
+            "The following argument was not expected: --quiet; give --quiet after 'train'; see "
+            "svfleet train --help");
+  EXPECT_THAT(error_of({"train", "r", "--zzzzzz"}), Not(HasSubstr("did you mean")));
+}
+
 TEST(CommandLine, WrongUsageIsOneLine) {
   EXPECT_EQ(error_of({"train", "r"}), "no error");
   EXPECT_EQ(error_of({}), "no command was given; see svfleet --help");

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <thread>
 
+#include "comm/clock.h"
 #include "comm/error.h"
 #include "coordinator/run/pulse.h"
 #include "coordinator/run/stragglers.h"

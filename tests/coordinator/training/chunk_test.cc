@@ -5,9 +5,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "comm/error.h"
+#include "coordinator/training/chunk_tally.h"
 #include "coordinator/training/plan.h"
 #include "tests/worker/model/fixtures.h"
 #include "worker/threads.h"
@@ -42,7 +42,7 @@ struct Bench {
 
   Bench() : config(make_config()), crew(config), base(open_base(config, crew)) {
     base.model->attach(decompose_all(*base.model, {"all"}));
-    plan = make_plan(config, base);
+    plan = make_plan(config, base, read_items(config));
     plan.rules.run_id = "test";
   }
   std::vector<float> ones() const {
@@ -59,7 +59,8 @@ TEST(Chunk, IsAPureFunction) {
   };
   FinishedChunk a = make(1), b = make(1), other = make(2);
   EXPECT_EQ(a.gradient, b.gradient);
-  EXPECT_EQ(nlohmann::json::parse(a.summary)["groups"], nlohmann::json::parse(b.summary)["groups"]);
+  EXPECT_EQ(a.counts, b.counts);
+  EXPECT_EQ(a.texts, b.texts);
   EXPECT_NE(a.gradient, other.gradient);
   double norm = 0;
   for (float g : a.gradient) norm += double(g) * g;
@@ -86,10 +87,14 @@ TEST(Chunk, CutRepliesAreWrongByDefault) {
   Policy policy = enforce(bench.base, bench.crew, bench.ones(), true);
   FinishedChunk chunk = compute_chunk(bench.base, policy, bench.plan.rules, 0,
                                       bench.plan.prompts(bench.config, 0, 0));
-  nlohmann::json summary = nlohmann::json::parse(chunk.summary);
-  for (const auto& group : summary["groups"])
-    for (size_t s = 0; s < group["ended"].size(); ++s)
-      EXPECT_TRUE(group["ended"][s].get<bool>() || group["rewards"][s].get<double>() == -1);
+  const ChunkTally tally = tally_of(chunk, bench.plan.tasks);
+  const Tally all = tally.all();
+  EXPECT_GT(tally.truncated, 0);
+  EXPECT_EQ(tally.truncated, all.replies - all.ended);
+  // Whoever is cut has the reward of a wrong reply, whatever its text would score.
+  const int64_t wrong = all.replies - all.right;
+  EXPECT_GE(wrong, tally.truncated);
+  EXPECT_EQ(tally.reward_sum, double(all.right) - double(wrong));
 }
 
 TEST(Chunk, MeasuredKlOfTheBaseModelIsZero) {
@@ -99,7 +104,7 @@ TEST(Chunk, MeasuredKlOfTheBaseModelIsZero) {
     Policy policy = enforce(bench.base, bench.crew, z, true);
     FinishedChunk chunk = compute_chunk(bench.base, policy, bench.plan.rules, 0,
                                         bench.plan.prompts(bench.config, 0, 0));
-    return nlohmann::json::parse(chunk.summary)["kl"]["k3"].get<double>();
+    return tally_of(chunk, bench.plan.tasks).kl.k3;
   };
   EXPECT_NEAR(kl_of(bench.ones()), 0, 1e-4);
   std::vector<float> z = bench.ones();

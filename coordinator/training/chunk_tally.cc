@@ -1,0 +1,123 @@
+#include "coordinator/training/chunk_tally.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "comm/error.h"
+
+namespace svfleet {
+namespace {
+
+using nlohmann::json;
+
+// One list of the fields for both directions: `counts` and `sums` take or give the next number.
+template <class T, class Counts, class Sums>
+void each_field(T& tally, Counts&& count, Sums&& sum) {
+  for (auto* field : {&tally.groups, &tally.signal_groups, &tally.skipped_groups,
+                      &tally.trained_groups, &tally.truncated, &tally.mismatch_tokens})
+    count(*field);
+  for (auto* field :
+       {&tally.reward_sum, &tally.entropy_sum, &tally.kl.k1, &tally.kl.k2, &tally.kl.k3,
+        &tally.mismatch_sum, &tally.mismatch_max, &tally.seconds.generate, &tally.seconds.base,
+        &tally.seconds.score, &tally.seconds.gradient})
+    sum(*field);
+  for (auto& task : tally.by_task) {
+    for (auto* field : {&task.replies, &task.counted, &task.right, &task.ended, &task.tokens})
+      count(*field);
+    sum(task.score_sum);
+  }
+}
+
+// JSON has no NaN: it was written as null.
+double number(const json& value) {
+  return value.is_null() ? std::nan("") : value.get<double>();
+}
+
+// From the summary, JSON, of a chunk file of version 1.
+ChunkTally tally_of_version_1(const std::string& summary, const std::vector<Task>& tasks) {
+  const json old = json::parse(summary);
+  ChunkTally tally(tasks.size());
+  for (const json& group : old.at("groups")) {
+    ++tally.groups;
+    tally.signal_groups += group.at("signal").get<bool>();
+    (group.at("skipped").get<bool>() ? tally.skipped_groups : tally.trained_groups)++;
+    tally.truncated += group.at("truncated").get<int64_t>();
+    for (const json& reward : group.at("rewards")) tally.reward_sum += number(reward);
+    const auto t = group.at("task").get<size_t>();
+    Tally& task = tally.by_task.at(t);
+    for (size_t s = 0; s < group.at("scores").size(); ++s) {
+      const bool ended = group.at("ended").at(s).get<bool>();
+      task.add(number(group.at("scores").at(s)), ended, group.at("tokens").at(s).get<int64_t>(),
+               tasks[t].spec.truncated);
+    }
+    task.counted += group.at("counted").get<int64_t>();
+    task.score_sum += number(group.at("score_sum"));
+  }
+  tally.entropy_sum = number(old.at("entropy"));
+  if (const json& kl = old.at("kl"); !kl.is_null()) {
+    tally.kl_measured = true;
+    tally.kl = {number(kl.at("k1")), number(kl.at("k2")), number(kl.at("k3"))};
+  }
+  const json& mismatch = old.at("mismatch");
+  tally.mismatch_sum = number(mismatch.at("sum"));
+  tally.mismatch_max = number(mismatch.at("max"));
+  tally.mismatch_tokens = mismatch.at("tokens").get<int64_t>();
+  const json& seconds = old.at("seconds");
+  tally.seconds = {seconds.value("generate", 0.0), seconds.value("base", 0.0),
+                   seconds.value("score", 0.0), seconds.value("gradient", 0.0)};
+  return tally;
+}
+
+}  // namespace
+
+Tally ChunkTally::all() const {
+  Tally sum;
+  for (const Tally& task : by_task) sum += task;
+  return sum;
+}
+
+void ChunkTally::add(const ChunkTally& other) {
+  SVFLEET_CHECK(by_task.size() == other.by_task.size(), by_task.size(), other.by_task.size());
+  const double largest = std::max(mismatch_max, other.mismatch_max);
+  const PackedTally more = pack(other);
+  size_t c = 1, s = 0;
+  each_field(
+      *this, [&](int64_t& field) { field += more.counts[c++]; },
+      [&](double& field) { field += more.sums[s++]; });
+  kl_measured = kl_measured || other.kl_measured;
+  mismatch_max = largest;
+}
+
+PackedTally pack(const ChunkTally& tally) {
+  PackedTally packed;
+  packed.counts.push_back(tally.kl_measured);
+  each_field(
+      tally, [&](int64_t field) { packed.counts.push_back(field); },
+      [&](double field) { packed.sums.push_back(field); });
+  return packed;
+}
+
+ChunkTally unpack(const PackedTally& packed) {
+  constexpr size_t kCounts = 7, kTaskCounts = 5;  // without, and of, each task
+  const size_t tasks =
+      packed.counts.size() < kCounts ? 0 : (packed.counts.size() - 7) / kTaskCounts;
+  ChunkTally tally(tasks);
+  const PackedTally like = pack(tally);
+  SVFLEET_CHECK(
+      packed.counts.size() == like.counts.size() && packed.sums.size() == like.sums.size(),
+      packed.counts.size(), " counts and ", packed.sums.size(), " sums");
+  size_t c = 1, s = 0;
+  tally.kl_measured = packed.counts[0] != 0;
+  each_field(
+      tally, [&](int64_t& field) { field = packed.counts[c++]; },
+      [&](double& field) { field = packed.sums[s++]; });
+  return tally;
+}
+
+ChunkTally tally_of(const FinishedChunk& chunk, const std::vector<Task>& tasks) {
+  return chunk.summary.empty() ? unpack({chunk.counts, chunk.sums})
+                               : tally_of_version_1(chunk.summary, tasks);
+}
+
+}  // namespace svfleet

@@ -1,0 +1,54 @@
+// What a step counts of a chunk: numbers that add up, chunk by chunk.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "checkpoints/journal.h"
+#include "coordinator/training/tally.h"
+#include "rl/objective.h"
+#include "rl/task.h"
+
+namespace svfleet {
+
+struct ChunkSeconds {
+  double generate = 0, base = 0, score = 0, gradient = 0;
+  double all() const { return generate + base + score + gradient; }
+  void add(const ChunkSeconds& other, double times = 1) {
+    generate += times * other.generate, base += times * other.base;
+    score += times * other.score, gradient += times * other.gradient;
+  }
+  void take_away(const ChunkSeconds& other) { add(other, -1); }
+};
+
+struct ChunkTally {
+  int64_t groups = 0, signal_groups = 0, skipped_groups = 0, trained_groups = 0;
+  int64_t truncated = 0;
+  std::vector<Tally> by_task;  // in order of the tasks, without their names
+  double reward_sum = 0, entropy_sum = 0;
+  bool kl_measured = false;
+  KlEstimates kl;                             // of the policy against the base, over all replies
+  double mismatch_sum = 0, mismatch_max = 0;  // |log pi_sample - log pi_train| per trained token
+  int64_t mismatch_tokens = 0;
+  ChunkSeconds seconds;
+
+  explicit ChunkTally(size_t tasks = 0) : by_task(tasks) {}
+  Tally all() const;  // of all tasks
+  void add(const ChunkTally& other);
+  double mismatch_mean() const { return per(mismatch_sum, mismatch_tokens); }
+};
+
+// As two lists of numbers, for the journal and for other ranks.
+struct PackedTally {
+  std::vector<int64_t> counts;
+  std::vector<double> sums;
+};
+PackedTally pack(const ChunkTally& tally);
+// Error(kExitInternal) unless pack() made it.
+ChunkTally unpack(const PackedTally& packed);
+
+// Of a finished chunk, of a file of version 1 too.
+ChunkTally tally_of(const FinishedChunk& chunk, const std::vector<Task>& tasks);
+
+}  // namespace svfleet

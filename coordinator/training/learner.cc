@@ -1,0 +1,87 @@
+#include "coordinator/training/learner.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "coordinator/training/best.h"
+#include "worker/test_fault.h"
+
+namespace svfleet {
+namespace {
+
+bool all_finite(const std::vector<float>& values) {
+  return std::all_of(values.begin(), values.end(), [](float x) { return std::isfinite(x); });
+}
+
+}  // namespace
+
+Update Learner::take(ExactTotal total, const ChunkTally& tally) {
+  Update result;
+  result.finite = total.finite;
+  const int64_t counted = tally.all().counted;
+  if (total.finite && tally.trained_groups > 0 && counted > 0) result = update(total.sum, counted);
+  if (result.finite) {
+    state_.nonfinite_in_a_row = 0;
+  } else {
+    ++state_.nonfinite_in_a_row;
+    ++state_.nonfinite_total;
+  }
+  state_.position += rules_.config.train.prompts_per_step;
+  ++state_.step;
+  if (test_fault_is("state")) state_.p[0] = -state_.p[0] - 1;
+  return result;
+}
+
+Update Learner::update(std::vector<double>& sum, int64_t counted) {
+  const TrainConfig& train = rules_.config.train;
+  for (double& dz : sum) dz /= double(counted);
+  std::vector<float> gradient =
+      chain_to_p(rules_.parametrisation, rules_.targets, state_.p, sum, rules_.sigmas);
+  Update result;
+  result.gradient_norm = clip_global_norm(gradient, train.clip_norm);
+  AdamWOptions options = rules_.optimizer;
+  options.learning_rate *=
+      schedule_factor(schedule(train.schedule), state_.step, train.steps, train.warmup_steps);
+  result.learning_rate = options.learning_rate;
+  RunState next = state_;
+  adamw_step(options, next.updates++, next.p, next.m, next.v, gradient);
+  result.finite = std::isfinite(result.gradient_norm) && all_finite(next.p) && all_finite(next.m) &&
+                  all_finite(next.v) && all_finite(z_of(next));
+  if (result.finite) state_ = std::move(next);
+  return result;
+}
+
+bool Learner::validated(double score) {
+  if (score <= state_.best_score) {
+    ++state_.validations_since_best;
+    return false;
+  }
+  state_.best_score = score;
+  state_.best_step = state_.step;
+  state_.validations_since_best = 0;
+  return true;
+}
+
+bool Learner::finished() const {
+  return is_finished(state_, rules_.config);
+}
+
+bool Learner::too_often_nonfinite() const {
+  return state_.nonfinite_in_a_row >= rules_.config.train.max_nonfinite_steps;
+}
+
+bool Learner::validation_is_due() const {
+  const int64_t every = rules_.config.train.validate_every;
+  return every > 0 && state_.step % every == 0;
+}
+
+bool Learner::checkpoint_is_due() const {
+  return state_.step % rules_.config.train.checkpoint_every == 0 || finished() ||
+         too_often_nonfinite() || state_.best_step == state_.step;
+}
+
+std::vector<float> Learner::z_of(const RunState& state) const {
+  return svfleet::z_of(rules_.parametrisation, rules_.targets, state.p, rules_.sigmas);
+}
+
+}  // namespace svfleet

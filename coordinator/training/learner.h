@@ -1,0 +1,59 @@
+// What is learnt: parameters, moments and the best so far. No clock, no disk, no ranks: from equal
+// sums every rank gets equal bits.
+#pragma once
+
+#include <vector>
+
+#include "checkpoints/run_checkpoint.h"
+#include "comm/exact_sum.h"
+#include "coordinator/config/config.h"
+#include "coordinator/training/chunk_tally.h"
+#include "svd/parametrisation.h"
+
+namespace svfleet {
+
+// What the parameters mean, and how they move.
+struct LearningRules {
+  Config config;
+  Parametrisation parametrisation = Parametrisation::kDirect;
+  AdamWOptions optimizer;                   // at the full learning rate
+  std::vector<Target> targets;              // in order of the flat vectors
+  std::vector<std::vector<double>> sigmas;  // by target
+};
+
+// What an optimizer's step was.
+struct Update {
+  bool finite = true;        // false: nothing has moved
+  double gradient_norm = 0;  // of dL/dp, before it is clipped
+  double learning_rate = 0;  // 0 without a signal
+};
+
+class Learner {
+ public:
+  Learner(LearningRules rules, RunState start)
+      : rules_(std::move(rules)), state_(std::move(start)) {}
+
+  // A step: the exact sum of dL/dz over all chunks, not divided by anything, and what they were.
+  // Parameters stay where there was no signal, and where they would leave the finite numbers.
+  Update take(ExactTotal total, const ChunkTally& tally);
+
+  // After a validation: whether this mean score is the best so far.
+  bool validated(double score);
+
+  bool finished() const;
+  bool too_often_nonfinite() const;
+  bool validation_is_due() const;
+  bool checkpoint_is_due() const;
+
+  const RunState& state() const { return state_; }
+  std::vector<float> z() const { return z_of(state_); }  // [all r]
+  std::vector<float> z_of(const RunState& state) const;
+
+ private:
+  Update update(std::vector<double>& sum, int64_t counted);
+
+  const LearningRules rules_;
+  RunState state_;
+};
+
+}  // namespace svfleet

@@ -1,0 +1,266 @@
+#include "coordinator/training/loop.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <mutex>
+
+#include "checkpoints/file.h"
+#include "checkpoints/journal.h"
+#include "comm/error.h"
+#include "comm/exact_sum.h"
+#include "coordinator/run/stop_request.h"
+#include "coordinator/training/chunk.h"
+#include "coordinator/training/evaluation.h"
+
+namespace svfleet {
+namespace {
+
+// Fixed: the batch is part of what a reply depends on, and validation chooses the expert.
+constexpr int64_t kValidationBatch = 32;
+
+LearningRules rules_of(const Config& config, const TrainingPlan& plan, const Model& model) {
+  return {config, plan.parametrisation, plan.optimizer, model.targets(), model.sigmas()};
+}
+
+}  // namespace
+
+TrainingLoop::TrainingLoop(const Run& run, RunState start, bool saved, Narrator::To to,
+                           double load_s)
+    : run_(run),
+      learner_(rules_of(run.config, run.plan, *run.base.model), std::move(start)),
+      narrator_(run.config, run.plan, run.crew, to),
+      load_s_(load_s) {
+  if (saved)
+    saved_step_ = state().step;
+  else
+    checkpoint();
+}
+
+int TrainingLoop::run() {
+  begin();
+  // The base, or the parent's state, counts too: an expert is only best where it beats what it
+  // started from. The same where the best so far no longer counts.
+  if (state().best_step < 0 && !validate(/*now=*/run_.config.train.validate_every > 0))
+    return stop("a stop was asked for during validation");
+  while (!learner_.finished()) {
+    if (end_asked()) return end_as_asked();
+    Stopwatch watch;
+    const auto own = chunks();
+    if (!own) return stop("a stop was asked for");
+    StepRecord record = step(*own);
+    put_in_force();
+    if (!validate()) return stop("a stop was asked for during validation");
+    record.seconds = seconds_;
+    const double until_now_s = watch.lap();
+    trust_->after_step(state().step, until_now_s);
+    record.wall_s = until_now_s + watch.lap();
+    seconds_.clear();
+    narrator_.stepped(learner_, policy_, *run_.base.model, record);
+    // After the log: killed in between, the step is redone and logged again. Redone steps cost
+    // the same bits: fewer checkpoints are safe, only slower to resume.
+    if (learner_.checkpoint_is_due()) checkpoint();
+    if (learner_.too_often_nonfinite()) give_up();
+  }
+  return finish();
+}
+
+void TrainingLoop::begin() {
+  narrator_.begin(state().step);
+  Stopwatch watch;
+  put_in_force();
+  load_s_ += watch.lap();
+  narrator_.spent("loading");
+  seconds_.clear();
+  trust_.emplace(*run_.base.model, run_.crew, run_.folder, narrator_, state());
+}
+
+void TrainingLoop::put_in_force() {
+  const bool sample_merged = run_.config.train.sampling_form == "merged";
+  timed("merge", [&] {
+    policy_ = enforce(run_.base, run_.crew, learner_.z(),
+                      sample_merged || run_.plan.rules.gradient == Apply::kClosedForm,
+                      sample_merged ? Apply::kMerged : Apply::kActivation);
+  });
+}
+
+std::vector<FinishedChunk> TrainingLoop::from_journal(std::vector<int>* missing) {
+  std::vector<FinishedChunk> own;
+  if (!run_.crew.leads()) return own;
+  std::vector<std::string> ignored;
+  own = read_chunks(run_.folder.path(), run_.folder.run_id(), state().step, policy_.hash, &ignored);
+  for (const std::string& line : ignored) spdlog::warn("chunk not used: {}", line);
+  for (int c = 0; c < run_.plan.chunks_per_step; ++c)
+    if (std::none_of(own.begin(), own.end(),
+                     [&](const FinishedChunk& chunk) { return chunk.chunk == c; }))
+      missing->push_back(c);
+  return own;
+}
+
+std::optional<std::vector<FinishedChunk>> TrainingLoop::chunks() {
+  run_.crew.group().set_step(state().step);
+  narrator_.doing("chunks");
+  std::vector<int> missing;
+  std::vector<FinishedChunk> own = from_journal(&missing);
+  restored_ = int64_t(own.size());
+  narrator_.restored(state().step, own);
+  ChunkRules rules = run_.plan.rules;
+  rules.run_id = run_.folder.run_id();
+  rules.step = state().step;
+  const int64_t every = run_.config.train.log_kl_every;
+  rules.measure_kl = every > 0 && rules.step % every == 0;
+  std::mutex mutex;
+  const auto compute = [&](int c) {
+    narrator_.handing_out(load_s_);
+    FinishedChunk chunk = compute_chunk(run_.base, policy_, rules, c,
+                                        run_.plan.prompts(run_.config, state().position, c));
+    Stopwatch watch;
+    write_chunk(run_.folder.path(), chunk);
+    std::lock_guard lock(mutex);
+    seconds_["journal"] += watch.lap();
+    own.push_back(std::move(chunk));
+  };
+  const auto report = [&](const ShareReport& now) {
+    if (!missing.empty()) narrator_.handing_out(load_s_);
+    narrator_.at_work(state().step, now);
+  };
+  if (!timed("chunks", [&] { return run_.crew.share(missing, "chunks", compute, report); }))
+    return std::nullopt;
+  // The hash is made anew from today's p: an update that never reached the policy shows here.
+  const std::string today = z_hash(as_expert(*run_.base.model, learner_.z()));
+  for (const FinishedChunk& chunk : own) check_receipt(chunk, state().step, today);
+  return own;
+}
+
+StepRecord TrainingLoop::step(const std::vector<FinishedChunk>& own) {
+  Crew& crew = run_.crew;
+  StepRecord record = gather_record(crew, own, restored_, run_.plan);
+  std::vector<std::span<const float>> terms;
+  for (const FinishedChunk& chunk : own) terms.push_back(chunk.gradient);
+  ExactTotal total = timed("reduce", [&] {
+    return exact_sum(terms, run_.plan.segment_ends, run_.plan.chunks_per_step, crew.group());
+  });
+  record.update = learner_.take(std::move(total), record.tally);
+  // Every rank holds the same p and moments, or the sum was not exact: never save otherwise.
+  crew.compare("training state after step " + std::to_string(state().step), state_hash(state()));
+  return record;
+}
+
+bool TrainingLoop::validate(bool now) {
+  if (!now && !learner_.validation_is_due()) return true;
+  narrator_.doing("validation");
+  const std::optional<Evaluation> result = timed("validate", [&] {
+    return evaluate_policy(run_.base, run_.crew, policy_, run_.plan.validation,
+                           {.sampling = {.temperature = 0}, .batch = kValidationBatch},
+                           "validation");
+  });
+  if (!result) return false;
+  if (learner_.validated(result->all.score()) && run_.crew.leads()) save("best");
+  narrator_.validated(state(), *result);
+  return true;
+}
+
+void TrainingLoop::save(const std::string& name, const RunState& of) {
+  Expert expert = as_expert(*run_.base.model, learner_.z_of(of));
+  std::string tasks;
+  for (const TaskSpec& task : run_.config.tasks) tasks += (tasks.empty() ? "" : "+") + task.name;
+  expert.metadata = {{"model_hash", run_.base.model_hash},
+                     {"store_hash", run_.base.store_hash},
+                     {"parametrisation", run_.config.train.parametrisation},
+                     {"task", tasks},
+                     {"step", std::to_string(of.step)},
+                     {"seed", std::to_string(state().seed)},
+                     {"run_id", run_.folder.run_id()},
+                     {"config_hash", run_.base.hashes.config},
+                     {"tokenizer_hash", run_.base.hashes.tokenizer}};
+  if (run_.base.chat) expert.metadata["chat_template_hash"] = run_.base.hashes.chat_template;
+  if (!state().parent.empty()) expert.metadata["parent"] = state().parent;
+  if (state().best_step == of.step)
+    expert.metadata["validation_score"] = std::to_string(state().best_score);
+  timed("save", [&] {
+    make_folder(run_.folder.path() + "/experts");
+    save_expert(run_.folder.expert_path(name), expert);
+  });
+}
+
+void TrainingLoop::mend_best() {
+  const std::string path = run_.folder.expert_path("best");
+  const int64_t step = state().best_step;
+  if (!run_.crew.leads() || step < 0 || file_exists(path)) return;
+  try {
+    save("best", step == state().step ? state() : load_checkpoint(run_.folder.path(), step));
+    spdlog::warn("'{}' was gone and has been made again from the state after step {}", path, step);
+  } catch (const Error& error) {
+    spdlog::warn("'{}' is gone and cannot be made again, the best so far was that of step {}: {}",
+                 path, step, error.what());
+  }
+}
+
+void TrainingLoop::checkpoint() {
+  const RunFolder& folder = run_.folder;
+  saved_step_ = state().step;
+  timed("save", [&] {
+    run_.crew.on_leader("save a checkpoint", [&] {
+      narrator_.settle(run_.crew.timeout_s());
+      narrator_.doing("saving");
+      if (trust_) trust_->note();
+      save_checkpoint(folder.path(), state());
+      prune_checkpoints(folder.path(), int(run_.config.train.keep_checkpoints), state().best_step,
+                        trust_ ? trust_->clean_step() : 0);
+      clear_chunks_before(folder.path(), state().step);
+    });
+  });
+  run_.crew.note_save(seconds_["save"] + (trust_ ? trust_->all_s() : 0));
+}
+
+bool TrainingLoop::end_asked() {
+  std::string asked;
+  if (run_.crew.leads() && end_requested(run_.folder.path())) asked = "yes";
+  run_.crew.group().broadcast(asked, 0, "look for a stop request");
+  return !asked.empty();
+}
+
+int TrainingLoop::finish() {
+  trust_->look_at_all(state().step);
+  if (run_.crew.leads()) {
+    trust_->note();
+    save("final");
+  }
+  narrator_.finished(learner_, seconds_);
+  narrator_.spent("saving");
+  narrator_.settle(run_.crew.timeout_s());
+  return kExitFinished;
+}
+
+int TrainingLoop::end_as_asked() {
+  asked_to_end_ = true;
+  trust_->look_at_all(state().step);
+  if (saved_step_ != state().step) checkpoint();
+  if (run_.crew.leads()) save("last");
+  narrator_.spent("saving");
+  narrator_.settle(run_.crew.timeout_s());
+  return kExitFinished;
+}
+
+int TrainingLoop::stop(const std::string& why) {
+  if (run_.crew.leads()) {
+    save("last");
+    spdlog::warn("{}: stopped in step {}, finished chunks are kept; start again to go on", why,
+                 state().step);
+  }
+  trust_->look_at_all(state().step);
+  if (run_.crew.leads()) trust_->note();
+  narrator_.settle(run_.crew.timeout_s());
+  return kExitRequeue;
+}
+
+void TrainingLoop::give_up() {
+  if (run_.crew.leads()) save("last");
+  throw make_error(kExitNoProgress, "the gradient was not finite in ", state().nonfinite_in_a_row,
+                   " steps in a row, last in step ", state().step,
+                   "; z as it was before them is in experts/last.safetensors: start another "
+                   "run_dir with that as train.init_from and a lower train.learning_rate, or "
+                   "with model.dtype: float32");
+}
+
+}  // namespace svfleet

@@ -1,0 +1,102 @@
+// Tallies add up, travel, and come out of files of version 1 with the numbers that those say.
+#include "coordinator/training/chunk_tally.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "comm/error.h"
+
+namespace svfleet {
+namespace {
+
+ChunkTally example() {
+  ChunkTally tally(2);
+  tally.groups = 4, tally.signal_groups = 3, tally.skipped_groups = 1, tally.trained_groups = 3;
+  tally.truncated = 2, tally.reward_sum = -1.5, tally.entropy_sum = 7.25;
+  tally.kl_measured = true, tally.kl = {0.5, 0.25, 0.125};
+  tally.mismatch_sum = 0.75, tally.mismatch_max = 0.5, tally.mismatch_tokens = 60;
+  tally.seconds = {1, 2, 3, 4};
+  tally.by_task[0] = {"", 6, 5, 3, 4, 40, 3.5};
+  tally.by_task[1] = {"", 2, 2, 1, 2, 20, 1.25};
+  return tally;
+}
+
+void expect_example(const ChunkTally& tally, int times) {
+  EXPECT_EQ(tally.groups, 4 * times);
+  EXPECT_EQ(tally.signal_groups, 3 * times);
+  EXPECT_EQ(tally.skipped_groups, times);
+  EXPECT_EQ(tally.trained_groups, 3 * times);
+  EXPECT_EQ(tally.truncated, 2 * times);
+  EXPECT_EQ(tally.reward_sum, -1.5 * times);
+  EXPECT_EQ(tally.entropy_sum, 7.25 * times);
+  EXPECT_TRUE(tally.kl_measured);
+  EXPECT_EQ(tally.kl.k1, 0.5 * times);
+  EXPECT_EQ(tally.kl.k2, 0.25 * times);
+  EXPECT_EQ(tally.kl.k3, 0.125 * times);
+  EXPECT_EQ(tally.mismatch_sum, 0.75 * times);
+  EXPECT_EQ(tally.mismatch_max, 0.5);  // no sum
+  EXPECT_EQ(tally.mismatch_tokens, 60 * times);
+  EXPECT_EQ(tally.seconds.generate, 1 * times);
+  EXPECT_EQ(tally.seconds.base, 2 * times);
+  EXPECT_EQ(tally.seconds.score, 3 * times);
+  EXPECT_EQ(tally.seconds.gradient, 4 * times);
+  ASSERT_EQ(tally.by_task.size(), 2u);
+  EXPECT_EQ(tally.by_task[0].replies, 6 * times);
+  EXPECT_EQ(tally.by_task[1].tokens, 20 * times);
+  const Tally all = tally.all();
+  EXPECT_EQ(all.replies, 8 * times);
+  EXPECT_EQ(all.counted, 7 * times);
+  EXPECT_EQ(all.right, 4 * times);
+  EXPECT_EQ(all.ended, 6 * times);
+  EXPECT_EQ(all.tokens, 60 * times);
+  EXPECT_EQ(all.score_sum, 4.75 * times);
+}
+
+TEST(ChunkTally, AddsUpAndTravels) {
+  ChunkTally sum(2);
+  for (int i = 0; i < 3; ++i) sum.add(unpack(pack(example())));
+  expect_example(sum, 3);
+  ChunkTally damaged = example();
+  damaged.entropy_sum = std::nan("");
+  EXPECT_TRUE(std::isnan(unpack(pack(damaged)).entropy_sum));
+  PackedTally torn = pack(example());
+  torn.counts.pop_back();
+  EXPECT_THROW(unpack(torn), Error);
+  EXPECT_THROW(unpack({}), Error);
+}
+
+TEST(ChunkTally, ReadsVersion1) {
+  std::vector<Task> tasks(2);
+  tasks[1].spec.truncated = TruncatedRule::kScore;
+  FinishedChunk chunk;
+  chunk.summary = R"({"groups": [
+    {"position": 0, "task": 0, "item": 5, "scores": [1, 1, 0.5], "tokens": [3, 9, 4],
+     "ended": [true, false, true], "rewards": [1, -1, 0], "counted": 3, "truncated": 1,
+     "score_sum": 1.5, "signal": true, "skipped": false},
+    {"position": 1, "task": 1, "item": 2, "scores": [1, null, 1], "tokens": [9, 1, 1],
+     "ended": [false, true, true], "rewards": [1, null, 1], "counted": 2, "truncated": 1,
+     "score_sum": 2, "signal": false, "skipped": true}],
+    "entropy": 1.5, "kl": {"k1": 1, "k2": 2, "k3": null},
+    "mismatch": {"sum": 0.25, "max": 0.125, "tokens": 16},
+    "seconds": {"generate": 1.5, "score": 0.5, "gradient": 2}, "texts": []})";
+  const ChunkTally tally = tally_of(chunk, tasks);
+  EXPECT_EQ(tally.groups, 2);
+  EXPECT_EQ(tally.signal_groups, 1);
+  EXPECT_EQ(tally.skipped_groups, 1);
+  EXPECT_EQ(tally.trained_groups, 1);
+  EXPECT_EQ(tally.truncated, 2);
+  EXPECT_TRUE(std::isnan(tally.reward_sum));
+  EXPECT_EQ(tally.by_task[0].right, 1);  // a cut one is wrong
+  EXPECT_EQ(tally.by_task[1].right, 2);  // unless it counts as it is
+  EXPECT_EQ(tally.by_task[0].tokens, 16);
+  EXPECT_EQ(tally.by_task[0].score_sum, 1.5);
+  EXPECT_EQ(tally.by_task[1].counted, 2);
+  EXPECT_EQ(tally.kl.k2, 2);
+  EXPECT_TRUE(std::isnan(tally.kl.k3));
+  EXPECT_EQ(tally.mismatch_tokens, 16);
+  EXPECT_EQ(tally.seconds.all(), 4);
+}
+
+}  // namespace
+}  // namespace svfleet
