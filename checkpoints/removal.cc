@@ -1,3 +1,4 @@
+// Removing files and folders (checkpoints/file.h), so that nothing of others goes with them.
 #include <sys/stat.h>
 
 #include <cerrno>

@@ -1,3 +1,4 @@
+// Threads that work through the queue's chunks (comm/chunk_queue.h), and the first error of any of them.
 #include <condition_variable>
 #include <exception>
 #include <mutex>

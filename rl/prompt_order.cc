@@ -1,3 +1,4 @@
+// The keyed order in which prompts come (rl/task.h), whatever ranks there are.
 #include <map>
 #include <utility>
 

@@ -21,11 +21,11 @@
 #include "coordinator/base/prompts.h"
 #include "coordinator/base/splits.h"
 #include "coordinator/commands/commands.h"
-#include "coordinator/commands/run_program.h"
 #include "coordinator/commands/submission.h"
 #include "coordinator/commands/submit_checks.h"
 #include "coordinator/config/reader.h"
 #include "coordinator/config/targets.h"
+#include "coordinator/crew/run_program.h"
 #include "coordinator/run/folder.h"
 #include "coordinator/run/identity.h"
 #include "coordinator/run/ledger.h"
@@ -107,42 +107,28 @@ std::string check_run(const Config& config) {
   return last_words(*state, config, true, config.run_dir + "/experts/" + best + ".safetensors");
 }
 
-}  // namespace
+// The expert that a run starts from; a child starts from its parent.
+std::string start_expert(const CommandLine& line, const Config& config) {
+  return line.fork.empty() ? config.train.init_from : "";
+}
 
-int submit_command(const CommandLine& line, const Config& config) {
-  open_messages("", 0);  // warnings that train would give
-  JobScript job;
-  job.request = line.job;
-  JobRequest& ask = job.request;
-  adopt_site(line.site, ask);
-  adopt_defaults(ask);
-  // A child starts from its parent.
-  const std::string start = line.fork.empty() ? config.train.init_from : "";
-  check_files(config, start);
-  if (const std::string finished = check_run(config); !finished.empty()) {
-    if (!line.dry_run) {
-      const json told = {
-          {"jobs", json::array()}, {"already_finished", true}, {"message", finished}};
-      std::printf("%s\n",
-                  line.json ? told.dump().c_str() : (finished + "; no job is needed").c_str());
-      return kExitFinished;
-    }
-    print_line("svfleet: " + finished + "; no job is needed");
+// Says that no job is needed, where that is so; true: that is all.
+bool nothing_to_do(const CommandLine& line, const Config& config) {
+  const std::string finished = check_run(config);
+  if (finished.empty()) return false;
+  const std::string no_job = finished + "; no job is needed";
+  if (line.dry_run) {
+    print_line("svfleet: " + no_job);
+    return false;
   }
-  job.run_dir = resolved_path(config.run_dir);
-  job.store = resolved_path(store_folder(config));
-  job.folder = resolved_path(".");
-  const std::string mounts = file_exists("/proc/self/mounts") ? read_file("/proc/self/mounts") : "";
-  check_characters("run_dir", job.run_dir);
-  check_characters("the working directory", job.folder);
-  const RunProgram program = choose_program(job.run_dir, line.allow_different_hardware);
-  job.program = job.run_dir + "/bin/svfleet";
-  job.libraries = library_folders(program);
-  check_all_shared(job, config, start, mounts);
-  if (ask.name.empty()) ask.name = default_name(job.run_dir, ask.chain > 1);
+  const json told = {{"jobs", json::array()}, {"already_finished", true}, {"message", finished}};
+  std::printf("%s\n", line.json ? told.dump().c_str() : no_job.c_str());
+  return true;
+}
 
-  const auto [chunk_s, save_s] = longest_times(job.run_dir);
-  job.warning_s = warning_s(chunk_s, save_s);
+// The limit leaves time for the stop, and the cluster has what is asked of it.
+void check_cluster(const JobScript& job, bool dry_run) {
+  const JobRequest& ask = job.request;
   const auto limit = time_limit_s(ask.time);
   if (limit && *limit < job.warning_s + 120)
     throw user_error("--time ", ask.time, " is too short: ", job.warning_s,
@@ -152,40 +138,80 @@ int submit_command(const CommandLine& line, const Config& config) {
   try {
     partitions = ask_partitions();
   } catch (const Error& error) {  // the script can still be looked at
-    if (!line.dry_run) throw;
+    if (!dry_run) throw;
     const std::string why = error.what();
     print_line("svfleet: not checked against a cluster: " + why.substr(0, why.find(';')));
   }
-  if (partitions) {
-    JobRequest all = ask;
-    all.nodes += all.spare;
-    check_against(all, *partitions);
-  }
+  if (!partitions) return;
+  JobRequest all = ask;
+  all.nodes += all.spare;
+  check_against(all, *partitions);
+}
 
-  job.command = {"train"};
-  if (!line.config_file.empty()) job.command.push_back(resolved_path(line.config_file));
+// What the job's ranks are started with.
+std::vector<std::string> command_of(const CommandLine& line, const JobRequest& ask,
+                                    const std::string& mounts) {
+  std::vector<std::string> words = {"train"};
+  if (!line.config_file.empty()) words.push_back(resolved_path(line.config_file));
   if (!line.fork.empty()) {
     const ForkPoint point = fork_point(line.fork);
     check_shared(ask, "--fork", resolved_path(point.run_dir), mounts);
-    job.command.push_back("--fork");
-    job.command.push_back(resolved_path(point.run_dir) +
-                          (point.step ? "@" + std::to_string(*point.step) : ""));
+    words.push_back("--fork");
+    words.push_back(resolved_path(point.run_dir) +
+                    (point.step ? "@" + std::to_string(*point.step) : ""));
   }
   for (const std::string& setting : line.overrides) {
-    job.command.push_back("--set");
-    job.command.push_back(setting);
+    words.push_back("--set");
+    words.push_back(setting);
   }
-  if (line.allow_different_hardware) job.command.push_back("--allow-different-hardware");
-  const std::string script = job_script(job);
-  if (!ask.site.name.empty()) check_bash(script, ask.site.name);
-  if (line.dry_run) {
-    if (line.json)
-      std::printf("%s\n", json{{"script", script}, {"warning_s", job.warning_s}}.dump().c_str());
-    else
-      std::fputs(script.c_str(), stdout);
-    return kExitFinished;
-  }
+  if (line.allow_different_hardware) words.push_back("--allow-different-hardware");
+  return words;
+}
 
+// Where everything is, as the nodes see it.
+JobScript plan_job(const CommandLine& line, const Config& config, const RunProgram& program) {
+  JobScript job;
+  job.request = line.job;
+  JobRequest& ask = job.request;
+  job.run_dir = resolved_path(config.run_dir);
+  job.store = resolved_path(store_folder(config));
+  job.folder = resolved_path(".");
+  const std::string mounts = file_exists("/proc/self/mounts") ? read_file("/proc/self/mounts") : "";
+  check_characters("run_dir", job.run_dir);
+  check_characters("the working directory", job.folder);
+  job.program = job.run_dir + "/bin/svfleet";
+  job.libraries = library_folders(program);
+  check_all_shared(job, config, start_expert(line, config), mounts);
+  if (ask.name.empty()) ask.name = default_name(job.run_dir, ask.chain > 1);
+  const auto [chunk_s, save_s] = longest_times(job.run_dir);
+  job.warning_s = warning_s(chunk_s, save_s);
+  check_cluster(job, line.dry_run);
+  job.command = command_of(line, ask, mounts);
+  return job;
+}
+
+void tell_jobs(const JobScript& job, const std::string& file, const std::vector<std::string>& jobs,
+               bool as_json) {
+  if (as_json) {
+    const json told = {{"jobs", jobs},
+                       {"name", job.request.name},
+                       {"script", file},
+                       {"run_dir", job.run_dir},
+                       {"warning_s", job.warning_s}};
+    std::printf("%s\n", told.dump().c_str());
+    return;
+  }
+  std::string list;
+  for (const std::string& one : jobs) list += (list.empty() ? "" : ", ") + one;
+  const bool one = jobs.size() == 1;
+  std::printf("submitted %s as job%s %s; %s output: %s/slurm-%s.out\n", job.request.name.c_str(),
+              one ? "" : "s", list.c_str(), one ? "its" : "their", job.run_dir.c_str(),
+              one ? jobs[0].c_str() : "%j");
+}
+
+// Program and script into the run folder, and the jobs into the queue.
+void hand_in_run(const JobScript& job, const std::string& script, const RunProgram& program,
+                 bool as_json) {
   check_free(job.run_dir);
   make_folder(job.run_dir);
   keep_program(job.run_dir, program);
@@ -196,22 +222,30 @@ int submit_command(const CommandLine& line, const Config& config) {
   write_file_atomic(file, script);
   remove_file(job.run_dir + "/restarts.json");  // a person has looked: all tries anew
   withdraw_end_request(job.run_dir);
-  const std::vector<std::string> jobs = hand_in_all(job, file);
-  if (line.json) {
-    std::printf("%s\n", json{{"jobs", jobs},
-                             {"name", ask.name},
-                             {"script", file},
-                             {"run_dir", job.run_dir},
-                             {"warning_s", job.warning_s}}
-                            .dump()
-                            .c_str());
+  tell_jobs(job, file, hand_in_all(job, file), as_json);
+}
+
+}  // namespace
+
+int submit_command(const CommandLine& line, const Config& config) {
+  open_messages("", 0);  // warnings that train would give
+  CommandLine whole = line;
+  adopt_site(line.site, whole.job);
+  adopt_defaults(whole.job);
+  check_files(config, start_expert(line, config));
+  if (nothing_to_do(line, config)) return kExitFinished;
+  const RunProgram program =
+      choose_program(resolved_path(config.run_dir), line.allow_different_hardware);
+  const JobScript job = plan_job(whole, config, program);
+  const std::string script = job_script(job);
+  const std::string& site = job.request.site.name;
+  if (!site.empty()) check_bash(script, site);
+  if (!line.dry_run) {
+    hand_in_run(job, script, program, line.json);
+  } else if (line.json) {
+    std::printf("%s\n", json{{"script", script}, {"warning_s", job.warning_s}}.dump().c_str());
   } else {
-    std::string list;
-    for (const std::string& one : jobs) list += (list.empty() ? "" : ", ") + one;
-    const bool one = jobs.size() == 1;
-    std::printf("submitted %s as job%s %s; %s output: %s/slurm-%s.out\n", ask.name.c_str(),
-                one ? "" : "s", list.c_str(), one ? "its" : "their", job.run_dir.c_str(),
-                one ? jobs[0].c_str() : "%j");
+    std::fputs(script.c_str(), stdout);
   }
   return kExitFinished;
 }

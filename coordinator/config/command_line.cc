@@ -208,6 +208,131 @@ What `svfleet COMMAND --help` says. Settings of the configuration: [config.md](c
   return out;
 }
 
+// A command, chosen by its name.
+CLI::App* add(CLI::App& app, CommandLine& line, Command value, const char* name, const char* about,
+              const char* footer) {
+  CLI::App* command = app.add_subcommand(name, about);
+  command->footer(footer);
+  command->final_callback([&line, value] { line.command = value; });
+  return command;
+}
+
+// All commands with their options.
+void add_commands(CLI::App& app, CommandLine& line) {
+  CLI::App* decompose = add(app, line, Command::kDecompose, "decompose",
+                            "Compute the singular bases of the model, once", kDecomposeFooter);
+  add_config(decompose, &line);
+  add_reporting(decompose, &line);
+
+  CLI::App* train = add(app, line, Command::kTrain, "train", "Train an expert, or go on with a run",
+                        kTrainFooter);
+  add_config(train, &line, false);
+  add_fork(train, &line);
+  add_reporting(train, &line);
+  train->add_flag("--allow-different-hardware", line.allow_different_hardware,
+                  "Resume although processor, build or threads differ: the result may differ in "
+                  "its last bits");
+
+  CLI::App* evaluate =
+      add(app, line, Command::kEvaluate, "evaluate",
+          "Measure the accuracy of the base model and of experts", kEvaluateFooter);
+  add_config(evaluate, &line);
+  add_experts(evaluate, &line);
+  evaluate->add_option("--out", line.out, "Write every item and reply to this JSONL file")
+      ->type_name("FILE");
+  evaluate->add_flag("--controls", line.controls,
+                     "Also measure each expert shuffled within each matrix and mirrored about 1: "
+                     "controls that must not reach its accuracy");
+  add_reporting(evaluate, &line);
+
+  CLI::App* generate = add(app, line, Command::kGenerate, "generate",
+                           "Answer prompts with the base model and experts", kGenerateFooter);
+  add_config(generate, &line);
+  generate->add_option("PROMPT", line.prompts, "Prompts to answer; - stands for the lines of stdin")
+      ->required()
+      ->type_name("");
+  add_experts(generate, &line);
+  generate->add_option("--max-new-tokens", line.max_new_tokens, "Longest answer, in tokens")
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{1}, int64_t{1000000}).description(""));
+  generate->add_option("--temperature", line.temperature, "0 = greedy")
+      ->type_name("T")
+      ->check(CLI::Range(0.0, 100.0).description(""));
+  add_reporting(generate, &line);
+
+  CLI::App* submit = add(app, line, Command::kSubmit, "submit",
+                         "Have Slurm train on several nodes, through preemptions", "");
+  add_config(submit, &line, false);
+  add_fork(submit, &line);
+  add_submit_options(submit, &line);
+  submit->add_flag("--allow-different-hardware", line.allow_different_hardware,
+                   "Go on also on nodes with another processor: see train");
+
+  CLI::App* after = add(app, line, Command::kAfterRun, "after-run",
+                        "For job scripts: how the run ended, and whether to start it again", "");
+  add_after_run_options(after, &line);
+
+  CLI::App* status = add(app, line, Command::kStatus, "status",
+                         "Show what a run is doing, and where its time went", kStatusFooter);
+  status->add_option("RUN", line.path, "Run folder")->required()->type_name("");
+  status->add_flag("--json", line.json, "Report as one JSON object on stdout");
+
+  CLI::App* stop =
+      add(app, line, Command::kStop, "stop", "End a run after its next checkpoint", kStopFooter);
+  stop->add_option("RUN", line.path, "Run folder")->required()->type_name("");
+  stop->add_flag("--take-back", line.take_back, "Let it go on after all");
+
+  CLI::App* verify = add(app, line, Command::kVerify, "verify",
+                         "Read again all that a run rests on, and find damage", kVerifyFooter);
+  add_config(verify, &line);
+  add_reporting(verify, &line);
+
+  CLI::App* config = add(app, line, Command::kConfig, "config",
+                         "Print the effective configuration, with comments", kConfigFooter);
+  add_config(config, &line, false);
+  config->add_flag("--reference", line.reference, "Print the reference of all settings instead");
+
+  CLI::App* hash =
+      add(app, line, Command::kHash, "hash", "Print the hash of a result's content", kHashFooter);
+  hash->add_option("PATH", line.path, "Expert, checkpoint, factor store or run folder")
+      ->required()
+      ->type_name("");
+  hash->add_flag("--json", line.json, "Report as one JSON object on stdout");
+}
+
+// The command that was typed, or the program itself.
+const CLI::App& used(const CLI::App& app) {
+  const auto chosen = app.get_subcommands();
+  return chosen.empty() ? app : *chosen[0];
+}
+
+std::string see(const CLI::App& app) {
+  return &used(app) == &app ? std::string("; see svfleet --help")
+                            : "; see svfleet " + used(app).get_name() + " --help";
+}
+
+void refuse_unknown_command(const CLI::App& app, const char* word) {
+  if (&used(app) != &app || word[0] == '-') return;
+  std::vector<std::string> names;
+  for (const auto* command : app.get_subcommands({})) names.push_back(command->get_name());
+  const std::string near = nearest(word, names);
+  throw user_error("unknown command '", shown(word), "'",
+                   near.empty() ? "" : ", did you mean '" + near + "'?", see(app));
+}
+
+// What CLI11 does not like, in words of ours.
+[[noreturn]] void refuse(const CLI::App& app, const CLI::ParseError& error, int argc,
+                         const char* const* argv) {
+  if (argc <= 1) throw user_error("no command was given; see svfleet --help");
+  refuse_unknown_command(app, argv[1]);
+  if (&used(app) == &app)
+    if (const std::string near = meant(app, argv[1]); !near.empty())
+      throw user_error("unknown option '", shown(argv[1]), "'", near, see(app));
+  if (dynamic_cast<const CLI::ExtrasError*>(&error))
+    throw user_error(shown(unexpected(app, argc, argv)), see(app));
+  throw user_error(shown(first_line(error.what())), see(app));
+}
+
 }  // namespace
 
 CommandLine parse_command_line(int given, const char* const* words) {
@@ -229,110 +354,11 @@ CommandLine parse_command_line(int given, const char* const* words) {
   app.footer(kExamples);
   app.get_formatter()->column_width(34);
 
-  const auto add = [&](Command value, const char* name, const char* about, const char* footer) {
-    CLI::App* command = app.add_subcommand(name, about);
-    command->footer(footer);
-    command->final_callback([&line, value] { line.command = value; });
-    return command;
-  };
-  CLI::App* decompose = add(Command::kDecompose, "decompose",
-                            "Compute the singular bases of the model, once", kDecomposeFooter);
-  add_config(decompose, &line);
-  add_reporting(decompose, &line);
-
-  CLI::App* train =
-      add(Command::kTrain, "train", "Train an expert, or go on with a run", kTrainFooter);
-  add_config(train, &line, false);
-  add_fork(train, &line);
-  add_reporting(train, &line);
-  train->add_flag("--allow-different-hardware", line.allow_different_hardware,
-                  "Resume although processor, build or threads differ: the result may differ in "
-                  "its last bits");
-
-  CLI::App* evaluate =
-      add(Command::kEvaluate, "evaluate", "Measure the accuracy of the base model and of experts",
-          kEvaluateFooter);
-  add_config(evaluate, &line);
-  add_experts(evaluate, &line);
-  evaluate->add_option("--out", line.out, "Write every item and reply to this JSONL file")
-      ->type_name("FILE");
-  evaluate->add_flag("--controls", line.controls,
-                     "Also measure each expert shuffled within each matrix and mirrored about 1: "
-                     "controls that must not reach its accuracy");
-  add_reporting(evaluate, &line);
-
-  CLI::App* generate = add(Command::kGenerate, "generate",
-                           "Answer prompts with the base model and experts", kGenerateFooter);
-  add_config(generate, &line);
-  generate->add_option("PROMPT", line.prompts, "Prompts to answer; - stands for the lines of stdin")
-      ->required()
-      ->type_name("");
-  add_experts(generate, &line);
-  generate->add_option("--max-new-tokens", line.max_new_tokens, "Longest answer, in tokens")
-      ->type_name("N")
-      ->check(CLI::Range(int64_t{1}, int64_t{1000000}).description(""));
-  generate->add_option("--temperature", line.temperature, "0 = greedy")
-      ->type_name("T")
-      ->check(CLI::Range(0.0, 100.0).description(""));
-  add_reporting(generate, &line);
-
-  CLI::App* submit =
-      add(Command::kSubmit, "submit", "Have Slurm train on several nodes, through preemptions", "");
-  add_config(submit, &line, false);
-  add_fork(submit, &line);
-  add_submit_options(submit, &line);
-  submit->add_flag("--allow-different-hardware", line.allow_different_hardware,
-                   "Go on also on nodes with another processor: see train");
-
-  CLI::App* after = add(Command::kAfterRun, "after-run",
-                        "For job scripts: how the run ended, and whether to start it again", "");
-  add_after_run_options(after, &line);
-
-  CLI::App* status = add(Command::kStatus, "status",
-                         "Show what a run is doing, and where its time went", kStatusFooter);
-  status->add_option("RUN", line.path, "Run folder")->required()->type_name("");
-  status->add_flag("--json", line.json, "Report as one JSON object on stdout");
-
-  CLI::App* stop = add(Command::kStop, "stop", "End a run after its next checkpoint", kStopFooter);
-  stop->add_option("RUN", line.path, "Run folder")->required()->type_name("");
-  stop->add_flag("--take-back", line.take_back, "Let it go on after all");
-
-  CLI::App* verify = add(Command::kVerify, "verify",
-                         "Read again all that a run rests on, and find damage", kVerifyFooter);
-  add_config(verify, &line);
-  add_reporting(verify, &line);
-
-  CLI::App* config = add(Command::kConfig, "config",
-                         "Print the effective configuration, with comments", kConfigFooter);
-  add_config(config, &line, false);
-  config->add_flag("--reference", line.reference, "Print the reference of all settings instead");
-
-  CLI::App* hash = add(Command::kHash, "hash", "Print the hash of a result's content", kHashFooter);
-  hash->add_option("PATH", line.path, "Expert, checkpoint, factor store or run folder")
-      ->required()
-      ->type_name("");
-  hash->add_flag("--json", line.json, "Report as one JSON object on stdout");
-
-  const auto used = [&] {
-    const auto chosen = app.get_subcommands();
-    return chosen.empty() ? &app : chosen[0];
-  };
-  const auto see = [&] {
-    return used() == &app ? std::string("; see svfleet --help")
-                          : "; see svfleet " + used()->get_name() + " --help";
-  };
-  const auto refuse_unknown_command = [&] {
-    if (used() != &app || argv[1][0] == '-') return;
-    std::vector<std::string> names;
-    for (const auto* command : app.get_subcommands({})) names.push_back(command->get_name());
-    const std::string near = nearest(argv[1], names);
-    throw user_error("unknown command '", shown(argv[1]), "'",
-                     near.empty() ? "" : ", did you mean '" + near + "'?", see());
-  };
+  add_commands(app, line);
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
-    refuse_unknown_command();
+    if (argc > 1) refuse_unknown_command(app, argv[1]);
     line.text = app.help();
     return line;
   } catch (const CLI::CallForAllHelp&) {
@@ -341,24 +367,17 @@ CommandLine parse_command_line(int given, const char* const* words) {
   } catch (const CLI::CallForVersion& version) {
     line.text = std::string(version.what()) + "\n";
     return line;
-  } catch (const CLI::ParseError& e) {
-    if (argc <= 1) throw user_error("no command was given; see svfleet --help");
-    refuse_unknown_command();
-    if (used() == &app)
-      if (const std::string near = meant(app, argv[1]); !near.empty())
-        throw user_error("unknown option '", shown(argv[1]), "'", near, see());
-    if (dynamic_cast<const CLI::ExtrasError*>(&e))
-      throw user_error(shown(unexpected(app, argc, argv)), see());
-    throw user_error(shown(first_line(e.what())), see());
+  } catch (const CLI::ParseError& error) {
+    refuse(app, error, argc, argv);
   }
   const bool prints = line.reference || line.site.print_template;
   const bool wants_config = line.command == Command::kConfig ? !prints
                             : line.command == Command::kTrain || line.command == Command::kSubmit
                                 ? line.fork.empty() && !prints
                                 : false;
-  if (wants_config && line.config_file.empty()) throw user_error("CONFIG is required", see());
+  if (wants_config && line.config_file.empty()) throw user_error("CONFIG is required", see(app));
   if (line.temperature && !std::isfinite(*line.temperature))
-    throw user_error("--temperature must be a number", see());
+    throw user_error("--temperature must be a number", see(app));
   return line;
 }
 

@@ -21,7 +21,7 @@
 #include "checkpoints/safetensors.h"
 #include "cluster/exit_report.h"
 #include "cluster/restart.h"
-#include "coordinator/commands/run_program.h"
+#include "coordinator/crew/run_program.h"
 #include "coordinator/config/config.h"
 #include "coordinator/config/run_file.h"
 #include "coordinator/run/log_index.h"

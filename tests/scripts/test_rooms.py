@@ -90,6 +90,17 @@ class Rooms(unittest.TestCase):
         self.assertEqual(found, [])
         self.assertGreater(looked_at, 1000)
 
+    def test_each_file_says_its_subject(self):
+        """In the first line of each header, and of each source file without one; no two alike."""
+        files, said = set(sources(ROOT)), {}
+        for file in files:
+            if file.endswith(".h") or file.removesuffix(".cc") + ".h" not in files:
+                line = (ROOT / file).read_text().split("\n")[0]
+                self.assertTrue(line.startswith("// "), f"{file}: {line}")
+                self.assertNotIn(line, said, f"{file} and {said.get(line)} have the same subject")
+                said[line] = file
+        self.assertGreater(len(said), 150)
+
     def test_what_is_wrong_is_found(self):
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
@@ -109,8 +120,8 @@ class Rooms(unittest.TestCase):
             self.assertIn("svd/target.h:1: svd may not use worker/model (worker/model/model.h)",
                           planted("svd/target.h", '#include "worker/model/model.h"'))
             self.assertIn("coordinator/run/log.cc:1: coordinator/run may not use coordinator/training "
-                          "(coordinator/training/trainer.h)",
-                          planted("coordinator/run/log.cc", '#include "coordinator/training/trainer.h"'))
+                          "(coordinator/training/loop.h)",
+                          planted("coordinator/run/log.cc", '#include "coordinator/training/loop.h"'))
             # By way of a header that it may include.
             found = planted("coordinator/config/config.h", "#include <ATen/core/Tensor.h>")
             self.assertTrue(any(line.startswith("coordinator/run/") and "libtorch" in line for line in found), found)

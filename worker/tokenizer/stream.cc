@@ -1,3 +1,4 @@
+// Tokens to text as they come (worker/tokenizer/tokenizer.h): no half characters.
 #include "worker/tokenizer/tokenizer.h"
 
 namespace svfleet {

@@ -1,4 +1,4 @@
-#include "coordinator/commands/run_program.h"
+#include "coordinator/crew/run_program.h"
 
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
