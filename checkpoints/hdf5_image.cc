@@ -307,10 +307,13 @@ struct Hdf5Reader::Impl {
     const bool empty = good(H5Sget_simple_extent_type(space), name) == H5S_NULL;
     e.count = empty ? 0 : static_cast<uint64_t>(good(H5Sget_simple_extent_npoints(space), name));
     const uint64_t size = H5Tget_size(e.type);
-    // libhdf5 1.10 copies from where the file says, without a look at where the file ends.
+    // libhdf5 1.10 copies from where the file says, without a look at where the file ends, or
+    // whether there is anything at all.
     const haddr_t place = H5Dget_offset(e.set);
+    const uint64_t stored = H5Dget_storage_size(e.set);
     const bool outside =
-        place != HADDR_UNDEF && (place > length || e.count * size > length - place);
+        stored < e.count * size ||
+        (place != HADDR_UNDEF && (place > length || e.count * size > length - place));
     if (size == 0 || e.count > length / size || outside)
       throw disk_error("'", origin, "': entry '", name, "' is larger than the file");
     return e;

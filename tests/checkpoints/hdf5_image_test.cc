@@ -126,7 +126,8 @@ TEST(Hdf5Image, AnEntryOutsideTheFileIsNotRead) {
     return Hdf5Reader(moved, "moved").doubles("long");
   };
   EXPECT_THAT(moved_to(place), ElementsAre(1e300, -2));  // control: this is where it says so
-  for (const uint64_t to : {uint64_t(image.size() - 8), uint64_t(1) << 40, ~uint64_t(0) - 20})
+  for (const uint64_t to : {uint64_t(image.size() - 8), uint64_t(1) << 40, ~uint64_t(0) - 20,
+                            ~uint64_t(0) /* nothing is stored */})
     EXPECT_THROW(moved_to(to), Error) << to;
 }
 
