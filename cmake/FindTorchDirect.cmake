@@ -34,7 +34,7 @@ add_library(torchx::cpu ALIAS torchx_cpu)
 # -idirafter, not -isystem: torch ships fmt 12 in its include root, which would shadow Debian's
 # fmt 9 that spdlog 1.10 is built with.
 target_compile_options(torchx_cpu INTERFACE
-  "$<$<COMPILE_LANGUAGE:CXX>:SHELL:-idirafter ${TORCH_DIR}/include -idirafter ${TORCH_DIR}/include/torch/csrc/api/include>")
+  "$<$<COMPILE_LANGUAGE:CXX>:SHELL:-idirafter \"${TORCH_DIR}/include\" -idirafter \"${TORCH_DIR}/include/torch/csrc/api/include\">")
 target_link_libraries(torchx_cpu INTERFACE
   ${_torch_lib}/libtorch_cpu.so ${_torch_lib}/libc10.so Threads::Threads)
 # libtorch_cpu needs libcupti and libcudart at run time only; its RUNPATH finds them.

@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -95,7 +96,19 @@ std::string item_lines(const std::vector<Task>& tasks, const std::vector<Row>& r
   return lines;
 }
 
-// Results must not take the place of what they are measured from, nor of a part of a run.
+// Whether results of evaluate are there, or nothing.
+bool may_go(const std::string& path) {
+  std::error_code none;
+  if (!fs::is_regular_file(path, none) || fs::file_size(path, none) == 0) return true;
+  std::ifstream in(path);
+  std::string first;
+  std::getline(in, first);
+  const json record = json::parse(first, nullptr, false);
+  return record.is_object() && record.contains("item") && record.contains("replies");
+}
+
+// Results must not take the place of what they are measured from, nor of a part of a run, nor of
+// anything else but older results.
 void check_out(const CommandLine& line, const Config& config) {
   std::vector<std::string> read = line.experts;
   read.push_back(config.file);
@@ -117,6 +130,9 @@ void check_out(const CommandLine& line, const Config& config) {
       in_run(folder.parent_path(), folder.filename()))
     throw user_error("--out '", line.out, "' is a file of a run or in the model's folder; choose ",
                      "another");
+  if (!may_go(line.out))
+    throw user_error("--out '", line.out, "' is there already and holds no results of svfleet ",
+                     "evaluate; choose another, or remove it first");
 }
 
 }  // namespace

@@ -103,8 +103,8 @@ std::string check_run(const Config& config) {
   forget_other_best(validated_on(items.validation), config, *state);
   if (!is_finished(*state, config) || !file_exists(config.run_dir + "/experts/final.safetensors"))
     return "";
-  const char* best = state->best_step >= 0 ? "best" : "final";
-  return last_words(*state, config, true, config.run_dir + "/experts/" + best + ".safetensors");
+  const std::string experts = config.run_dir + "/experts/", best = experts + "best.safetensors";
+  return last_words(*state, config, true, file_exists(best) ? best : experts + "final.safetensors");
 }
 
 // The expert that a run starts from; a child starts from its parent.

@@ -30,7 +30,9 @@ void tell_finished(const RunState& end, const Config& config, bool already, bool
     return config.run_dir + "/experts/" + name + ".safetensors";
   };
   const bool validated = end.best_step >= 0;
-  const std::string best = expert(validated ? "best" : "final");
+  // Where the best is gone and could not be made again, a warning has said so.
+  const bool has_best = validated && file_exists(expert("best"));
+  const std::string best = expert(has_best ? "best" : "final");
   const json result = {{"steps", end.step},
                        {"already_finished", already},
                        {"reason", stopped_early(end, config) ? "early_stop" : "finished"},

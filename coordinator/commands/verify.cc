@@ -104,8 +104,10 @@ class Verifier {
       } else if (!file_exists(file)) {
         const auto step = wanted_.find(name);
         if (step == wanted_.end()) return "";  // removed meanwhile
+        const bool can_be_made = file_exists(checkpoint_path(config_.run_dir, step->second));
         return "'" + file + "' is gone: z after step " + std::to_string(step->second) +
-               "; start the run again, which makes it again from a checkpoint";
+               (can_be_made ? "; start the run again, which makes it again from a checkpoint"
+                            : ", of which no checkpoint is there either; restore it");
       } else {
         const Expert expert = load_expert(file);
         const auto made_on = expert.metadata.find("model_hash");

@@ -239,7 +239,10 @@ void add_commands(CLI::App& app, CommandLine& line) {
   add_config(evaluate, &line);
   add_experts(evaluate, &line);
   evaluate->add_option("--out", line.out, "Write every item and reply to this JSONL file")
-      ->type_name("FILE");
+      ->type_name("FILE")
+      ->check([](const std::string& file) {
+        return std::string(file.empty() ? "--out: no file is named" : "");
+      });
   evaluate->add_flag("--controls", line.controls,
                      "Also measure each expert shuffled within each matrix and mirrored about 1: "
                      "controls that must not reach its accuracy");

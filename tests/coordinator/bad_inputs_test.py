@@ -255,6 +255,8 @@ def model_folder(b):
           lambda path: change_config(path, intermediate_size=128))
     model("a tensor is missing", ["has no tensor 'model.layers.2."],
           lambda path: change_config(path, num_hidden_layers=3))
+    model("more layers than there is memory for", ["num_hidden_layers is 100000000", "more than 10000"],
+          lambda path: change_config(path, num_hidden_layers=100000000))
     model("a tensor is missing in decompose", ["has no tensor 'model.layers.2."],
           lambda path: change_config(path, num_hidden_layers=3), command="decompose")
     model("wrong shapes in decompose", ["model.layers.", "96", "config.json makes it"],

@@ -355,7 +355,15 @@ def output_files(folder, config):
         before = file.read_bytes() if file.exists() else None
         says(svfleet(*words("--out", file)), USER, "choose another")
         check((file.read_bytes() if file.exists() else None) == before, f"{file.name} is as it was")
+    for name, text in (("task.yaml", "name: mine\n"), ("store.json", "{\"format\": 1}\n"),
+                       ("mine.jsonl", "{\"question\": \"2 + 2?\"}\n")):
+        file = folder / f"their {name}"
+        file.write_text(text)
+        says(svfleet(*words("--out", file)), USER, "holds no results of svfleet evaluate")
+        check(file.read_text() == text, f"{file.name} is as it was")
+    says(svfleet(*words("--out", "")), USER, "--out: no file is named")
     check(svfleet(*words("--out", out)).returncode == 0, "a new file")
+    check(svfleet(*words("--out", out)).returncode == 0, "again in its place")
     lines = out.read_text().splitlines()
     check(len(lines) == 1 and json.loads(lines[0])["prompt"] == question,
           "each item is a line for every reader of lines")
@@ -364,12 +372,13 @@ def output_files(folder, config):
           "also in --json")
     link = folder / "link"
     link.symlink_to("out.jsonl")
-    out.write_text("old")
+    old = json.dumps({"task": "t", "item": 0, "replies": {}}) + "\n"
+    out.write_text(old)
     check(svfleet(*words("--out", link)).returncode == 0 and link.is_symlink() and
           json.loads(out.read_text())["item"] == 0, "a link stays one and its file is written")
 
     # Stopped before it is done: what was there is there.
-    out.write_text("old")
+    out.write_text(old)
     long = ["evaluate", config, "--quiet", "--out", out, "--set", "evaluate.items=500", "--set",
             "task.max_new_tokens=100"]
     for how, code in ((signal.SIGTERM, REQUEUE), (signal.SIGKILL, -9)):
@@ -379,7 +388,7 @@ def output_files(folder, config):
             time.sleep(0.01)
         time.sleep(0.2)
         job.send_signal(how)
-        check(job.wait() == code and out.read_text() == "old", f"old results after {how.name}")
+        check(job.wait() == code and out.read_text() == old, f"old results after {how.name}")
     check(not [name for name in os.listdir(folder) if name.startswith("out.jsonl.")], "nothing beside it")
 
     done = subprocess.run(f"'{runs.SVFLEET}' " + " ".join(f"'{word}'" for word in

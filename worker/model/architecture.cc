@@ -24,6 +24,8 @@ json read_json(const std::string& path) {
   return value;
 }
 
+constexpr int64_t kMostLayers = 10000;  // no model has a tenth of them
+
 int64_t required(const json& config, const std::string& path, const char* name) {
   int64_t value = field<int64_t>(config, path, name, -1);
   if (value <= 0)
@@ -130,7 +132,11 @@ Architecture read_architecture(const std::string& folder) {
     throw user_error("'", path, "': model_type '", arch.model_type,
                      "' is not supported; supported are llama, mistral and qwen2");
   refuse_unsupported(config, path);
-  arch.layers = int(required(config, path, "num_hidden_layers"));
+  const int64_t layers = required(config, path, "num_hidden_layers");
+  if (layers > kMostLayers)
+    throw user_error("'", path, "': num_hidden_layers is ", layers, ", more than ", kMostLayers,
+                     "; is the file damaged?");
+  arch.layers = int(layers);
   arch.hidden = required(config, path, "hidden_size");
   arch.intermediate = required(config, path, "intermediate_size");
   arch.vocabulary = required(config, path, "vocab_size");
