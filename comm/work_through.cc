@@ -1,4 +1,4 @@
-// Threads that work through the queue's chunks (comm/chunk_queue.h), and the first error of any of them.
+// Threads that work through the chunks of a queue (comm/chunk_queue.h), and their first error.
 #include <condition_variable>
 #include <exception>
 #include <mutex>

@@ -1,4 +1,5 @@
-// Spellings of numbers that are read as plain ones (rl/number_token.h): superscripts, fractions, full width.
+// Spellings of numbers that are read as plain ones (rl/number_token.h): superscripts, fractions,
+// full width.
 #include "rl/ascii.h"
 #include "rl/normalise.h"
 #include "rl/number_token.h"
