@@ -81,7 +81,13 @@ int stopped_before_training(const RunFolder& folder, Crew& crew, Telling& tell) 
 
 int train(TrainingLoop& loop, const RunFolder& folder, const CommandLine& line,
           const Config& config, Crew& crew, Telling& tell) {
-  const int code = loop.run();
+  int code = kExitFinished;
+  try {
+    code = loop.run();
+  } catch (...) {
+    end_soon(std::current_exception(), crew);  // what is told may wait for a disk that hangs
+    throw;
+  }
   std::string reason;
   if (code != kExitFinished && crew.time_was_short()) reason = kTimeShort;
   if (code == kExitFinished) reason = how_it_finished(loop.state(), config);

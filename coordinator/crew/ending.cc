@@ -116,6 +116,11 @@ void report_end(const RunFolder& folder, Crew& crew, Ledger* ledger, int code, s
   end_of_ledger(ledger, code, reason, crew.timeout_s());
 }
 
+void end_soon(const std::exception_ptr& failure, const Crew& crew) {
+  const Error error = failure_of(failure, crew.device()).error;
+  end_within(kReportLimit_s, std::string("svfleet: ") + error.what(), error.code());
+}
+
 Error report_failure(const std::exception_ptr& failure, const RunFolder& folder, Crew& crew,
                      Ledger* ledger) {
   Error error = failure_of(failure, crew.device()).error;

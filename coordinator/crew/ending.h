@@ -17,6 +17,10 @@ namespace svfleet {
 void report_end(const RunFolder& folder, Crew& crew, Ledger* ledger, int code, std::string reason,
                 int64_t step, const RunState* best = nullptr);
 
+// For the exception that is to end this process: whatever hangs on the way out, it ends within
+// seconds from now.
+void end_soon(const std::exception_ptr& failure, const Crew& crew);
+
 // Any rank, for the exception that ends it. What all ranks throw alike (AgreedError) is reported by
 // rank 0 and, should its machine be the one at fault, by the first rank of another. Of a rank that
 // is alone with its error the others know nothing: it reports itself, and what has been reported
