@@ -91,6 +91,7 @@ class Folder {
   bool precedes(const std::string& name) const {
     if (!is_run_name("", name)) return is_run_temporary("", name);
     const std::string path = path_ + "/" + name;
+    if (!file_exists(path)) return true;  // a link to nothing: what is written there is the run's
     if (name == "job.sh") return submitted_;
     const bool claim =
         name.starts_with("owner.json.after-") || name.starts_with("owner.json.left-");

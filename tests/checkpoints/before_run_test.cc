@@ -86,6 +86,15 @@ TEST(BeforeRun, OurOwnNamesAreNobodysUntilThereIsARun) {
   }
 }
 
+// A person may want a log elsewhere.
+TEST(BeforeRun, ALinkToNothingIsNotInTheWay) {
+  const Scratch scratch, other;
+  fs::create_symlink(other / "svfleet.log", scratch / "svfleet.log");
+  EXPECT_EQ(foreign_names(scratch.path(), ""), "");
+  put(other / "svfleet.log", "theirs");
+  EXPECT_EQ(foreign_names(scratch.path(), ""), "'svfleet.log'");
+}
+
 TEST(BeforeRun, WhatSubmitAndItsJobLeaveIsNotInTheWay) {
   const Scratch scratch;
   put(scratch / "bin/svfleet", "an earlier build");
