@@ -321,7 +321,7 @@ def task_files(b):
     (no_bos / "tokenizer.json").write_text(json.dumps(tokenizer))
     refused("an empty prompt of generate", ["generate", b.config, "--set", "task.chat=False",
                                             "--set", f"model.path={no_bos}", ""],
-            USER, ["prompt 1:", "empty"])
+            USER, ["prompt 1 is empty", "write something in it"])
     shutil.rmtree(no_bos)
     no_test = b.other_config("no_test.yaml", (f"  test: {b.tasks}/test.jsonl\n", ""))
     refused("missing split", ["evaluate", no_test, "--set", "evaluate.split=test"], USER,
