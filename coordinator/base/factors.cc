@@ -348,7 +348,13 @@ void load_factors(const Config& config, Crew& crew, Decomposed decomposed, Base&
   base.model->attach(std::move(factors));
 }
 
-bool open_factors(const Config& config, Crew& crew, Base& base, const ModelCheck& check) {
+bool open_factors(const Config& config, Crew& crew, Base& base, const std::vector<Expert>& experts,
+                  const std::vector<std::string>& paths) {
+  const auto check = [&](const std::string& model_hash) {
+    for (size_t i = 0; i < experts.size(); ++i)
+      check_trained_on(config, base, model_hash, experts[i], paths[i], crew.leads());
+    return true;
+  };
   auto decomposed = decompose_missing(config, crew, base.model->architecture(), base.model->files(),
                                       /*keep=*/true, check);
   if (!decomposed) return false;

@@ -43,7 +43,8 @@ std::optional<Decomposed> decompose_missing(const Config& config, Crew& crew,
 // tensor when one of the model in memory is not what the store was made from.
 void load_factors(const Config& config, Crew& crew, Decomposed decomposed, Base& base);
 
-// Collective. Both; false when stopped.
-bool open_factors(const Config& config, Crew& crew, Base& base, const ModelCheck& check);
+// Collective. Both, for these experts, which must be of this model; false when stopped.
+bool open_factors(const Config& config, Crew& crew, Base& base, const std::vector<Expert>& experts,
+                  const std::vector<std::string>& paths);
 
 }  // namespace svfleet

@@ -174,12 +174,7 @@ int evaluate_command(const CommandLine& line, const Config& given) {
                       uint64_t(config.evaluate.seed), 0};
   std::vector<std::pair<std::string, std::vector<float>>> policies;
   if (!experts.empty()) {
-    const auto check = [&](const std::string& model_hash) {
-      for (size_t i = 0; i < experts.size(); ++i)
-        check_trained_on(config, base, model_hash, experts[i], line.experts[i], crew.leads());
-      return true;
-    };
-    if (!open_factors(config, crew, base, check)) return kExitRequeue;
+    if (!open_factors(config, crew, base, experts, line.experts)) return kExitRequeue;
     for (size_t i = 0; i < experts.size(); ++i) {
       std::vector<float> z = flat_z(base, experts[i], line.experts[i]);
       policies.emplace_back(line.experts[i], z);

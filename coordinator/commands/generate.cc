@@ -59,12 +59,8 @@ int generate_command(const CommandLine& line, const Config& given) {
   Base base = open_base(config, crew);
   crew.on_leader("compare with the run", [&] { check_trained_with(config, base.hashes); });
   std::vector<std::pair<std::string, std::vector<float>>> policies;
-  const auto check = [&](const std::string& model_hash) {
-    for (size_t i = 0; i < experts.size(); ++i)
-      check_trained_on(config, base, model_hash, experts[i], line.experts[i], crew.leads());
-    return true;
-  };
-  if (!experts.empty() && !open_factors(config, crew, base, check)) return kExitRequeue;
+  if (!experts.empty() && !open_factors(config, crew, base, experts, line.experts))
+    return kExitRequeue;
   for (size_t i = 0; i < experts.size(); ++i)
     policies.emplace_back(line.experts[i], flat_z(base, experts[i], line.experts[i]));
 

@@ -101,7 +101,7 @@ PackedTally pack(const ChunkTally& tally) {
 ChunkTally unpack(const PackedTally& packed) {
   constexpr size_t kCounts = 7, kTaskCounts = 5;  // without, and of, each task
   const size_t tasks =
-      packed.counts.size() < kCounts ? 0 : (packed.counts.size() - 7) / kTaskCounts;
+      packed.counts.size() < kCounts ? 0 : (packed.counts.size() - kCounts) / kTaskCounts;
   ChunkTally tally(tasks);
   const PackedTally like = pack(tally);
   SVFLEET_CHECK(

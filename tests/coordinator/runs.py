@@ -86,6 +86,18 @@ def run(config, run_dir, ranks, *more):
     return done
 
 
+def svfleet(*arguments, ranks=1):
+    launcher = [] if ranks == 1 else MPIRUN + ["-n", str(ranks)]
+    return subprocess.run(launcher + [SVFLEET, *map(str, arguments)], capture_output=True, text=True,
+                          timeout=120)
+
+
+def one_line(done):
+    """The one line of an error; empty when there are more or none."""
+    lines = [line for line in done.stderr.splitlines() if line.startswith("svfleet: ")]
+    return lines[0] if len(lines) == 1 else ""
+
+
 def content_hash(path):
     return subprocess.run([SVFLEET, "hash", str(path)], capture_output=True, text=True,
                           check=True).stdout.strip()

@@ -5,23 +5,11 @@ expert or a run that is refused anyway."""
 import json
 import shutil
 import struct
-import subprocess
 
 import runs
-from runs import check
+from runs import check, one_line, svfleet
 
 USER, DISK = 2, 74
-
-
-def svfleet(*arguments, ranks=1):
-    launcher = [] if ranks == 1 else runs.MPIRUN + ["-n", str(ranks)]
-    return subprocess.run(launcher + [runs.SVFLEET, *map(str, arguments)], capture_output=True,
-                          text=True, timeout=120)
-
-
-def one_line(done):
-    lines = [line for line in done.stderr.splitlines() if line.startswith("svfleet: ")]
-    return lines[0] if len(lines) == 1 else ""
 
 
 def metadata(path):

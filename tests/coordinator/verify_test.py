@@ -10,21 +10,10 @@ import time
 from pathlib import Path
 
 import runs
-from runs import check, flip
+from runs import check, flip, one_line, svfleet
 
 USER, DISK = 2, 74
 KINDS = ("model", "factors", "checkpoints", "chunks", "experts")
-
-
-def svfleet(*arguments, ranks=1):
-    launcher = [] if ranks == 1 else runs.MPIRUN + ["-n", str(ranks)]
-    return subprocess.run(launcher + [runs.SVFLEET, *map(str, arguments)], capture_output=True,
-                          text=True, timeout=120)
-
-
-def one_line(done):
-    lines = [line for line in done.stderr.splitlines() if line.startswith("svfleet: ")]
-    return lines[0] if len(lines) == 1 else ""
 
 
 def stopped_inside_a_step(folder, config):
