@@ -145,7 +145,7 @@ void Narrator::finished(const Learner& learner, const std::map<std::string, doub
 
 void Narrator::settle(double most_s) {
   if (scribe_ && !scribe_->settle(most_s))
-    throw disk_error("log.jsonl and ledger.jsonl of the run in '", config_.run_dir,
+    throw make_error(kExitRequeue, "log.jsonl and ledger.jsonl of the run in '", config_.run_dir,
                      "' have not been written for ", most_s,
                      " s: the disk does not answer; nothing later than them was saved");
 }

@@ -50,7 +50,7 @@ class Narrator {
                const StepRecord& record);
   void finished(const Learner& learner, const std::map<std::string, double>& seconds);
 
-  // Until all that was told is on the disk: Error(kExitDisk) when that takes more than `most_s`.
+  // Until all that was told is on the disk: Error(kExitRequeue) when that takes more than `most_s`.
   void settle(double most_s);
 
  private:
