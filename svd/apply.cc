@@ -24,18 +24,9 @@ void merge(Form form, const at::Tensor& weight, const at::Tensor& q, const at::T
     at::addmm_out(merged, weight, change, weight);
 }
 
-at::Tensor adapted_linear(Form form, const at::Tensor& x, const at::Tensor& weight,
-                          const at::Tensor& bias, const at::Tensor& q, const at::Tensor& d) {
-  const at::ScalarType type = x.scalar_type();
-  if (form == Form::kRight) {
-    // d is float32: so are the product and, in the backward pass, the sum over t that is dz.
-    at::Tensor change = (x.mm(q) * d).to(type);
-    return at::linear(x + change.mm(q.t()), weight, bias);
-  }
-  at::Tensor y = at::linear(x, weight);  // without the bias: it is not part of W'x
-  at::Tensor change = (y.mm(q) * d).to(type);
-  y = y + change.mm(q.t());
-  return bias.defined() ? y + bias : y;
+at::Tensor scaled_in_basis(const at::Tensor& x, const at::Tensor& q, const at::Tensor& d) {
+  // d is float32: so are the product and, in the backward pass, the sum over t that is dz.
+  return (x.mm(q) * d).to(x.scalar_type()).mm(q.t());
 }
 
 namespace {

@@ -15,13 +15,14 @@ namespace svfleet {
 void merge(Form form, const at::Tensor& weight, const at::Tensor& q, const at::Tensor& d,
            at::Tensor& merged);
 
-// y [T, m] = W'x + bias without building W'. x [T, n]; q of x's type; d: [r], or [T, r] when each
-// row has its own z. Differentiable in x and d; keeps [T, r] per matrix for the backward pass.
-at::Tensor adapted_linear(Form form, const at::Tensor& x, const at::Tensor& weight,
-                          const at::Tensor& bias, const at::Tensor& q, const at::Tensor& d);
+// Q (d o Q^T x): what z adds to a product's input on the right, or to its output before the bias on
+// the left, so that W' is never built. x: [T, r]; q: [r, r] of x's type; d: [r], or [T, r] when
+// each row has its own z. Rounded to x's type. Differentiable in x and d; keeps [T, r] for the
+// backward pass.
+at::Tensor scaled_in_basis(const at::Tensor& x, const at::Tensor& q, const at::Tensor& d);
 
-// The same function with the merged weight in the forward pass and the closed form in the backward
-// pass. Undivided, so it holds for every z, zero and negative included:
+// y [T, m] = W'x + bias, with the merged weight in the forward pass and the closed form in the
+// backward pass. x: [T, n]; d: [r]. Undivided, so it holds for every z, zero and negative included:
 //   right: dz_i = sum_t (Q^T x_t)_i (Q^T W^T G_t)_i,   left: dz_i = sum_t (Q^T G_t)_i (Q^T W x_t)_i
 // No weight gradient, and W'^T is never needed: dX = W^T G + Q (d o Q^T W^T G), or its left twin.
 at::Tensor merged_linear_closed_form(Form form, const at::Tensor& x, const at::Tensor& weight,

@@ -16,31 +16,30 @@ at::ScalarType type_of(const std::string& name) {
 
 Base open_base(const Config& config, Crew& crew) {
   Base base;
-  base.model =
-      std::make_unique<Model>(config.model.path, type_of(config.model.dtype), crew.device().torch);
-  Texts texts = open_texts(config, base.model->architecture());
+  base.weights = std::make_unique<Weights>(config.model.path, type_of(config.model.dtype),
+                                           crew.device().torch);
+  base.basis = std::make_unique<Basis>();
+  Texts texts = open_texts(config, base.weights->architecture());
   base.tokenizer = std::move(texts.tokenizer);
   base.chat = std::move(texts.chat);
-  base.hashes = folder_hashes(base.model->architecture(), *base.tokenizer, base.chat.get());
-  base.weights_hash = base.model->weights_hash();
+  base.hashes = folder_hashes(base.weights->architecture(), *base.tokenizer, base.chat.get());
+  base.weights_hash = base.weights->hash();
   crew.agree("model in memory", base.weights_hash);
   crew.agree("tokenizer", base.tokenizer->content_hash());
   return base;
 }
 
-std::vector<MatrixSlot> slots(const Model& model) {
-  std::vector<MatrixSlot> slots;
-  for (const Target& target : model.targets())
-    slots.push_back({target.name, target.offset, target.length()});
-  return slots;
+NamedTensors frozen(const Base& base) {
+  NamedTensors all = base.weights->frozen();
+  for (auto& tensor : base.basis->frozen()) all.push_back(std::move(tensor));
+  return all;
 }
 
-Expert as_expert(const Model& model, const std::vector<float>& z) {
-  Expert expert;
-  for (const Target& target : model.targets())
-    expert.z[target.name].assign(z.begin() + target.offset,
-                                 z.begin() + target.offset + target.length());
-  return expert;
+std::vector<MatrixSlot> slots(const Basis& basis) {
+  std::vector<MatrixSlot> slots;
+  for (const Target& target : basis.targets())
+    slots.push_back({target.name, target.offset, target.length()});
+  return slots;
 }
 
 namespace {
@@ -76,7 +75,7 @@ void check_trained_on(const Config& config, const Base& base, const std::string&
 }
 
 std::vector<float> flat_z(const Base& base, const Expert& expert, const std::string& path) {
-  const std::vector<Target>& targets = base.model->targets();
+  const std::vector<Target>& targets = base.basis->targets();
   std::vector<float> z(total_length(targets), 1.0f);
   size_t used = 0;
   for (const Target& target : targets) {

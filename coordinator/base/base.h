@@ -13,15 +13,17 @@
 #include "coordinator/config/config.h"
 #include "coordinator/crew/crew.h"
 #include "rl/task.h"
+#include "worker/model/basis.h"
 #include "worker/model/generate.h"
-#include "worker/model/model.h"
+#include "worker/model/weights.h"
 #include "worker/tokenizer/chat_template.h"
 #include "worker/tokenizer/tokenizer.h"
 
 namespace svfleet {
 
 struct Base {
-  std::unique_ptr<Model> model;
+  std::unique_ptr<const Weights> weights;
+  std::unique_ptr<const Basis> basis;  // without targets before load_factors
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<ChatTemplate> chat;                // none when no task uses it
   FolderHashes hashes;                               // of what lies beside the weights
@@ -36,9 +38,10 @@ at::ScalarType type_of(const std::string& name);  // "float32" or "bfloat16"
 // Collective. Reads the model folder; all ranks must find the same one.
 Base open_base(const Config& config, Crew& crew);
 
-std::vector<MatrixSlot> slots(const Model& model);
-// z of all targets, as an expert without metadata.
-Expert as_expert(const Model& model, const std::vector<float>& z);
+// All that no step may change: weights, bases and singular values.
+NamedTensors frozen(const Base& base);
+
+std::vector<MatrixSlot> slots(const Basis& basis);
 // What of an expert must be right before a factor of this model is made for it: Error(kExitUser)
 // when it was trained on another model, or on another config.json or tokenizer.json. Warns, on rank
 // 0, of another chat template.

@@ -14,7 +14,7 @@
 #include "coordinator/run/identity.h"
 #include "worker/free_memory.h"
 #include "worker/libtorch.h"
-#include "worker/model/weights.h"
+#include "worker/model/read_weight.h"
 
 namespace svfleet {
 namespace {
@@ -329,10 +329,10 @@ std::optional<Decomposed> decompose_missing(const Config& config, Crew& crew,
 
 void load_factors(const Config& config, Crew& crew, Decomposed decomposed, Base& base) {
   base.model_hash = decomposed.made_from.model_hash;
-  for (const auto& [name, hash] : base.model->tensor_hashes())
+  for (const auto& [name, hash] : base.weights->tensor_hashes())
     check_tensor(config, decomposed.made_from, name, hash);
   const FactorStore store(store_folder(config));
-  const std::vector<Target> targets = targets_of(config, base.model->architecture());
+  const std::vector<Target> targets = targets_of(config, base.weights->architecture());
   std::vector<Factor> factors(targets.size());
   std::vector<std::string> hashes(targets.size());
   crew.side_by_side(int64_t(targets.size()), [&](int64_t t) {
@@ -345,7 +345,7 @@ void load_factors(const Config& config, Crew& crew, Decomposed decomposed, Base&
   for (size_t t = 0; t < targets.size(); ++t) base.factor_hashes[targets[t].name] = hashes[t];
   base.store_hash = factors_hash(base.factor_hashes);
   crew.agree("factor store", base.store_hash);
-  base.model->attach(std::move(factors));
+  base.basis = std::make_unique<Basis>(std::move(factors), *base.weights);
 }
 
 bool open_factors(const Config& config, Crew& crew, Base& base, const std::vector<Expert>& experts,
@@ -355,8 +355,9 @@ bool open_factors(const Config& config, Crew& crew, Base& base, const std::vecto
       check_trained_on(config, base, model_hash, experts[i], paths[i], crew.leads());
     return true;
   };
-  auto decomposed = decompose_missing(config, crew, base.model->architecture(), base.model->files(),
-                                      /*keep=*/true, check);
+  auto decomposed =
+      decompose_missing(config, crew, base.weights->architecture(), base.weights->files(),
+                        /*keep=*/true, check);
   if (!decomposed) return false;
   load_factors(config, crew, std::move(*decomposed), base);
   return true;

@@ -27,9 +27,9 @@ int64_t steps_of_round(double all_s, double step_s, int64_t pieces) {
   return int64_t(std::clamp(steps, 1.0, double(std::max<int64_t>(pieces, 1))));
 }
 
-WeightWatch::WeightWatch(const Model& model, Crew& crew, int64_t step)
+WeightWatch::WeightWatch(const NamedTensors& frozen, Crew& crew, int64_t step)
     : crew_(crew), clean_step_(step) {
-  for (const auto& [name, tensor] : model.frozen()) {
+  for (const auto& [name, tensor] : frozen) {
     const at::Tensor flat = tensor.view({-1});
     const int64_t most = kPieceBytes / flat.element_size();
     for (int64_t at = 0; at < flat.numel(); at += most)

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "coordinator/crew/crew.h"
-#include "worker/model/model.h"
+#include "worker/model/weights.h"
 
 namespace svfleet {
 
@@ -22,9 +22,8 @@ int64_t steps_of_round(double all_s, double step_s, int64_t pieces);
 
 class WeightWatch {
  public:
-  // Hashes all that model.frozen() lists, as it is now: after `step` finished steps. The model must
-  // stay, with its factors attached.
-  WeightWatch(const Model& model, Crew& crew, int64_t step);
+  // Hashes all of `frozen` as it is now, after `step` finished steps. Its memory must stay.
+  WeightWatch(const NamedTensors& frozen, Crew& crew, int64_t step);
 
   // Collective, after each step, while nothing computes; `step_s` is how long the step took. What
   // has changed on some rank, in words, the same on all ranks; empty: nothing so far.

@@ -179,12 +179,12 @@ int evaluate_command(const CommandLine& line, const Config& given) {
       std::vector<float> z = flat_z(base, experts[i], line.experts[i]);
       policies.emplace_back(line.experts[i], z);
       if (!line.controls) continue;
-      policies.emplace_back(line.experts[i] + " shuffled", shuffled(base.model->targets(), z));
+      policies.emplace_back(line.experts[i] + " shuffled", shuffled(base.basis->targets(), z));
       policies.emplace_back(line.experts[i] + " mirrored", mirrored(z));
     }
   }
   std::vector<Row> rows;
-  WeightWatch watch(*base.model, crew, 0);
+  WeightWatch watch(frozen(base), crew, 0);
   auto base_result = evaluate_policy(base, crew, base_policy(base), tasks, options, "base");
   if (!base_result) return kExitRequeue;
   rows.push_back({*base_result, {}, {}});

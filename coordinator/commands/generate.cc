@@ -80,14 +80,15 @@ int generate_command(const CommandLine& line, const Config& given) {
     if (!spec.chat) item.messages = {{"user", prompts[p]}};
     Prompt& prompt = asked.emplace_back(make_prompt(base, spec, item, int64_t(p)));
     if (line.max_new_tokens) prompt.max_new_tokens = int(*line.max_new_tokens);
-    const std::string problem = length_problem(base.model->architecture(), prompt);
+    const std::string problem = length_problem(base.weights->architecture(), prompt);
     if (!problem.empty()) throw user_error("prompt ", p + 1, ": ", problem);
   }
   if (crew.leads())
-    warn_of_endless_turns(base.model->architecture(), *base.tokenizer, base.chat.get(), {spec});
+    warn_of_endless_turns(base.weights->architecture(), *base.tokenizer, base.chat.get(), {spec});
   // As evaluate applies them: another form is another rounding, and may give another reply.
   const bool merged = config.train.sampling_form == "merged";
-  Policy in_force = base_policy(base);
+  const Policy the_base = base_policy(base);
+  Policy in_force;
   size_t whose = 0;  // policies[whose - 1], or the base
   json results = json::array();
   for (size_t p = 0; p < prompts.size(); ++p) {
@@ -95,10 +96,11 @@ int generate_command(const CommandLine& line, const Config& given) {
     for (size_t i = 0; i <= policies.size(); ++i) {
       const std::string name = i == 0 ? "base" : policies[i - 1].first;
       if (i > 0 && i != whose) {
-        in_force = enforce(base, crew, policies[i - 1].second, merged);
+        in_force = enforce(base, crew, policies[i - 1].second, merged, Apply::kMerged,
+                           std::move(in_force));
         whose = i;
       }
-      const Policy policy = i == 0 ? base_policy(base) : in_force;
+      const Policy& policy = i == 0 ? the_base : in_force;
       crew.on_leader("generate", [&] {
         OnText stream = [&](const std::string& text) {
           std::fputs(text.c_str(), stdout);
@@ -108,8 +110,8 @@ int generate_command(const CommandLine& line, const Config& given) {
           stream = nullptr;
         else
           std::printf("[%s] %s", name.c_str(), spec.prefill.c_str());
-        const Rollout reply = generate(*base.model, *base.tokenizer, {asked[p]}, 1, sampling,
-                                       policy.sampling, policy.d, stream)
+        const Rollout reply = generate(*base.weights, *base.tokenizer, policy.adapter(), {asked[p]},
+                                       1, sampling, stream)
                                   .front();
         if (!reply.finite && !line.json) std::printf("\n");
         if (!reply.finite)

@@ -51,18 +51,17 @@ Sampled sample(const Base& base, const Policy& policy, const ChunkRules& rules,
   sampling.temperature = rules.temperature;
   sampling.seed = rules.seed;
   sampling.step = rules.step;
-  sampled.rollouts = generate(*base.model, *base.tokenizer, sampled.prompts, rules.samples,
-                              sampling, policy.sampling, policy.d);
+  sampled.rollouts = generate(*base.weights, *base.tokenizer, policy.adapter(), sampled.prompts,
+                              rules.samples, sampling);
   return sampled;
 }
 
 // What the base model, the same weights without z, gives these replies; empty where nobody asks.
-LogProbs see(const Base& base, const Policy& policy, const ChunkRules& rules,
-             const Sampled& sampled) {
+LogProbs see(const Base& base, const ChunkRules& rules, const Sampled& sampled) {
   if (rules.kl_beta <= 0 && !rules.measure_kl) return {};
   std::vector<ReplyGroup> groups;
   for (size_t g = 0; g < sampled.prompts.size(); ++g) groups.push_back(sampled.group(g));
-  return reply_log_probs(*base.model, groups, Apply::kFrozen, policy.z, rules.temperature);
+  return reply_log_probs(*base.weights, Adapter(), groups, rules.temperature);
 }
 
 // Rewards, advantages and weights of each group.
@@ -133,7 +132,8 @@ std::vector<float> differentiate(const Base& base, const Policy& policy, const C
   gradient.dz.assign(policy.z.size(), 0);
   const KlLoss kl = rules.kl_in_reward ? KlLoss::kNone : rules.kl_loss;
   if (!trained.empty())
-    gradient = z_gradient(*base.model, trained, policy.z, {rules.temperature, rules.gradient, kl});
+    gradient =
+        z_gradient(*base.weights, policy.adapter(rules.gradient), trained, {rules.temperature, kl});
   for (size_t g = 0; g < trained.size(); ++g)
     for (int s = 0; s < sampled.samples; ++s)
       compare(sampled.at(places[g], s).log_probs, gradient.log_probs[g][size_t(s)], tally);
@@ -191,7 +191,7 @@ FinishedChunk compute_chunk(const Base& base, const Policy& policy, const ChunkR
   FinishedChunk finished;
   const Sampled sampled = sample(base, policy, rules, prompts);
   tally.seconds.generate = watch.lap();
-  const LogProbs of_base = see(base, policy, rules, sampled);
+  const LogProbs of_base = see(base, rules, sampled);
   tally.seconds.base = watch.lap();
   const Judged judged = judge(rules, prompts, sampled, of_base, tally);
   tally.seconds.score = watch.lap();

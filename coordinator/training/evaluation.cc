@@ -68,8 +68,8 @@ std::optional<Evaluation> evaluate_policy(const Base& base, Crew& crew, const Po
         std::vector<Prompt> prompts;
         for (int64_t i = first; i < last; ++i)
           prompts.push_back(make_prompt(base, *places[i].spec, *places[i].item, places[i].key));
-        std::vector<Rollout> rollouts = generate(*base.model, *base.tokenizer, prompts, 1,
-                                                 options.sampling, policy.sampling, policy.d);
+        std::vector<Rollout> rollouts = generate(*base.weights, *base.tokenizer, policy.adapter(),
+                                                 prompts, 1, options.sampling);
         for (const Rollout& rollout : rollouts)
           if (!rollout.finite)
             throw user_error("the logits of ", name, " hold a NaN or infinity (item ",

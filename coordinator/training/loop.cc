@@ -19,8 +19,8 @@ namespace {
 // Fixed: the batch is part of what a reply depends on, and validation chooses the expert.
 constexpr int64_t kValidationBatch = 32;
 
-LearningRules rules_of(const Config& config, const TrainingPlan& plan, const Model& model) {
-  return {config, plan.parametrisation, plan.optimizer, model.targets(), model.sigmas()};
+LearningRules rules_of(const Config& config, const TrainingPlan& plan, const Basis& basis) {
+  return {config, plan.parametrisation, plan.optimizer, basis.targets(), basis.sigmas()};
 }
 
 }  // namespace
@@ -28,7 +28,7 @@ LearningRules rules_of(const Config& config, const TrainingPlan& plan, const Mod
 TrainingLoop::TrainingLoop(const Run& run, RunState start, bool saved, Narrator::To to,
                            double load_s)
     : run_(run),
-      learner_(rules_of(run.config, run.plan, *run.base.model), std::move(start)),
+      learner_(rules_of(run.config, run.plan, *run.base.basis), std::move(start)),
       narrator_(run.config, run.plan, run.crew, to),
       load_s_(load_s) {
   if (saved)
@@ -56,7 +56,7 @@ int TrainingLoop::run() {
     trust_->after_step(state().step, until_now_s);
     record.wall_s = until_now_s + watch.lap();
     seconds_.clear();
-    narrator_.stepped(learner_, policy_, *run_.base.model, record);
+    narrator_.stepped(learner_, policy_, *run_.base.basis, record);
     // After the log: killed in between, the step is redone and logged again. Redone steps cost
     // the same bits: fewer checkpoints are safe, only slower to resume.
     if (learner_.checkpoint_is_due()) checkpoint();
@@ -72,7 +72,7 @@ void TrainingLoop::begin() {
   load_s_ += watch.lap();
   narrator_.spent("loading");
   seconds_.clear();
-  trust_.emplace(*run_.base.model, run_.crew, run_.folder, narrator_, state());
+  trust_.emplace(run_.base, run_.crew, run_.folder, narrator_, state());
 }
 
 void TrainingLoop::put_in_force() {
@@ -80,7 +80,7 @@ void TrainingLoop::put_in_force() {
   timed("merge", [&] {
     policy_ = enforce(run_.base, run_.crew, learner_.z(),
                       sample_merged || run_.plan.rules.gradient == Apply::kClosedForm,
-                      sample_merged ? Apply::kMerged : Apply::kActivation);
+                      sample_merged ? Apply::kMerged : Apply::kActivation, std::move(policy_));
   });
 }
 
@@ -127,7 +127,7 @@ std::optional<std::vector<FinishedChunk>> TrainingLoop::chunks() {
   if (!timed("chunks", [&] { return run_.crew.share(missing, "chunks", compute, report); }))
     return std::nullopt;
   // The hash is made anew from today's p: an update that never reached the policy shows here.
-  const std::string today = z_hash(as_expert(*run_.base.model, learner_.z()));
+  const std::string today = z_hash(as_expert(*run_.base.basis, learner_.z()));
   for (const FinishedChunk& chunk : own) check_receipt(chunk, state().step, today);
   return own;
 }
@@ -161,7 +161,7 @@ bool TrainingLoop::validate(bool now) {
 }
 
 void TrainingLoop::save(const std::string& name, const RunState& of) {
-  Expert expert = as_expert(*run_.base.model, learner_.z_of(of));
+  Expert expert = as_expert(*run_.base.basis, learner_.z_of(of));
   std::string tasks;
   for (const TaskSpec& task : run_.config.tasks) tasks += (tasks.empty() ? "" : "+") + task.name;
   expert.metadata = {{"model_hash", run_.base.model_hash},

@@ -99,13 +99,13 @@ void Narrator::validated(const RunState& state, const Evaluation& evaluation) {
   });
 }
 
-void Narrator::stepped(const Learner& learner, const Policy& policy, const Model& model,
+void Narrator::stepped(const Learner& learner, const Policy& policy, const Basis& basis,
                        const StepRecord& record) {
   if (!tells_) return;
   const RunState& state = learner.state();
   account(state, record);
   scribe_->post([this, step = state.step, fields = record.to_json(state, policy),
-                 z = z_statistics(policy, model), last = learner.finished(), texts = record.texts] {
+                 z = z_statistics(policy, basis), last = learner.finished(), texts = record.texts] {
     to_.log->step(step, fields, z, last);
     for (const json& text : texts) to_.log->rollout(step, text);
   });

@@ -46,7 +46,7 @@ class Narrator {
   void at_work(int64_t step, const ShareReport& now);
 
   void validated(const RunState& state, const Evaluation& evaluation);
-  void stepped(const Learner& learner, const Policy& policy, const Model& model,
+  void stepped(const Learner& learner, const Policy& policy, const Basis& basis,
                const StepRecord& record);
   void finished(const Learner& learner, const std::map<std::string, double>& seconds);
 

@@ -87,12 +87,13 @@ Loaded load(Opened& opened, const RunFolder& folder, const Config& config, Crew&
   tell.spent("loading");
   tell.doing("decomposing");
   bool is_over = false;
-  auto decomposed = decompose_missing(config, crew, base.model->architecture(), base.model->files(),
-                                      /*keep=*/true, [&](const std::string& model_hash) {
-                                        check_model(opened, config, model_hash, crew.leads());
-                                        is_over = is_done;
-                                        return !is_over;
-                                      });
+  auto decomposed =
+      decompose_missing(config, crew, base.weights->architecture(), base.weights->files(),
+                        /*keep=*/true, [&](const std::string& model_hash) {
+                          check_model(opened, config, model_hash, crew.leads());
+                          is_over = is_done;
+                          return !is_over;
+                        });
   if (!decomposed) return is_over ? Loaded::kNothingLeft : Loaded::kStopped;
   const double looked_s = watch.lap();
   tell.spent(decomposed->any_missing ? "decomposing" : "loading");

@@ -1,41 +1,33 @@
 #include "coordinator/training/policy.h"
 
-#include <ATen/core/Tensor.h>
-
-#include <atomic>
-
 namespace svfleet {
 
-Policy enforce(Base& base, Crew& crew, const std::vector<float>& z, bool merge, Apply sampling) {
-  Model& model = *base.model;
+Policy enforce(const Base& base, Crew& crew, const std::vector<float>& z, bool merge,
+               Apply sampling, Policy before) {
   Policy policy;
   policy.z = z;
-  policy.d = model.expert_tensors(z, /*differentiable=*/false);
+  ExpertTable table(*base.basis);
+  policy.hash = table.hash(table.add(z));
+  policy.table = std::make_unique<ExpertTable>(std::move(table));
   policy.sampling = merge ? sampling : Apply::kActivation;
-  if (merge) {
-    std::atomic<int64_t> changed = 0, all = 0;
-    crew.side_by_side(int64_t(model.targets().size()), [&](int64_t t) {
-      changed += model.merge_one(size_t(t), policy.z);
-      all += model.targets()[t].rows * model.targets()[t].cols;
-    });
-    policy.changed_share = double(changed) / double(all);
-  } else {
-    model.unmerge();
-  }
-  policy.hash = z_hash(as_expert(model, policy.z));
+  if (!merge) return policy;
+  Merged old = before.merged ? std::move(*before.merged) : Merged();
+  policy.merged = std::make_unique<Merged>(
+      *base.weights, *base.basis, policy.z, std::move(old),
+      [&](int64_t count, const auto& work) { crew.side_by_side(count, work); });
+  policy.changed_share = policy.merged->changed_share();
   return policy;
 }
 
 std::string hash_in_force(const Base& base, const Policy& policy) {
-  return z_hash(as_expert(*base.model,
-                          policy.sampling == Apply::kMerged ? base.model->merged_z() : policy.z));
+  return z_hash(
+      as_expert(*base.basis, policy.sampling == Apply::kMerged ? policy.merged->z() : policy.z));
 }
 
 Policy base_policy(const Base& base) {
   Policy policy;
-  policy.z.assign(total_length(base.model->targets()), 1.0f);
-  policy.sampling = Apply::kFrozen;
-  policy.hash = z_hash(as_expert(*base.model, policy.z));
+  policy.z.assign(total_length(base.basis->targets()), 1.0f);
+  policy.hash = z_hash(as_expert(*base.basis, policy.z));
   return policy;
 }
 

@@ -84,9 +84,9 @@ StepRecord gather_record(Crew& crew, const std::vector<FinishedChunk>& own, int6
   return record;
 }
 
-json z_statistics(const Policy& policy, const Model& model) {
+json z_statistics(const Policy& policy, const Basis& basis) {
   json z = json::object();
-  for (const Target& target : model.targets()) {
+  for (const Target& target : basis.targets()) {
     const float* values = policy.z.data() + target.offset;
     double sum = 0, squares = 0, low = values[0], high = values[0];
     for (int64_t i = 0; i < target.length(); ++i) {

@@ -41,7 +41,7 @@ StepRecord gather_record(Crew& crew, const std::vector<FinishedChunk>& own, int6
                          const TrainingPlan& plan);
 
 // Mean, min, max and std of z in each matrix.
-nlohmann::json z_statistics(const Policy& policy, const Model& model);
+nlohmann::json z_statistics(const Policy& policy, const Basis& basis);
 
 nlohmann::json validation_record(const RunState& state, const Evaluation& evaluation);
 

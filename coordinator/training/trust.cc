@@ -23,9 +23,9 @@ CleanRecord begun_at(int64_t step, std::optional<CleanRecord> before, int64_t fi
 
 }  // namespace
 
-Trust::Trust(const Model& model, Crew& crew, const RunFolder& folder, Narrator& narrator,
+Trust::Trust(const Base& base, Crew& crew, const RunFolder& folder, Narrator& narrator,
              const RunState& state)
-    : crew_(crew), folder_(folder), narrator_(narrator), watch_(model, crew, state.step) {
+    : crew_(crew), folder_(folder), narrator_(narrator), watch_(frozen(base), crew, state.step) {
   if (!crew.leads()) return;
   const auto before = read_clean(folder.path());
   const auto parent = lineage(state.parent);

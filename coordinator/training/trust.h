@@ -16,7 +16,7 @@ class Trust {
  public:
   // Collective. Looks at the frozen weights as they are now, and at what an earlier process left of
   // a run that goes on from `state`.
-  Trust(const Model& model, Crew& crew, const RunFolder& folder, Narrator& narrator,
+  Trust(const Base& base, Crew& crew, const RunFolder& folder, Narrator& narrator,
         const RunState& state);
 
   // Collective. Looks at a share of the weights, or at all. Where something has changed, what was

@@ -117,8 +117,8 @@ class Rooms(unittest.TestCase):
                 return found
 
             self.assertEqual(problems(root)[0], [])
-            self.assertIn("svd/target.h:1: svd may not use worker/model (worker/model/model.h)",
-                          planted("svd/target.h", '#include "worker/model/model.h"'))
+            self.assertIn("svd/target.h:1: svd may not use worker/model (worker/model/decoder.h)",
+                          planted("svd/target.h", '#include "worker/model/decoder.h"'))
             self.assertIn("coordinator/run/log.cc:1: coordinator/run may not use coordinator/training "
                           "(coordinator/training/loop.h)",
                           planted("coordinator/run/log.cc", '#include "coordinator/training/loop.h"'))

@@ -6,31 +6,107 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "comm/error.h"
 #include "comm/random.h"
 #include "comm/stage.h"
-#include "worker/model/next_token.h"
+#include "worker/model/decoder.h"
+#include "worker/model/index_tensor.h"
+#include "worker/model/roots.h"
 #include "worker/tokenizer/stop_strings.h"
 
 namespace svfleet {
 namespace {
 
-// One reply being written.
-struct Row {
-  Rollout rollout;
-  StreamDecoder decoder;
-  StopMatcher stop;
+void check_lengths(const Architecture& arch, const std::vector<Prompt>& prompts) {
+  for (const Prompt& prompt : prompts) {
+    const int64_t length = int64_t(prompt.tokens.size());
+    SVFLEET_CHECK(length > 0, "empty prompt ", prompt.key);
+    if (arch.max_positions && length + prompt.max_new_tokens > arch.max_positions)
+      throw user_error("prompt ", prompt.key, " has ", length, " tokens and may be answered with ",
+                       prompt.max_new_tokens, ": more than the model's ", arch.max_positions,
+                       " positions; shorten it or task.max_new_tokens");
+  }
+}
 
-  Row(const Tokenizer& tokenizer, const std::vector<std::string>& stop_strings)
-      : decoder(tokenizer), stop(stop_strings) {}
+// One reply being written.
+class Reply {
+ public:
+  Reply(const Tokenizer& tokenizer, const Architecture& arch, const Prompt& prompt, int index,
+        int sample, const OnText& on_text)
+      : arch_(arch), prompt_(prompt), on_text_(on_text), decoder_(tokenizer), stop_(prompt.stop) {
+    rollout_.prompt = index;
+    rollout_.sample = sample;
+  }
+
+  const Prompt& prompt() const { return prompt_; }
+  const Rollout& rollout() const { return rollout_; }
+  int64_t length() const { return int64_t(rollout_.tokens.size()); }
+
+  // The token that was drawn for it; whether it wants another.
+  bool take(int token, float log_prob, double entropy) {
+    rollout_.tokens.push_back(token);
+    rollout_.log_probs.push_back(log_prob);
+    rollout_.finite = rollout_.finite && std::isfinite(log_prob);
+    rollout_.entropy += entropy;
+    for (const auto* stops : {&arch_.stop_tokens, &prompt_.stop_tokens})
+      rollout_.ended =
+          rollout_.ended || std::find(stops->begin(), stops->end(), token) != stops->end();
+    if (!rollout_.ended) {
+      const std::string text = stop_.push(decoder_.push(token));
+      rollout_.ended = stop_.stopped();
+      write(text);
+    }
+    if (!rollout_.ended && length() < prompt_.max_new_tokens) return true;
+    std::string rest = stop_.stopped() ? "" : stop_.push(decoder_.finish());
+    rest += stop_.finish();
+    write(rest);
+    return false;
+  }
+
+ private:
+  void write(const std::string& text) {
+    rollout_.text += text;
+    if (on_text_ && rollout_.prompt == 0 && rollout_.sample == 0) on_text_(text);
+  }
+
+  const Architecture& arch_;
+  const Prompt& prompt_;
+  const OnText& on_text_;
+  Rollout rollout_;
+  StreamDecoder decoder_;
+  StopMatcher stop_;
 };
+
+// The prompts as a tree: common prefixes, then the rest of each.
+struct Packed {
+  Batch batch;
+  std::vector<int> segments;  // each prompt's own
+  std::vector<int64_t> last;  // packed row of each prompt's last token
+};
+
+Packed pack(const std::vector<Prompt>& prompts) {
+  Packed packed;
+  std::vector<Sequence> sequences;
+  for (const Prompt& prompt : prompts) sequences.push_back({&prompt.tokens, prompt.entry});
+  const std::vector<int> roots = add_roots(sequences, packed.batch);
+  for (size_t p = 0; p < prompts.size(); ++p) {
+    packed.segments.push_back(add_rest(sequences[p], roots[p], packed.batch));
+    packed.last.push_back(int64_t(packed.batch.tokens.size()) - 1);
+  }
+  return packed;
+}
 
 // Keys and values of `layers` for the rows of the decoding loop, prompts right-aligned.
 DecodeCache fill_cache(const Architecture& arch, const std::vector<Prompt>& prompts,
-                       const std::vector<Segment>& segments, bool shared,
-                       const std::vector<LayerKv>& kv, int samples, int64_t longest,
-                       int64_t capacity) {
+                       const Packed& packed, const std::vector<LayerKv>& kv, int samples) {
+  int64_t longest = 0, most_new = 0;
+  for (const Prompt& prompt : prompts) {
+    longest = std::max(longest, int64_t(prompt.tokens.size()));
+    most_new = std::max<int64_t>(most_new, prompt.max_new_tokens);
+  }
+  const int64_t capacity = longest + most_new;
   const at::TensorOptions options = kv[0].k.options();
   const int64_t rows = int64_t(prompts.size()) * samples;
   DecodeCache cache;
@@ -46,9 +122,12 @@ DecodeCache fill_cache(const Architecture& arch, const std::vector<Prompt>& prom
       const at::Tensor& source = keys ? kv[layer].k : kv[layer].v;
       at::Tensor all = at::zeros({rows, arch.kv_heads, capacity, arch.head_dim}, options);
       for (size_t p = 0; p < prompts.size(); ++p) {
-        const Segment& own = segments[p + (shared ? 1 : 0)];
+        const Segment& own = packed.batch.segments[packed.segments[p]];
         at::Tensor tokens = source.narrow(0, own.start, own.length);
-        if (shared) tokens = at::cat({source.narrow(0, 0, segments[0].length), tokens});
+        if (own.parent >= 0) {
+          const Segment& root = packed.batch.segments[own.parent];
+          tokens = at::cat({source.narrow(0, root.start, root.length), tokens});
+        }
         const int64_t length = tokens.size(0);
         all.narrow(0, int64_t(p) * samples, samples)
             .narrow(2, longest - length, length)
@@ -62,137 +141,73 @@ DecodeCache fill_cache(const Architecture& arch, const std::vector<Prompt>& prom
 }
 
 void keep_rows(DecodeCache& cache, const std::vector<int64_t>& rows) {
-  at::Tensor index = at::empty({int64_t(rows.size())}, at::kLong);
-  std::copy(rows.begin(), rows.end(), index.data_ptr<int64_t>());
-  index = index.to(cache.mask.device());
+  const at::Tensor index = index_tensor(rows, cache.mask.device());
   cache.mask = cache.mask.index_select(0, index);
   for (auto* side : {&cache.k, &cache.v})
     for (at::Tensor& t : *side) t = t.index_select(0, index);
 }
 
-}  // namespace
-
-int64_t common_prefix(const std::vector<const std::vector<int>*>& sequences) {
-  if (sequences.size() < 2) return 0;
-  int64_t length = int64_t(sequences[0]->size()) - 1;
-  for (const auto* s : sequences) {
-    length = std::min(length, int64_t(s->size()) - 1);
-    for (int64_t i = 0; i < length; ++i)
-      if ((*s)[i] != (*sequences[0])[i]) length = i;
-  }
-  return std::max<int64_t>(length, 0);
+// One token for each of `live`, from the rows `from` of `hidden`.
+NextTokens draw(const Head& head, const at::Tensor& hidden, const std::vector<int64_t>& from,
+                const std::vector<Reply*>& live, const SamplingOptions& options) {
+  std::vector<double> uniforms;
+  for (const Reply* reply : live)
+    uniforms.push_back(sample_uniform(options.seed, options.step, reply->prompt().key,
+                                      reply->rollout().sample, reply->length()));
+  return head.draw(hidden, from, uniforms, options);
 }
 
-std::vector<Rollout> generate(const Model& model, const Tokenizer& tokenizer,
-                              const std::vector<Prompt>& prompts, int samples,
-                              const SamplingOptions& options, Apply apply,
-                              const std::vector<at::Tensor>& d, const OnText& on_text) {
+}  // namespace
+
+std::vector<Rollout> generate(const Weights& weights, const Tokenizer& tokenizer,
+                              const Adapter& adapter, const std::vector<Prompt>& prompts,
+                              int samples, const SamplingOptions& options, const OnText& on_text) {
   c10::NoGradGuard no_grad;
   const InStage generating(Stage::kToken);
-  const Architecture& arch = model.architecture();
-  int64_t longest = 0, most_new = 0;
-  for (const Prompt& prompt : prompts) {
-    const int64_t length = int64_t(prompt.tokens.size());
-    SVFLEET_CHECK(length > 0, "empty prompt ", prompt.key);
-    if (arch.max_positions && length + prompt.max_new_tokens > arch.max_positions)
-      throw user_error("prompt ", prompt.key, " has ", length, " tokens and may be answered with ",
-                       prompt.max_new_tokens, ": more than the model's ", arch.max_positions,
-                       " positions; shorten it or task.max_new_tokens");
-    longest = std::max(longest, length);
-    most_new = std::max<int64_t>(most_new, prompt.max_new_tokens);
-  }
+  const Architecture& arch = weights.architecture();
+  check_lengths(arch, prompts);
 
-  // Prefill: the common prefix, then the rest of each prompt.
-  std::vector<const std::vector<int>*> sequences;
-  for (const Prompt& prompt : prompts) sequences.push_back(&prompt.tokens);
-  const int64_t shared = common_prefix(sequences);
-  std::vector<int> packed(prompts[0].tokens.begin(), prompts[0].tokens.begin() + shared);
-  std::vector<Segment> segments;
-  if (shared) segments.push_back({0, shared, -1, 0});
-  std::vector<int64_t> last;  // packed row of each prompt's last token
-  for (const Prompt& prompt : prompts) {
-    segments.push_back(
-        {int64_t(packed.size()), int64_t(prompt.tokens.size()) - shared, shared ? 0 : -1, shared});
-    packed.insert(packed.end(), prompt.tokens.begin() + shared, prompt.tokens.end());
-    last.push_back(int64_t(packed.size()) - 1);
-  }
+  const Packed packed = pack(prompts);
   std::vector<LayerKv> kv;
-  at::Tensor hidden = model.forward(packed, segments, apply, d, &kv);
-  at::Tensor last_rows = at::empty({int64_t(last.size())}, at::kLong);
-  std::copy(last.begin(), last.end(), last_rows.data_ptr<int64_t>());
-  Distribution next = distribution(hidden.index_select(0, last_rows.to(model.device())),
-                                   model.head(), options.temperature);
-  DecodeCache cache =
-      fill_cache(arch, prompts, segments, shared > 0, kv, samples, longest, longest + most_new);
+  at::Tensor hidden = forward(weights, adapter, packed.batch, &kv)
+                          .index_select(0, index_tensor(packed.last, weights.device()));
+  DecodeCache cache = fill_cache(arch, prompts, packed, kv, samples);
   kv.clear();
 
-  std::vector<Row> rows;
-  std::vector<int64_t> from;  // row of `next` that each live row reads
-  std::vector<size_t> live;
+  std::vector<Reply> replies;
+  replies.reserve(prompts.size() * size_t(samples));  // `live` points into it
+  std::vector<Reply*> live;
+  std::vector<int64_t> from;  // row of `hidden` that each live reply goes on from
   for (size_t p = 0; p < prompts.size(); ++p)
     for (int s = 0; s < samples; ++s) {
-      live.push_back(rows.size());
+      live.push_back(&replies.emplace_back(tokenizer, arch, prompts[p], int(p), s, on_text));
       from.push_back(int64_t(p));
-      Row& row = rows.emplace_back(tokenizer, prompts[p].stop);
-      row.rollout.prompt = int(p);
-      row.rollout.sample = s;
     }
-
-  while (!live.empty()) {
+  while (true) {
     enter(Stage::kToken);
-    std::vector<size_t> still_live;
-    std::vector<int64_t> kept, positions;
-    std::vector<int> tokens;
-    std::vector<double> uniforms;
-    for (const size_t r : live) {
-      const Rollout& rollout = rows[r].rollout;
-      uniforms.push_back(sample_uniform(options.seed, options.step, prompts[rollout.prompt].key,
-                                        rollout.sample, int64_t(rollout.tokens.size())));
-    }
-    const NextTokens drawn = next_tokens(next, from, uniforms, options);
+    const NextTokens drawn = draw(weights.head(), hidden, from, live, options);
+    std::vector<Reply*> going;
+    std::vector<int64_t> kept;
+    DecodeBatch next;
     for (size_t i = 0; i < live.size(); ++i) {
-      Row& row = rows[live[i]];
-      Rollout& rollout = row.rollout;
-      const Prompt& prompt = prompts[rollout.prompt];
-      const int place = int(rollout.tokens.size());
-      const int token = drawn.tokens[i];
-      rollout.tokens.push_back(token);
-      rollout.log_probs.push_back(drawn.log_probs[i]);
-      rollout.finite = rollout.finite && std::isfinite(drawn.log_probs[i]);
-      rollout.entropy += drawn.entropies[i];
-
-      for (const auto* stops : {&arch.stop_tokens, &prompt.stop_tokens})
-        rollout.ended =
-            rollout.ended || std::find(stops->begin(), stops->end(), token) != stops->end();
-      if (!rollout.ended) {
-        std::string text = row.stop.push(row.decoder.push(token));
-        rollout.ended = row.stop.stopped();
-        rollout.text += text;
-        if (on_text && live[i] == 0) on_text(text);
-      }
-      if (rollout.ended || place + 1 == prompt.max_new_tokens) {
-        std::string rest = row.stop.stopped() ? "" : row.stop.push(row.decoder.finish());
-        rest += row.stop.finish();
-        rollout.text += rest;
-        if (on_text && live[i] == 0) on_text(rest);
-        continue;
-      }
-      still_live.push_back(live[i]);
+      Reply& reply = *live[i];
+      if (!reply.take(drawn.tokens[i], drawn.log_probs[i], drawn.entropies[i])) continue;
+      going.push_back(&reply);
       kept.push_back(int64_t(i));
-      tokens.push_back(token);
-      positions.push_back(int64_t(prompt.tokens.size()) + place);
+      next.tokens.push_back(drawn.tokens[i]);
+      next.positions.push_back(int64_t(reply.prompt().tokens.size()) + reply.length() - 1);
+      next.entries.push_back(reply.prompt().entry);
     }
-    if (still_live.size() < live.size() && !still_live.empty()) keep_rows(cache, kept);
-    live = std::move(still_live);
-    if (live.empty()) break;
-    next = distribution(model.decode(tokens, positions, apply, d, cache), model.head(),
-                        options.temperature);
+    if (going.empty()) break;
+    if (going.size() < live.size()) keep_rows(cache, kept);
+    live = std::move(going);
+    hidden = decode(weights, adapter, next, cache);
     from.resize(live.size());
-    for (size_t i = 0; i < live.size(); ++i) from[i] = int64_t(i);
+    std::iota(from.begin(), from.end(), 0);
   }
 
   std::vector<Rollout> rollouts;
-  for (Row& row : rows) rollouts.push_back(std::move(row.rollout));
+  for (const Reply& reply : replies) rollouts.push_back(reply.rollout());
   return rollouts;
 }
 

@@ -1,16 +1,17 @@
 // Replies to a batch of prompts: KV-cached, with a common prefix and each prompt computed once for
 // all of its samples, and rows that finish leaving the batch.
 //
-// A reply depends on its batch (the prompts, in order, and the sample count) and on the keyed
-// random numbers, on nothing else.
+// A reply depends on its batch (the prompts and their entries, in order, and the sample count) and
+// on the keyed random numbers, on nothing else.
 #pragma once
 
 #include <functional>
 #include <string>
 #include <vector>
 
-#include "worker/model/model.h"
+#include "worker/model/adapter.h"
 #include "worker/model/sampling.h"
+#include "worker/model/weights.h"
 #include "worker/tokenizer/tokenizer.h"
 
 namespace svfleet {
@@ -21,6 +22,7 @@ struct Prompt {
   int max_new_tokens = 64;
   std::vector<std::string> stop;      // stop strings
   std::vector<int> stop_tokens = {};  // besides the model's own
+  int entry = kOnlyExpert;            // of the adapter's table
 };
 
 struct Rollout {
@@ -36,14 +38,11 @@ struct Rollout {
 // Called for each token of the first prompt's first sample, for streaming.
 using OnText = std::function<void(const std::string&)>;
 
-// Rollouts by prompt, then sample. `apply` and `d` as in Model::forward. Error(kExitUser) when a
-// prompt and its reply do not fit into the model's positions.
-std::vector<Rollout> generate(const Model& model, const Tokenizer& tokenizer,
-                              const std::vector<Prompt>& prompts, int samples,
-                              const SamplingOptions& options, Apply apply,
-                              const std::vector<at::Tensor>& d, const OnText& on_text = nullptr);
-
-// Tokens that all of these have in common at the start, at least one left to each.
-int64_t common_prefix(const std::vector<const std::vector<int>*>& sequences);
+// Rollouts by prompt, then sample. Error(kExitUser) when a prompt and its reply do not fit into the
+// model's positions.
+std::vector<Rollout> generate(const Weights& weights, const Tokenizer& tokenizer,
+                              const Adapter& adapter, const std::vector<Prompt>& prompts,
+                              int samples, const SamplingOptions& options,
+                              const OnText& on_text = nullptr);
 
 }  // namespace svfleet

@@ -2,11 +2,11 @@
 // are computed once for all samples; logits exist only in blocks and only where a token is trained.
 #pragma once
 
-#include <cstdint>
-#include <span>
 #include <vector>
 
-#include "worker/model/model.h"
+#include "worker/model/adapter.h"
+#include "worker/model/head.h"
+#include "worker/model/weights.h"
 
 namespace svfleet {
 
@@ -19,33 +19,30 @@ struct ReplyGroup {
     double kl_weight = 0;                      // of KL(policy || base) as a loss, per token
   };
   std::vector<Reply> replies;
+  int entry = kOnlyExpert;  // of the adapter's table
 };
 
-enum class KlLoss { kNone, kK2, kFull };
+// By group, reply, token.
+using ReplyLogProbs = std::vector<std::vector<std::vector<float>>>;
 
 struct GradientOptions {
   double temperature = 1;
-  Apply apply = Apply::kActivation;  // or kClosedForm
   KlLoss kl = KlLoss::kNone;
 };
 
 struct GradientResult {
-  std::vector<float> dz;  // [all r]: d/dz of the loss below, unnormalised
-  // Per group, reply, token: log pi of the sampled token in this pass's form.
-  std::vector<std::vector<std::vector<float>>> log_probs;
+  std::vector<int> entries;  // that the groups name, ascending
+  std::vector<float> dz;     // [entries, all r]: d/dz of the loss, unnormalised
+  ReplyLogProbs log_probs;   // of the sampled tokens, in this pass's form
 };
 
-// Loss = - sum weight log pi(token) + kl_weight * KL term per token, over all replies:
-//   k2:   (log pi - log pi_base)^2 / 2 of the sampled token (its gradient is KL's, on-policy)
-//   full: sum over the vocabulary of pi (log pi - log pi_base)
-// with pi = softmax(logits / T). `z` [all r].
-GradientResult z_gradient(const Model& model, const std::vector<ReplyGroup>& groups,
-                          std::span<const float> z, const GradientOptions& options);
+// The loss is Head::gradient's, summed over all replies. `adapter`: kActivation or kClosedForm; z
+// is what its table says.
+GradientResult z_gradient(const Weights& weights, const Adapter& adapter,
+                          const std::vector<ReplyGroup>& groups, const GradientOptions& options);
 
-// Log-probabilities of the replies' tokens, per group, reply, token; no gradient.
-std::vector<std::vector<std::vector<float>>> reply_log_probs(const Model& model,
-                                                             const std::vector<ReplyGroup>& groups,
-                                                             Apply apply, std::span<const float> z,
-                                                             double temperature);
+// Log-probabilities of the replies' tokens; no gradient.
+ReplyLogProbs reply_log_probs(const Weights& weights, const Adapter& adapter,
+                              const std::vector<ReplyGroup>& groups, double temperature);
 
 }  // namespace svfleet

@@ -66,8 +66,7 @@ NextTokens on_the_device(const Distribution& from, const std::vector<int64_t>& r
 
 }  // namespace
 
-Distribution distribution(const at::Tensor& hidden, const at::Tensor& head, double temperature) {
-  at::Tensor logits = at::linear(hidden, head);
+Distribution distribution(at::Tensor logits, double temperature) {
   logits = logits.to(logits.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
   // Near 0 the quotient would overflow: there only differences from the largest logit are divided.
   constexpr double kLeast = 1e-30;

@@ -17,9 +17,8 @@ struct Distribution {
   at::Tensor log_probs, probs, entropy;
 };
 
-// `hidden` [rows, hidden], `head` [vocabulary, hidden]. A temperature of 0 leaves the logits as
-// they are.
-Distribution distribution(const at::Tensor& hidden, const at::Tensor& head, double temperature);
+// `logits` [rows, vocabulary] of any float type. A temperature of 0 leaves them as they are.
+Distribution distribution(at::Tensor logits, double temperature);
 
 struct NextTokens {
   std::vector<int> tokens;

@@ -1,5 +1,8 @@
 #include "worker/model/rope.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "comm/error.h"
 #include "worker/model/config_field.h"
 
@@ -101,6 +104,23 @@ void read_rope(const json& config, const std::string& path, Architecture* arch) 
       throw user_error("'", path, "': rope_theta is ", arch->rope_theta, " for ", name, " and ",
                        field<double>(*from, path, "rope_theta", 0),
                        " in another place; remove the wrong one");
+}
+
+std::vector<double> rope_frequencies(const Architecture& arch) {
+  const double pi = 3.14159265358979323846;
+  std::vector<double> frequencies(arch.head_dim / 2);
+  for (size_t i = 0; i < frequencies.size(); ++i) {
+    double f = 1 / std::pow(arch.rope_theta, 2.0 * double(i) / double(arch.head_dim));
+    if (arch.rope.llama3) {
+      const RopeScaling& s = arch.rope;
+      double turns = double(s.original_max_position) * f / (2 * pi);
+      double keep = (turns - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor);
+      keep = std::min(1.0, std::max(0.0, keep));
+      f = f / s.factor * (1 - keep) + f * keep;
+    }
+    frequencies[i] = f;
+  }
+  return frequencies;
 }
 
 }  // namespace svfleet

@@ -2,58 +2,96 @@
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
-#include <cstddef>
-#include <cstring>
-#include <sstream>
-
+#include "checkpoints/hash.h"
 #include "comm/error.h"
 #include "comm/stage.h"
+#include "worker/model/model_tensors.h"
+#include "worker/model/read_weight.h"
+#include "worker/model/rope.h"
 
 namespace svfleet {
-namespace {
 
-at::ScalarType scalar_type(const TensorView& view) {
-  switch (view.type) {
-    case TensorType::kF32:
-      return at::kFloat;
-    case TensorType::kBF16:
-      return at::kBFloat16;
-    case TensorType::kF16:
-      return at::kHalf;
-    case TensorType::kF64:
-      return at::kDouble;
-    case TensorType::kOther:
-      break;
+Weights::Weights(const std::string& folder, at::ScalarType type, at::Device device)
+    : arch_(read_architecture(folder)),
+      type_(type),
+      device_(device),
+      files_(folder),
+      rope_frequencies_(svfleet::rope_frequencies(arch_)) {
+  auto read = [&](const std::string& name, std::vector<int64_t> shape) {
+    at::Tensor weight = read_weight(files_, name, shape, type_).to(device_);
+    tensor_hashes_[name] = files_.tensor_hash(name);  // now, while its pages are in memory
+    return weight;
+  };
+  check_tensors(files_, arch_);
+  const EmbeddingNames names = embedding_names(files_, arch_);
+  embedding_ = read(names.embedding, {arch_.vocabulary, arch_.hidden});
+  final_norm_ = read("model.norm.weight", {arch_.hidden});
+  head_ = arch_.tied_embeddings ? embedding_ : read(names.head, {arch_.vocabulary, arch_.hidden});
+  const std::vector<MatrixShape> shapes = arch_.linear_shapes();
+  for (int i = 0; i < arch_.layers; ++i) {
+    const std::string prefix = "model.layers." + std::to_string(i) + ".";
+    DecoderLayer& layer = layers_.emplace_back();
+    layer.input_norm = read(prefix + "input_layernorm.weight", {arch_.hidden});
+    layer.post_norm = read(prefix + "post_attention_layernorm.weight", {arch_.hidden});
+    for (size_t j = 0; j < shapes.size(); ++j) {
+      std::string name = weight_name(i, shapes[j].kind);
+      layer.linears[j].weight = read(name, {shapes[j].rows, shapes[j].cols});
+      if (arch_.qkv_bias && j < 3)
+        layer.linears[j].bias = read(name.substr(0, name.size() - 6) + "bias", {shapes[j].rows});
+    }
   }
-  throw user_error("tensor '", view.name, "' has type ", view.dtype,
-                   "; only F32, BF16, F16 and F64 can be read: use the model's float folder");
 }
 
-std::string shape_text(const std::vector<int64_t>& shape) {
-  std::ostringstream out;
-  for (size_t i = 0; i < shape.size(); ++i) out << (i ? " x " : "") << shape[i];
-  return out.str();
+std::string Weights::hash() const {
+  const InStage hashing(Stage::kHash);
+  Hasher hasher;
+  auto add = [&](const at::Tensor& t) {
+    enter(Stage::kHash);
+    if (t.defined()) hasher.raw(t.cpu().data_ptr(), t.nbytes());
+  };
+  add(embedding_), add(final_norm_), add(head_);
+  for (const DecoderLayer& layer : layers_) {
+    add(layer.input_norm), add(layer.post_norm);
+    for (const Linear& linear : layer.linears) add(linear.weight), add(linear.bias);
+  }
+  return hasher.hex();
 }
 
-}  // namespace
-
-at::Tensor read_weight(const SafetensorsFolder& files, const std::string& name,
-                       const std::vector<int64_t>& shape, at::ScalarType type) {
-  const TensorView& view = files.at(name);
-  if (view.shape != shape)
-    throw user_error("tensor '", name, "' is ", shape_text(view.shape),
-                     ", but config.json makes it ", shape_text(shape),
-                     "; the model folder's files do not belong together");
-  at::Tensor stored = at::empty(shape, scalar_type(view));
-  const InStage loading(Stage::kLoad);
-  constexpr size_t kPiece = size_t{16} << 20;  // so that a file that is being read is seen to move
-  auto* to = static_cast<std::byte*>(stored.data_ptr());
-  for (size_t at = 0; at < view.bytes; at += kPiece) {
-    enter(Stage::kLoad);
-    std::memcpy(to + at, view.data + at, std::min(kPiece, view.bytes - at));
+NamedTensors Weights::frozen() const {
+  NamedTensors all;
+  const auto add = [&](const std::string& name, const at::Tensor& tensor) {
+    if (tensor.defined()) all.emplace_back("'" + name + "'", tensor);
+  };
+  add("model.embed_tokens.weight", embedding_);
+  add("model.norm.weight", final_norm_);
+  if (!arch_.tied_embeddings) add("lm_head.weight", head_);
+  add("RoPE frequencies", view_of(rope_frequencies_));
+  const auto& kinds = linear_kinds();
+  for (int i = 0; i < arch_.layers; ++i) {
+    const std::string prefix = "model.layers." + std::to_string(i) + ".";
+    add(prefix + "input_layernorm.weight", layer(i).input_norm);
+    add(prefix + "post_attention_layernorm.weight", layer(i).post_norm);
+    for (size_t j = 0; j < kinds.size(); ++j) {
+      const std::string name = weight_name(i, kinds[j]);
+      add(name, layer(i).linears[j].weight);
+      add(name + " (bias)", layer(i).linears[j].bias);
+    }
   }
-  return stored.to(type);
+  return all;
+}
+
+at::Tensor Weights::embed(std::span<const int> tokens) const {
+  at::Tensor ids = at::empty({int64_t(tokens.size())}, at::kLong);
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    SVFLEET_CHECK(tokens[i] >= 0 && tokens[i] < arch_.vocabulary, "token ", tokens[i]);
+    ids.data_ptr<int64_t>()[i] = tokens[i];
+  }
+  return embedding_.index_select(0, ids.to(device_));
+}
+
+at::Tensor view_of(const std::vector<double>& values) {
+  return at::from_blob(const_cast<double*>(values.data()), {int64_t(values.size())},
+                       at::TensorOptions(at::kDouble));
 }
 
 }  // namespace svfleet

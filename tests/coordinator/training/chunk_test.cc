@@ -41,12 +41,12 @@ struct Bench {
   }
 
   Bench() : config(make_config()), crew(config), base(open_base(config, crew)) {
-    base.model->attach(decompose_all(*base.model, {"all"}));
+    base.basis = std::make_unique<Basis>(decompose_all(*base.weights, {"all"}), *base.weights);
     plan = make_plan(config, base, read_items(config));
     plan.rules.run_id = "test";
   }
   std::vector<float> ones() const {
-    return std::vector<float>(size_t(total_length(base.model->targets())), 1.0f);
+    return std::vector<float>(size_t(total_length(base.basis->targets())), 1.0f);
   }
 };
 

@@ -42,15 +42,12 @@ double gap(const std::vector<float>& a, const std::vector<float>& b) {
 }
 
 // A model with an expert whose z has zeros and negative entries, and two prompts with two replies.
-struct Setting {
-  Model model;
+struct Setting : Adapted {
   std::vector<std::vector<int>> prompts, replies;
   std::vector<ReplyGroup> groups;
-  std::vector<float> z;
 
   Setting(const std::string& name, at::ScalarType type, at::Device device)
-      : model(tiny_folder(name), type, device) {
-    model.attach(decompose_all(model, {"all"}));
+      : Adapted(name, type, device) {
     std::mt19937 random(3);
     auto ids = [&](size_t n, std::vector<int> start = {}) {
       while (start.size() < n) start.push_back(int(random() % 250));
@@ -61,30 +58,25 @@ struct Setting {
     replies = {ids(6), ids(1), ids(9), ids(4)};
     groups = {{&prompts[0], {{&replies[0], 0.7, 0.3}, {&replies[1], -1.1, 0.3}}},
               {&prompts[1], {{&replies[2], -0.4, 0.3}, {&replies[3], 0.9, 0.3}}}};
-    z.assign(total_length(model.targets()), 1.0f);
     for (float& value : z) value += 0.2f * (float(random() % 2001) / 1000 - 1);
-    for (const Target& target : model.targets()) {
+    for (const Target& target : basis.targets()) {
       z[target.offset] = 0;
       z[target.offset + 1] = -0.75f;
     }
   }
-  void merge_all() {
-    for (size_t t = 0; t < model.targets().size(); ++t) model.merge_one(t, z);
-  }
-  at::Tensor logits(Apply apply) const {
+  at::Tensor logits(Apply apply) {
     c10::NoGradGuard no_grad;
-    const std::vector<int>& tokens = prompts[1];
-    at::Tensor hidden = model.forward(tokens, {{0, int64_t(tokens.size()), -1, 0}}, apply,
-                                      model.expert_tensors(z, false));
-    return at::linear(hidden, model.head());
+    return weights.head().logits(forward(weights, adapter(apply), one_sequence(prompts[1])));
+  }
+  GradientResult gradient(const GradientOptions& options, Apply apply) {
+    return z_gradient(weights, adapter(apply), groups, options);
   }
 };
 
 TEST_F(Cuda, LogitsOfAllForms) {
   for (const char* name : kTinyModels) {
     Setting cpu(name, at::kFloat, at::kCPU), gpu(name, at::kFloat, gpu_);
-    EXPECT_EQ(gpu.model.weights_hash(), cpu.model.weights_hash()) << name;
-    cpu.merge_all(), gpu.merge_all();
+    EXPECT_EQ(gpu.weights.hash(), cpu.weights.hash()) << name;
     for (Apply apply : {Apply::kFrozen, Apply::kMerged, Apply::kActivation}) {
       EXPECT_TRUE(gpu.logits(apply).is_cuda());
       EXPECT_LT(gap(gpu.logits(apply), cpu.logits(apply)), kTolerance) << name << int(apply);
@@ -98,7 +90,6 @@ TEST_F(Cuda, AnUntrainedExpertIsTheBaseModelBitForBit) {
   for (at::ScalarType type : {at::kFloat, at::kBFloat16}) {
     Setting gpu("tiny_llama3", type, gpu_);
     gpu.z.assign(gpu.z.size(), 1.0f);
-    gpu.merge_all();
     EXPECT_TRUE(at::equal(gpu.logits(Apply::kMerged), gpu.logits(Apply::kFrozen)));
   }
 }
@@ -112,9 +103,8 @@ TEST_F(Cuda, GreedyAndSampledReplies) {
   Setting cpu("tiny_llama3", at::kFloat, at::kCPU), gpu("tiny_llama3", at::kFloat, gpu_);
   for (double temperature : {0.0, 1.0}) {
     const SamplingOptions options{.temperature = temperature, .seed = 7, .step = 3};
-    auto run = [&](const Setting& s) {
-      return generate(s.model, tokenizer, prompts, 4, options, Apply::kActivation,
-                      s.model.expert_tensors(s.z, false));
+    auto run = [&](Setting& s) {
+      return generate(s.weights, tokenizer, s.adapter(Apply::kActivation), prompts, 4, options);
     };
     const auto here = run(cpu), there = run(gpu), again = run(gpu);
     ASSERT_EQ(there.size(), here.size());
@@ -161,30 +151,29 @@ TEST_F(Cuda, DrawsTheTokensThatTheRunningSumDraws) {
 TEST_F(Cuda, GradientOfBothForms) {
   for (const char* name : {"tiny_llama3", "tiny_qwen2"}) {
     Setting cpu(name, at::kFloat, at::kCPU), gpu(name, at::kFloat, gpu_);
-    cpu.merge_all(), gpu.merge_all();
     for (Apply apply : {Apply::kActivation, Apply::kClosedForm})
       for (KlLoss kl : {KlLoss::kNone, KlLoss::kK2, KlLoss::kFull}) {
-        const GradientOptions options{0.8, apply, kl};
-        const GradientResult here = z_gradient(cpu.model, cpu.groups, cpu.z, options),
-                             there = z_gradient(gpu.model, gpu.groups, gpu.z, options);
+        const GradientOptions options{0.8, kl};
+        const GradientResult here = cpu.gradient(options, apply),
+                             there = gpu.gradient(options, apply);
         EXPECT_LT(gap(there.dz, here.dz), 2 * kTolerance) << name << int(apply) << int(kl);
         for (size_t g = 0; g < here.log_probs.size(); ++g)
           for (size_t r = 0; r < here.log_probs[g].size(); ++r)
             for (size_t t = 0; t < here.log_probs[g][r].size(); ++t)
               EXPECT_NEAR(there.log_probs[g][r][t], here.log_probs[g][r][t], 1e-3);
         // The promise of equal bits holds on a GPU too.
-        EXPECT_EQ(z_gradient(gpu.model, gpu.groups, gpu.z, options).dz, there.dz);
+        EXPECT_EQ(gpu.gradient(options, apply).dz, there.dz);
       }
     // Control: another weight of one reply shows.
-    const auto before = z_gradient(cpu.model, cpu.groups, cpu.z, {}).dz;
+    const auto before = cpu.gradient({}, Apply::kActivation).dz;
     gpu.groups[0].replies[0].weight = -0.7;
-    EXPECT_GT(gap(z_gradient(gpu.model, gpu.groups, gpu.z, {}).dz, before), 100 * kTolerance);
+    EXPECT_GT(gap(gpu.gradient({}, Apply::kActivation).dz, before), 100 * kTolerance);
   }
 }
 
 // Bases may differ where singular values are close; sigma and what is built from Q may not.
 TEST_F(Cuda, Decomposition) {
-  Model model(tiny_folder("tiny_qwen2"), at::kFloat);
+  Weights model(tiny_folder("tiny_qwen2"), at::kFloat);
   for (const Target& target : choose_targets({"all"}, "0", model.architecture().layers,
                                              model.architecture().linear_shapes())) {
     const at::Tensor weight =

@@ -4,12 +4,13 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
-#include "worker/model/model.h"
-#include "worker/model/weights.h"
+#include "worker/model/decoder.h"
+#include "worker/model/read_weight.h"
 
 namespace svfleet {
 
@@ -39,15 +40,44 @@ inline std::string real_model() {
 }
 
 // Factors of all matrices that `targets` names.
-inline std::vector<Factor> decompose_all(const Model& model, std::vector<std::string> targets,
+inline std::vector<Factor> decompose_all(const Weights& weights, std::vector<std::string> targets,
                                          at::ScalarType storage = at::kFloat) {
   std::vector<Factor> factors;
-  const Architecture& arch = model.architecture();
+  const Architecture& arch = weights.architecture();
   for (const Target& target : choose_targets(targets, "all", arch.layers, arch.linear_shapes()))
     factors.push_back(decompose(
-        target, read_weight(model.files(), target.name, {target.rows, target.cols}, at::kDouble),
+        target, read_weight(weights.files(), target.name, {target.rows, target.cols}, at::kDouble),
         storage));
   return factors;
 }
+
+inline Batch one_sequence(std::vector<int> tokens, int entry = kOnlyExpert) {
+  const int64_t length = int64_t(tokens.size());
+  return {std::move(tokens), {{0, length, -1, 0, entry}}};
+}
+
+// A tiny model, the bases of all its matrices, and an expert that can be put in force in any form.
+struct Adapted {
+  Weights weights;
+  Basis basis;
+  std::vector<float> z;
+
+  Adapted(const std::string& name, at::ScalarType type, at::Device device = at::kCPU)
+      : weights(tiny_folder(name), type, device),
+        basis(decompose_all(weights, {"all"}), weights),
+        z(size_t(total_length(basis.targets())), 1.0f) {}
+
+  // For z as it is now; the adapters given before are then of no more use.
+  Adapter adapter(Apply apply) {
+    table_ = std::make_unique<ExpertTable>(basis);
+    table_->add(z);
+    if (apply == Apply::kMerged || apply == Apply::kClosedForm) merged_ = Merged(weights, basis, z);
+    return {apply, table_.get(), &merged_};
+  }
+
+ private:
+  std::unique_ptr<ExpertTable> table_;
+  Merged merged_;
+};
 
 }  // namespace svfleet

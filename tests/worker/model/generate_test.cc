@@ -11,6 +11,7 @@
 #include "comm/stage.h"
 #include "tests/worker/model/fixtures.h"
 #include "worker/model/gradient.h"
+#include "worker/model/roots.h"
 #include "worker/threads.h"
 
 namespace svfleet {
@@ -19,7 +20,7 @@ namespace {
 struct Tiny {
   explicit Tiny(const std::string& name, at::ScalarType type = at::kFloat)
       : model(tiny_folder(name), type), tokenizer(Tokenizer::load(tiny_folder(name))) {}
-  Model model;
+  Weights model;
   Tokenizer tokenizer;
 };
 
@@ -48,7 +49,7 @@ TEST(Generate, SameBatchSameBitsWhateverElseRuns) {
     SamplingOptions options{.temperature = 1, .seed = 7, .step = 3};
     auto run = [&] {
       set_compute_threads_here();
-      return generate(tiny.model, tiny.tokenizer, prompts, 4, options, Apply::kFrozen, {});
+      return generate(tiny.model, tiny.tokenizer, Adapter(), prompts, 4, options);
     };
     auto first = run();
     std::vector<std::vector<Rollout>> others(3);
@@ -72,12 +73,12 @@ TEST(Generate, LogProbsAreThoseOfTheSameTokensScoredAnew) {
     Tiny tiny(name);
     for (double temperature : {1.0, 0.7}) {
       auto prompts = some_prompts(tiny.tokenizer, 3);
-      auto rollouts = generate(tiny.model, tiny.tokenizer, prompts, 4,
-                               {.temperature = temperature, .seed = 1}, Apply::kFrozen, {});
+      auto rollouts = generate(tiny.model, tiny.tokenizer, Adapter(), prompts, 4,
+                               {.temperature = temperature, .seed = 1});
       std::vector<ReplyGroup> groups(prompts.size());
       for (size_t p = 0; p < prompts.size(); ++p) groups[p].prompt = &prompts[p].tokens;
       for (const Rollout& r : rollouts) groups[r.prompt].replies.push_back({&r.tokens});
-      auto again = reply_log_probs(tiny.model, groups, Apply::kFrozen, {}, temperature);
+      auto again = reply_log_probs(tiny.model, Adapter(), groups, temperature);
       int ended = 0;
       for (const Rollout& r : rollouts) {
         ASSERT_EQ(r.log_probs.size(), r.tokens.size());
@@ -96,17 +97,16 @@ TEST(Generate, LogProbsAreThoseOfTheSameTokensScoredAnew) {
 TEST(Generate, SamplesFollowTheDistribution) {
   Tiny tiny("tiny_qwen2");
   Prompt prompt{tiny.tokenizer.encode("Name three colours."), 0, 1, {}};
-  at::Tensor h = tiny.model.forward(prompt.tokens, {{0, int64_t(prompt.tokens.size()), -1, 0}},
-                                    Apply::kFrozen, {});
-  at::Tensor p = at::softmax(at::linear(h, tiny.model.head()).to(at::kDouble),
+  at::Tensor h = forward(tiny.model, Adapter(), one_sequence(prompt.tokens));
+  at::Tensor p = at::softmax(tiny.model.head().logits(h).to(at::kDouble),
                              -1)[int64_t(prompt.tokens.size()) - 1]
                      .contiguous();
   std::map<int, int> counts;
   const int n = 4000;
   for (int i = 0; i < n / 100; ++i) {
     prompt.key = i;
-    for (const Rollout& r : generate(tiny.model, tiny.tokenizer, {prompt}, 100,
-                                     {.temperature = 1, .seed = 5}, Apply::kFrozen, {}))
+    for (const Rollout& r : generate(tiny.model, tiny.tokenizer, Adapter(), {prompt}, 100,
+                                     {.temperature = 1, .seed = 5}))
       ++counts[r.tokens[0]];
   }
   double chi2 = 0, rest_expected = n, rest_seen = n, wrong = 0;
@@ -128,13 +128,11 @@ TEST(Generate, SamplesFollowTheDistribution) {
 TEST(Generate, StopTokensOfAPromptEndAReply) {
   Tiny tiny("tiny_llama_plain");
   auto prompts = some_prompts(tiny.tokenizer, 2, 40);
-  auto free =
-      generate(tiny.model, tiny.tokenizer, prompts, 1, {.temperature = 0}, Apply::kFrozen, {});
+  auto free = generate(tiny.model, tiny.tokenizer, Adapter(), prompts, 1, {.temperature = 0});
   ASSERT_GT(free[0].tokens.size(), 8u);
   const int stop = free[0].tokens[5];
   prompts[0].stop_tokens = {stop};
-  auto cut =
-      generate(tiny.model, tiny.tokenizer, prompts, 1, {.temperature = 0}, Apply::kFrozen, {});
+  auto cut = generate(tiny.model, tiny.tokenizer, Adapter(), prompts, 1, {.temperature = 0});
   EXPECT_TRUE(cut[0].ended);
   const auto first = std::find(free[0].tokens.begin(), free[0].tokens.end(), stop);
   EXPECT_EQ(cut[0].tokens.size(), size_t(first - free[0].tokens.begin()) + 1);
@@ -144,12 +142,10 @@ TEST(Generate, StopTokensOfAPromptEndAReply) {
 TEST(Generate, StopStringsEndAReplyAndAreCutOff) {
   Tiny tiny("tiny_llama_plain");
   auto prompts = some_prompts(tiny.tokenizer, 1, 40);
-  auto free =
-      generate(tiny.model, tiny.tokenizer, prompts, 1, {.temperature = 0}, Apply::kFrozen, {});
+  auto free = generate(tiny.model, tiny.tokenizer, Adapter(), prompts, 1, {.temperature = 0});
   ASSERT_GT(free[0].text.size(), 8u);
   prompts[0].stop = {free[0].text.substr(4, 3)};
-  auto cut =
-      generate(tiny.model, tiny.tokenizer, prompts, 1, {.temperature = 0}, Apply::kFrozen, {});
+  auto cut = generate(tiny.model, tiny.tokenizer, Adapter(), prompts, 1, {.temperature = 0});
   EXPECT_TRUE(cut[0].ended);
   EXPECT_LT(cut[0].tokens.size(), free[0].tokens.size());
   EXPECT_EQ(cut[0].text, free[0].text.substr(0, free[0].text.find(prompts[0].stop[0])));
@@ -160,9 +156,8 @@ TEST(Generate, MovesWithEachLayerOfEachToken) {
   StageCounter counter;
   const Counted counted(&counter);
   size_t longest = 0;
-  for (const Rollout& rollout :
-       generate(tiny.model, tiny.tokenizer, some_prompts(tiny.tokenizer, 2), 2, {.temperature = 0},
-                Apply::kFrozen, {}))
+  for (const Rollout& rollout : generate(tiny.model, tiny.tokenizer, Adapter(),
+                                         some_prompts(tiny.tokenizer, 2), 2, {.temperature = 0}))
     longest = std::max(longest, rollout.tokens.size());
   ASSERT_GT(longest, 3u);
   const auto layers = size_t(tiny.model.architecture().layers);
@@ -173,7 +168,7 @@ TEST(Generate, MovesWithEachLayerOfEachToken) {
 TEST(Generate, TooLongIsRefused) {
   Tiny tiny("tiny_qwen2");
   auto prompts = some_prompts(tiny.tokenizer, 1, 100000);
-  EXPECT_THROW(generate(tiny.model, tiny.tokenizer, prompts, 1, {}, Apply::kFrozen, {}), Error);
+  EXPECT_THROW(generate(tiny.model, tiny.tokenizer, Adapter(), prompts, 1, {}), Error);
 }
 
 TEST(CommonPrefix, LeavesAToken) {

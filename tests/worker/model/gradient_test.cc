@@ -16,15 +16,12 @@
 namespace svfleet {
 namespace {
 
-struct Setting {
-  Model model;
+struct Setting : Adapted {
   std::vector<std::vector<int>> prompts, replies;
   std::vector<ReplyGroup> groups;
-  std::vector<float> z;
 
   Setting(const std::string& name, at::ScalarType type, bool z_is_one = false)
-      : model(tiny_folder(name), type) {
-    model.attach(decompose_all(model, {"all"}));
+      : Adapted(name, type) {
     std::mt19937 random(3);
     auto ids = [&](size_t n, std::vector<int> start = {}) {
       while (start.size() < n) start.push_back(int(random() % 250));
@@ -35,41 +32,42 @@ struct Setting {
     replies = {ids(6), ids(1), ids(9), ids(4)};
     groups = {{&prompts[0], {{&replies[0], 0.7, 0.3}, {&replies[1], -1.1, 0.3}}},
               {&prompts[1], {{&replies[2], -0.4, 0.3}, {&replies[3], 0.9, 0.3}}}};
-    z.assign(total_length(model.targets()), 1.0f);
     if (z_is_one) return;
     std::normal_distribution<float> normal(0, 0.2f);
     for (float& value : z) value += normal(random);
-    for (const Target& target : model.targets()) {
+    for (const Target& target : basis.targets()) {
       z[target.offset] = 0;  // zero and negative entries in every matrix
       z[target.offset + 1] = -0.75f;
     }
   }
 
-  void merge_all() {
-    for (size_t t = 0; t < model.targets().size(); ++t) model.merge_one(t, z);
+  GradientResult gradient(const GradientOptions& options = {}, Apply apply = Apply::kActivation) {
+    return z_gradient(weights, adapter(apply), groups, options);
+  }
+  ReplyLogProbs log_probs(Apply apply) {
+    return reply_log_probs(weights, adapter(apply), groups, 1);
   }
 };
 
 // The loss by the plain way: every reply its own sequence, prompt included, nothing shared.
-at::Tensor plain_loss(const Setting& s, Apply apply, const std::vector<at::Tensor>& d,
-                      double temperature, KlLoss kl) {
+at::Tensor plain_loss(const Setting& s, const Adapter& adapter, double temperature, KlLoss kl) {
   at::Tensor loss = at::zeros({}, at::kDouble);
   for (const ReplyGroup& group : s.groups)
     for (const auto& reply : group.replies) {
       std::vector<int> tokens = *group.prompt;
       tokens.insert(tokens.end(), reply.tokens->begin(), reply.tokens->end());
       const int64_t n = int64_t(tokens.size()), first = int64_t(group.prompt->size()) - 1;
-      auto log_pi = [&](Apply form) {
-        at::Tensor h = s.model.forward(tokens, {{0, n, -1, 0}}, form, d);
-        return at::log_softmax(at::linear(h, s.model.head()).to(at::kDouble) / temperature, -1)
+      auto log_pi = [&](const Adapter& of) {
+        at::Tensor h = forward(s.weights, of, one_sequence(tokens));
+        return at::log_softmax(s.weights.head().logits(h).to(at::kDouble) / temperature, -1)
             .narrow(0, first, n - 1 - first);
       };
       at::Tensor labels = at::empty({n - 1 - first, 1}, at::kLong);
       for (int64_t i = 0; i < labels.size(0); ++i) labels[i][0] = tokens[first + 1 + i];
-      at::Tensor lp = log_pi(apply);
+      at::Tensor lp = log_pi(adapter);
       loss = loss - reply.weight * lp.gather(1, labels).sum();
       if (kl == KlLoss::kNone) continue;
-      at::Tensor base = log_pi(Apply::kFrozen).detach();
+      at::Tensor base = log_pi(Adapter()).detach();
       at::Tensor term = kl == KlLoss::kK2 ? (lp - base).gather(1, labels).square() / 2
                                           : (lp.exp() * (lp - base)).sum(-1);
       loss = loss + reply.kl_weight * term.sum();
@@ -77,12 +75,12 @@ at::Tensor plain_loss(const Setting& s, Apply apply, const std::vector<at::Tenso
   return loss;
 }
 
-std::vector<double> plain_gradient(const Setting& s, double temperature, KlLoss kl) {
-  auto d = s.model.expert_tensors(s.z, true);
-  plain_loss(s, Apply::kActivation, d, temperature, kl).backward();
+std::vector<double> plain_gradient(Setting& s, double temperature, KlLoss kl) {
+  const ExpertTable leaves = s.adapter(Apply::kActivation).table()->leaves({kOnlyExpert});
+  plain_loss(s, {Apply::kActivation, &leaves, nullptr}, temperature, kl).backward();
   std::vector<double> out;
-  for (const at::Tensor& t : d) {
-    at::Tensor g = t.grad().to(at::kDouble).contiguous();
+  for (size_t t = 0; t < s.basis.targets().size(); ++t) {
+    at::Tensor g = leaves.d(t).grad()[kOnlyExpert].to(at::kDouble).contiguous();
     out.insert(out.end(), g.data_ptr<double>(), g.data_ptr<double>() + g.numel());
   }
   return out;
@@ -104,23 +102,22 @@ TEST(ModelGradient, AgreesWithFiniteDifferencesInFloat64) {
   for (const char* name : {"tiny_qwen2", "tiny_llama3"}) {
     Setting s(name, at::kDouble);
     std::vector<double> ours = plain_gradient(s, 1, KlLoss::kNone);
-    auto d = s.model.expert_tensors(s.z, false);
+    const Adapter adapter = s.adapter(Apply::kActivation);
     double worst = 0, largest = 0;
     for (size_t t = 0; t < 7; ++t)  // layer 0: all seven kinds
-      for (int64_t i = 0; i < s.model.targets()[t].length(); i += 5) {
+      for (int64_t i = 0; i < s.basis.targets()[t].length(); i += 5) {
         const double h = 1e-4;
         auto at_step = [&](double step) {
-          at::Tensor keep = d[t];
-          d[t] = keep.clone();
-          d[t][i] += step;
-          double value = plain_loss(s, Apply::kActivation, d, 1, KlLoss::kNone).item<double>();
-          d[t] = keep;
+          at::Tensor d = adapter.table()->d(t)[kOnlyExpert], keep = d.clone();
+          d[i] += step;
+          double value = plain_loss(s, adapter, 1, KlLoss::kNone).item<double>();
+          d.copy_(keep);
           return value;
         };
         // Fourth order: error h^4.
         double slope =
             (8 * (at_step(h) - at_step(-h)) - (at_step(2 * h) - at_step(-2 * h))) / (12 * h);
-        worst = std::max(worst, std::abs(slope - ours[s.model.targets()[t].offset + i]));
+        worst = std::max(worst, std::abs(slope - ours[s.basis.targets()[t].offset + i]));
         largest = std::max(largest, std::abs(slope));
       }
     EXPECT_LT(worst / largest, 1e-7) << name;
@@ -131,26 +128,23 @@ TEST(ModelGradient, ThreeFormsAgreeInFloat32) {
   for (const char* name : kTinyModels) {
     Setting wide(name, at::kDouble), s(name, at::kFloat);
     std::vector<double> truth = plain_gradient(wide, 1, KlLoss::kNone);
-    GradientOptions options;
-    EXPECT_LT(gap(z_gradient(s.model, s.groups, s.z, options).dz, truth), 1e-4) << name;
-    s.merge_all();
-    options.apply = Apply::kClosedForm;
-    EXPECT_LT(gap(z_gradient(s.model, s.groups, s.z, options).dz, truth), 1e-4) << name;
+    for (const Apply apply : {Apply::kActivation, Apply::kClosedForm})
+      EXPECT_LT(gap(s.gradient({}, apply).dz, truth), 1e-4) << name;
   }
 }
 
 // What the method's published code does: the gradient of every full weight W', projected on z.
 std::vector<double> projected_weight_gradient(Setting& s) {
-  s.merge_all();
-  const std::vector<Target>& targets = s.model.targets();
-  for (size_t t = 0; t < targets.size(); ++t) at::Tensor(s.model.merged(t)).requires_grad_(true);
-  plain_loss(s, Apply::kMerged, {}, 1, KlLoss::kNone).backward();
-  std::vector<Factor> factors = decompose_all(s.model, {"all"});
+  const std::vector<Target>& targets = s.basis.targets();
+  const Adapter adapter = s.adapter(Apply::kMerged);
+  const Merged& merged = *adapter.merged();
+  for (size_t t = 0; t < targets.size(); ++t) at::Tensor(merged.weight(t)).requires_grad_(true);
+  plain_loss(s, adapter, 1, KlLoss::kNone).backward();
   std::vector<double> out;
   for (size_t t = 0; t < targets.size(); ++t) {
-    at::Tensor g = s.model.merged(t).grad().to(at::kDouble), q = factors[t].q.to(at::kDouble);
-    at::Tensor w = read_weight(s.model.files(), targets[t].name, {targets[t].rows, targets[t].cols},
-                               at::kDouble);
+    at::Tensor g = merged.weight(t).grad().to(at::kDouble), q = s.basis.stored_q(t).to(at::kDouble);
+    at::Tensor w = read_weight(s.weights.files(), targets[t].name,
+                               {targets[t].rows, targets[t].cols}, at::kDouble);
     at::Tensor inner = targets[t].form == Form::kRight ? w.t().mm(g) : g.mm(w.t());
     at::Tensor dz = at::diag(q.t().mm(inner).mm(q)).contiguous();
     out.insert(out.end(), dz.data_ptr<double>(), dz.data_ptr<double>() + dz.numel());
@@ -163,22 +157,16 @@ TEST(ModelGradient, IsTheProjectedGradientOfTheFullWeights) {
     Setting s(name, at::kFloat), wide(name, at::kDouble);
     std::vector<double> projected = projected_weight_gradient(s);
     EXPECT_LT(gap(projected, plain_gradient(wide, 1, KlLoss::kNone)), 1e-4) << name;
-    EXPECT_LT(gap(z_gradient(s.model, s.groups, s.z, {}).dz, projected), 1e-4) << name;
-    EXPECT_LT(gap(z_gradient(s.model, s.groups, s.z, {.apply = Apply::kClosedForm}).dz, projected),
-              1e-4)
-        << name;
+    for (const Apply apply : {Apply::kActivation, Apply::kClosedForm})
+      EXPECT_LT(gap(s.gradient({}, apply).dz, projected), 1e-4) << name;
   }
 }
 
 TEST(ModelGradient, TemperatureAndKlLosses) {
   Setting wide("tiny_qwen2", at::kDouble), s("tiny_qwen2", at::kFloat);
   for (double temperature : {1.0, 0.6})
-    for (KlLoss kl : {KlLoss::kNone, KlLoss::kK2, KlLoss::kFull}) {
-      GradientOptions options{temperature, Apply::kActivation, kl};
-      EXPECT_LT(gap(z_gradient(s.model, s.groups, s.z, options).dz,
-                    plain_gradient(wide, temperature, kl)),
-                2e-4);
-    }
+    for (KlLoss kl : {KlLoss::kNone, KlLoss::kK2, KlLoss::kFull})
+      EXPECT_LT(gap(s.gradient({temperature, kl}).dz, plain_gradient(wide, temperature, kl)), 2e-4);
 }
 
 // Controls: weights of the wrong replies, a missing prompt, z off by one place.
@@ -186,19 +174,18 @@ TEST(ModelGradient, TheComparisonNoticesMistakes) {
   Setting s("tiny_qwen2", at::kFloat), wide("tiny_qwen2", at::kDouble);
   std::vector<double> truth = plain_gradient(wide, 1, KlLoss::kNone);
   std::swap(s.groups[0].replies[0].weight, s.groups[1].replies[0].weight);
-  EXPECT_GT(gap(z_gradient(s.model, s.groups, s.z, {}).dz, truth), 0.05);
+  EXPECT_GT(gap(s.gradient().dz, truth), 0.05);
   std::swap(s.groups[0].replies[0].weight, s.groups[1].replies[0].weight);
   std::rotate(s.z.begin(), s.z.begin() + 1, s.z.end());
-  EXPECT_GT(gap(z_gradient(s.model, s.groups, s.z, {}).dz, truth), 0.05);
+  EXPECT_GT(gap(s.gradient().dz, truth), 0.05);
 }
 
 TEST(Forms, MergedAndActivationGiveTheSameLogProbs) {
   for (const char* name : kTinyModels) {
     Setting s(name, at::kFloat);
-    s.merge_all();
-    auto merged = reply_log_probs(s.model, s.groups, Apply::kMerged, s.z, 1);
-    auto activation = reply_log_probs(s.model, s.groups, Apply::kActivation, s.z, 1);
-    auto frozen = reply_log_probs(s.model, s.groups, Apply::kFrozen, s.z, 1);
+    auto merged = s.log_probs(Apply::kMerged);
+    auto activation = s.log_probs(Apply::kActivation);
+    auto frozen = s.log_probs(Apply::kFrozen);
     double apart = 0, from_base = 0;
     for (size_t g = 0; g < merged.size(); ++g)
       for (size_t r = 0; r < merged[g].size(); ++r)
@@ -214,19 +201,15 @@ TEST(Forms, MergedAndActivationGiveTheSameLogProbs) {
 TEST(Forms, AnUntrainedExpertIsTheBaseModelBitForBit) {
   for (at::ScalarType type : {at::kFloat, at::kBFloat16}) {
     Setting s("tiny_llama3", type, /*z_is_one=*/true);
-    s.merge_all();
-    EXPECT_EQ(reply_log_probs(s.model, s.groups, Apply::kMerged, s.z, 1),
-              reply_log_probs(s.model, s.groups, Apply::kFrozen, s.z, 1));
+    EXPECT_EQ(s.log_probs(Apply::kMerged), s.log_probs(Apply::kFrozen));
   }
 }
 
 TEST(Forms, TrainingLeavesTheBaseAlone) {
   Setting s("tiny_llama3", at::kFloat);
-  const std::string before = s.model.weights_hash();
-  s.merge_all();
-  z_gradient(s.model, s.groups, s.z, {.apply = Apply::kClosedForm});
-  s.model.unmerge();
-  EXPECT_EQ(s.model.weights_hash(), before);
+  const std::string before = s.weights.hash();
+  s.gradient({}, Apply::kClosedForm);
+  EXPECT_EQ(s.weights.hash(), before);
 }
 
 // Stages that `work` enters.
@@ -241,14 +224,14 @@ uint64_t stages_of(const std::function<void()>& work) {
 TEST(ModelGradient, MovesLayerByLayerBothWays) {
   for (const char* name : kTinyModels) {
     Setting s(name, at::kFloat);
-    s.merge_all();
-    const auto layers = uint64_t(s.model.architecture().layers);
+    const auto layers = uint64_t(s.weights.architecture().layers);
+    const Adapter activation = s.adapter(Apply::kActivation);
     const uint64_t forward =
-        stages_of([&] { reply_log_probs(s.model, s.groups, Apply::kActivation, s.z, 1); });
+        stages_of([&] { reply_log_probs(s.weights, activation, s.groups, 1); });
     EXPECT_EQ(forward, 1 + layers + 1 + 1);  // begin, layers, one block of scores, end
     for (const Apply apply : {Apply::kActivation, Apply::kClosedForm}) {
-      const uint64_t both =
-          stages_of([&] { z_gradient(s.model, s.groups, s.z, {.apply = apply}); });
+      const Adapter adapter = s.adapter(apply);
+      const uint64_t both = stages_of([&] { z_gradient(s.weights, adapter, s.groups, {}); });
       EXPECT_EQ(both, forward + layers + 1);  // and the backward pass, and what it gives
     }
   }
@@ -257,8 +240,7 @@ TEST(ModelGradient, MovesLayerByLayerBothWays) {
 TEST(ModelGradient, SameChunkSameBits) {
   for (at::ScalarType type : {at::kFloat, at::kBFloat16}) {
     Setting s("tiny_qwen2", type);
-    auto first = z_gradient(s.model, s.groups, s.z, {});
-    auto again = z_gradient(s.model, s.groups, s.z, {});
+    auto first = s.gradient(), again = s.gradient();
     EXPECT_EQ(first.dz, again.dz);
     EXPECT_EQ(first.log_probs, again.log_probs);
   }

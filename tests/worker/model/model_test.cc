@@ -1,5 +1,5 @@
 // Logits and greedy tokens against transformers (float32, eager attention).
-#include "worker/model/model.h"
+#include "worker/model/decoder.h"
 
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
@@ -20,13 +20,12 @@ namespace {
 using nlohmann::json;
 using ::testing::HasSubstr;
 
-at::Tensor logits_of(const Model& model, const std::vector<int>& ids) {
-  at::Tensor h = model.forward(ids, {{0, int64_t(ids.size()), -1, 0}}, Apply::kFrozen, {});
-  return at::linear(h, model.head());
+at::Tensor logits_of(const Weights& model, const std::vector<int>& ids) {
+  return model.head().logits(forward(model, Adapter(), one_sequence(ids)));
 }
 
 // Largest gap relative to the largest logit of the fixture's rows.
-double logit_gap(const Model& model, const json& rows) {
+double logit_gap(const Weights& model, const json& rows) {
   double gap = 0, largest = 0;
   for (const json& row : rows) {
     at::Tensor logits = logits_of(model, row.at("ids").get<std::vector<int>>()).to(at::kFloat);
@@ -45,7 +44,7 @@ double logit_gap(const Model& model, const json& rows) {
 
 TEST(Logits, AreTransformers) {
   for (const char* name : kTinyModels) {
-    Model model(tiny_folder(name), at::kFloat);
+    Weights model(tiny_folder(name), at::kFloat);
     json expected = read_fixture(tiny_folder(name) + "/expected.json");
     EXPECT_LT(logit_gap(model, expected["logits"]), 2e-4) << name;
   }
@@ -53,14 +52,14 @@ TEST(Logits, AreTransformers) {
 
 // Control: the same numbers do not come out of another model, nor without one of its traits.
 TEST(Logits, TheComparisonNoticesAnotherModel) {
-  Model model(tiny_folder("tiny_mistral"), at::kFloat);
+  Weights model(tiny_folder("tiny_mistral"), at::kFloat);
   json expected = read_fixture(tiny_folder("tiny_llama_plain") + "/expected.json");
   EXPECT_GT(logit_gap(model, expected["logits"]), 0.1);
 }
 
 TEST(Logits, BFloat16IsClose) {
   for (const char* name : kTinyModels) {
-    Model model(tiny_folder(name), at::kBFloat16);
+    Weights model(tiny_folder(name), at::kBFloat16);
     json expected = read_fixture(tiny_folder(name) + "/expected.json");
     EXPECT_LT(logit_gap(model, expected["logits"]), 0.08) << name;
   }
@@ -72,7 +71,7 @@ struct GreedyCount {
 
 // A token may differ only where the two best logits are within 1e-4; the rest of that reply is
 // then another text and is not compared.
-GreedyCount compare_greedy(const Model& model, const Tokenizer& tokenizer, const json& cases,
+GreedyCount compare_greedy(const Weights& model, const Tokenizer& tokenizer, const json& cases,
                            size_t batch) {
   GreedyCount count;
   SamplingOptions greedy{.temperature = 0};
@@ -80,7 +79,7 @@ GreedyCount compare_greedy(const Model& model, const Tokenizer& tokenizer, const
     std::vector<Prompt> prompts;
     for (size_t i = first; i < std::min(cases.size(), first + batch); ++i)
       prompts.push_back({cases[i]["ids"].get<std::vector<int>>(), int64_t(i), 64, {}});
-    auto rollouts = generate(model, tokenizer, prompts, 1, greedy, Apply::kFrozen, {});
+    auto rollouts = generate(model, tokenizer, Adapter(), prompts, 1, greedy);
     for (size_t i = 0; i < rollouts.size(); ++i) {
       const json& expected = cases[first + i];
       auto tokens = expected["tokens"].get<std::vector<int>>();
@@ -101,7 +100,7 @@ GreedyCount compare_greedy(const Model& model, const Tokenizer& tokenizer, const
 
 TEST(Greedy, TokensAreTransformersAloneAndInABatch) {
   for (const char* name : kTinyModels) {
-    Model model(tiny_folder(name), at::kFloat);
+    Weights model(tiny_folder(name), at::kFloat);
     Tokenizer tokenizer = Tokenizer::load(tiny_folder(name));
     json expected = read_fixture(tiny_folder(name) + "/expected.json");
     for (size_t batch : {1, 7, 20}) {
@@ -115,7 +114,7 @@ TEST(Greedy, TokensAreTransformersAloneAndInABatch) {
 
 TEST(LogProbs, OfGivenRepliesAreTransformers) {
   for (const char* name : kTinyModels) {
-    Model model(tiny_folder(name), at::kFloat);
+    Weights model(tiny_folder(name), at::kFloat);
     json expected = read_fixture(tiny_folder(name) + "/expected.json");
     std::vector<std::vector<int>> prompts, replies;
     for (const json& row : expected["logprobs"]) {
@@ -125,7 +124,7 @@ TEST(LogProbs, OfGivenRepliesAreTransformers) {
     std::vector<ReplyGroup> groups;
     for (size_t i = 0; i < prompts.size(); ++i)
       groups.push_back({&prompts[i], {{&replies[i]}, {&replies[i]}}});  // shared prompt, twice
-    auto ours = reply_log_probs(model, groups, Apply::kFrozen, {}, 1);
+    auto ours = reply_log_probs(model, Adapter(), groups, 1);
     for (size_t i = 0; i < prompts.size(); ++i)
       for (const auto& reply : ours[i])
         for (size_t t = 0; t < replies[i].size(); ++t)
@@ -141,7 +140,7 @@ class RealModel : public ::testing::Test {
 };
 
 TEST_F(RealModel, LogitsAndGreedyTokensAreTransformers) {
-  Model model(real_model(), at::kFloat);
+  Weights model(real_model(), at::kFloat);
   Tokenizer tokenizer = Tokenizer::load(real_model());
   json expected = read_fixture(SVFLEET_SOURCE_DIR "/tests/data/models/smollm2_expected.json");
   double gap = 0, largest = 0;
@@ -179,7 +178,7 @@ class BadFolder : public ::testing::Test {
     config[field] = value;
     std::ofstream(folder_ + "/config.json") << config;
     try {
-      Model model(folder_, at::kFloat);
+      Weights model(folder_, at::kFloat);
       return "no error";
     } catch (const Error& error) {
       EXPECT_NE(error.code(), kExitInternal);
@@ -268,14 +267,14 @@ TEST_F(BadFolder, TypesOfQuantisedWeights) {
 TEST_F(BadFolder, HeadsUnderTiedEmbeddings) {
   const auto error = [&] { return error_with("tie_word_embeddings", true); };
   ASSERT_EQ(error(), "no error");
-  const std::string hash = Model(folder_, at::kFloat).weights_hash();
+  const std::string hash = Weights(folder_, at::kFloat).hash();
   // Only under the other name.
   edit_header([](json* header) {
     (*header)["lm_head.weight"] = (*header)["model.embed_tokens.weight"];
     header->erase("model.embed_tokens.weight");
   });
   EXPECT_EQ(error(), "no error");
-  EXPECT_EQ(Model(folder_, at::kFloat).weights_hash(), hash);
+  EXPECT_EQ(Weights(folder_, at::kFloat).hash(), hash);
   edit_header([](json* header) {
     (*header)["model.embed_tokens.weight"] = (*header)["lm_head.weight"];
     header->erase("lm_head.weight");
@@ -286,7 +285,7 @@ TEST_F(BadFolder, HeadsUnderTiedEmbeddings) {
   const std::string bytes(reinterpret_cast<const char*>(embedding.data), embedding.bytes);
   add_tensor("lm_head.weight", embedding.dtype, embedding.shape, bytes);
   EXPECT_EQ(error(), "no error");
-  EXPECT_EQ(Model(folder_, at::kFloat).weights_hash(), hash);
+  EXPECT_EQ(Weights(folder_, at::kFloat).hash(), hash);
   flip_last_byte();
   EXPECT_THAT(error(), HasSubstr("'lm_head.weight' differs from 'model.embed_tokens.weight'"));
 }
@@ -297,7 +296,7 @@ TEST_F(BadFolder, SlidingWindowIsRefusedWhereItWouldMatter) {
   config["use_sliding_window"] = true;
   config["sliding_window"] = 16;
   std::ofstream(folder_ + "/config.json") << config;
-  Model model(folder_, at::kFloat);
+  Weights model(folder_, at::kFloat);
   std::vector<int> ids(16, 65);
   EXPECT_NO_THROW(logits_of(model, ids));
   ids.push_back(65);

@@ -7,6 +7,8 @@
 #include <cmath>
 #include <random>
 
+#include "worker/model/head.h"
+
 namespace svfleet {
 namespace {
 
@@ -70,7 +72,7 @@ TEST(Distribution, TemperaturesDownToTheSmallest) {
   const at::Tensor hidden = at::eye(3, at::kFloat).narrow(0, 0, 1);
   const at::Tensor head = at::tensor({30.0f, 29.0f, -40.0f}).view({3, 1}).matmul(hidden);
   for (const double t : {1.0, 0.5, 0.05, 1e-6, 1e-29, 1e-31, 1e-38, 1e-45, 1e-300, 5e-324}) {
-    const Distribution one = distribution(hidden, head, t);
+    const Distribution one = distribution(Head(head).logits(hidden), t);
     const double other = std::exp(-1 / t);
     EXPECT_NEAR(one.probs[0][0].item<double>(), 1 / (1 + other), 1e-6) << t;
     EXPECT_NEAR(one.probs[0][1].item<double>(), other / (1 + other), 1e-6) << t;

@@ -1,0 +1,52 @@
+// Experts beside each other, one entry each, of which the rows of a batch name theirs.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "worker/model/basis.h"
+
+namespace svfleet {
+
+// Entry 0 is the base; where a table has one expert, that is entry 1, and what names no entry means
+// it.
+constexpr int kBaseEntry = 0, kOnlyExpert = 1;
+
+// A value: a copy does not see what is added to the other later.
+class ExpertTable {
+ public:
+  explicit ExpertTable(const Basis& basis);  // which must stay; only the base
+
+  int add(std::span<const float> z);  // [all r]; returns its entry
+  struct Part {
+    int entry;
+    double share;
+  };
+  // z = 1 + sum share (z_entry - 1), made once, so that a mixture costs what one expert costs. In
+  // float64, rounded once: an expert file with this z is the same expert.
+  int add_mixture(const std::vector<Part>& parts);
+
+  const Basis& basis() const { return *basis_; }
+  int size() const { return int(hashes_.size()); }
+  // z - 1 of target t [entries, r], float32 (float64 for a float64 model); row 0 is zero.
+  const at::Tensor& d(size_t t) const { return d_[t]; }
+  const std::vector<float>& z(int entry) const { return z_[size_t(entry)]; }
+  // z_hash of its z: what a reply carries.
+  const std::string& hash(int entry) const { return hashes_[size_t(entry)]; }
+
+  // A table of these entries, in this order from 1 on, whose d(t) are leaves of the graph.
+  ExpertTable leaves(const std::vector<int>& entries) const;
+
+ private:
+  ExpertTable() = default;
+
+  const Basis* basis_ = nullptr;
+  std::vector<at::Tensor> d_;
+  std::vector<std::vector<float>> z_;  // [entry][all r]
+  std::vector<std::string> hashes_;
+};
+
+}  // namespace svfleet
