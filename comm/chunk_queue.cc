@@ -111,10 +111,10 @@ class SharedQueue : public ChunkQueue {
 
 class ServingQueue : public SharedQueue {
  public:
-  ServingQueue(Group& group, double timeout_s, int number)
-      : SharedQueue(group, timeout_s, number), heard_(group.size()) {
+  ServingQueue(Group& group, double timeout_s, int number, Replicas replicas)
+      : SharedQueue(group, timeout_s, number), replicas_(replicas), heard_(group.size()) {
     for (auto& count : heard_) count = 0;
-    watch().look_after([this] { return holdings(); });
+    watch().look_after([this] { return held_by_members(); });
     service_ = std::thread([this] { serve(); });
   }
 
@@ -161,6 +161,15 @@ class ServingQueue : public SharedQueue {
   int64_t finished_count() const override { return ledger_.finished_count(); }
 
  private:
+  // Each rank of a replica works on what its leader took, and is looked after.
+  std::vector<Holding> held_by_members() const {
+    std::vector<Holding> all;
+    for (Holding one : ledger_.holdings())
+      for (const int leader = one.rank; replicas_.leader_of(one.rank) == leader; ++one.rank)
+        all.push_back(one);
+    return all;
+  }
+
   // What a rank said of the round before may be still on its way when the rank is already here.
   void wait_to_hear(const std::vector<std::string>& said) {
     const Deadline deadline(timeout_s_);
@@ -203,6 +212,7 @@ class ServingQueue : public SharedQueue {
       return;
     }
     if (request.kind == kAsk) {
+      SVFLEET_CHECK(replicas_.leads(rank), "rank ", rank, " asks for a chunk but does not lead");
       const auto chunk = ledger_.hand_out(rank, request.round);
       const Reply reply{request.round, request.ticket, chunk.has_value(), chunk.value_or(0)};
       group_.mailbox().send(rank, reply_tag_, bytes_of(reply));
@@ -220,6 +230,7 @@ class ServingQueue : public SharedQueue {
     if (error_) std::rethrow_exception(error_);
   }
 
+  const Replicas replicas_;
   ChunkLedger ledger_;
   std::vector<std::atomic<int64_t>> heard_;  // kFinished and kCancel, by rank
   std::atomic<bool> stop_{false};
@@ -329,12 +340,14 @@ int next_number() {
 
 }  // namespace
 
-std::unique_ptr<ChunkQueue> make_chunk_queue(Group& group, double timeout_s) {
+std::unique_ptr<ChunkQueue> make_chunk_queue(Group& group, double timeout_s, Replicas replicas) {
+  SVFLEET_CHECK(group.size() % replicas.width == 0, group.size(), " ranks in replicas of ",
+                replicas.width);
   if (group.size() == 1) return std::make_unique<LoneQueue>(group);
   const int number = next_number();
   std::unique_ptr<ChunkQueue> queue;
   if (group.rank() == 0)
-    queue = std::make_unique<ServingQueue>(group, timeout_s, number);
+    queue = std::make_unique<ServingQueue>(group, timeout_s, number, replicas);
   else
     queue = std::make_unique<AskingQueue>(group, timeout_s, number);
   return queue;

@@ -1,8 +1,9 @@
-// Hands out pieces of work (chunks of a training step, matrices, evaluation batches) to whoever
-// asks, over all ranks, and records who holds which and since when.
+// Hands out pieces of work (chunks of a training step, matrices, evaluation batches) to whichever
+// replica asks, and records who holds which and since when.
 //
-// Rank 0 runs a service thread; other ranks ask by plain messages. With one rank it is a locked
-// loop. Nothing in a result may depend on who was given what.
+// A replica asks by its leader (comm/replicas.h), which brings its other ranks along. Rank 0 runs a
+// service thread; other ranks ask by plain messages. With one rank it is a locked loop. Nothing in
+// a result may depend on who was given what.
 #pragma once
 
 #include <cstdint>
@@ -14,12 +15,13 @@
 #include <vector>
 
 #include "comm/group.h"
+#include "comm/replicas.h"
 
 namespace svfleet {
 
 struct Holding {
   int chunk;
-  int rank;
+  int rank;        // the leader of the replica
   double seconds;  // since it was handed out
 };
 
@@ -30,10 +32,10 @@ class ChunkQueue {
   // one first; all previous chunks must have been finished. Where any rank is not `willing`, the
   // round is cancelled before its first chunk.
   virtual void start_round(const std::vector<int>& order, bool willing = true) = 0;
-  // Any thread of any rank: the next chunk, or nothing when the round has been handed out.
+  // Any thread of any leader: the next chunk, or nothing when the round has been handed out.
   // Throws kExitRequeue after the timeout, naming rank 0.
   virtual std::optional<int> next() = 0;
-  // Any thread: tells the queue that this rank has finished `chunk`.
+  // Any thread: tells the queue that this replica has finished `chunk`.
   virtual void finished(int chunk) = 0;
   // The group's, of which rank 0 is told who holds what.
   virtual Watch& watch() = 0;
@@ -51,7 +53,8 @@ class ChunkQueue {
 };
 
 // Collective. The queue must end (be destroyed, collectively) before the group.
-std::unique_ptr<ChunkQueue> make_chunk_queue(Group& group, double timeout_s);
+std::unique_ptr<ChunkQueue> make_chunk_queue(Group& group, double timeout_s,
+                                             Replicas replicas = {});
 
 // Runs `work(chunk)` in `workers` threads of this rank until the round is over. The first exception
 // cancels the round and is thrown again here. `idle` is called about every 0.2 s in the calling

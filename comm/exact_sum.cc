@@ -65,7 +65,8 @@ int64_t checked_add(int64_t a, int64_t b) {
 }  // namespace
 
 ExactTotal exact_sum(const std::vector<std::span<const float>>& terms,
-                     std::span<const int64_t> segment_ends, int64_t max_terms, Group& group) {
+                     std::span<const int64_t> segment_ends, int64_t max_terms, Group& group,
+                     Reducer& reducer) {
   SVFLEET_CHECK(max_terms >= 1 && max_terms <= int64_t{1} << 32, max_terms, " terms at most");
   const int64_t n = segment_ends.empty() ? 0 : segment_ends.back();
   const size_t segments = segment_ends.size();
@@ -117,7 +118,7 @@ ExactTotal exact_sum(const std::vector<std::span<const float>>& terms,
     }
   }
   sums[n] = static_cast<int64_t>(terms.size());
-  group.all_reduce_sum(sums, "integers of the exact sum");
+  reducer.sum(sums, "integers of the exact sum");
   SVFLEET_CHECK(sums[n] <= max_terms, sums[n], " terms on all ranks and ", max_terms, " announced");
 
   ExactTotal total;

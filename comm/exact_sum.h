@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "comm/group.h"
+#include "comm/reducer.h"
 
 namespace svfleet {
 
@@ -17,11 +18,13 @@ struct ExactTotal {
   std::vector<double> sum;  // [n]
 };
 
-// Collective. `terms` are this rank's vectors, each of segment_ends.back() floats; any number,
+// Collective. The exponents and what stops all ranks go over `group`, the integers over `reducer`.
+// `terms` are this rank's vectors, each of segment_ends.back() floats; any number,
 // zero included. `max_terms` bounds the number of terms over all ranks and is the same on every
 // rank (and on every rank count: it comes from the configuration). Throws kExitInternal when the
 // terms of all ranks together are more than max_terms.
 ExactTotal exact_sum(const std::vector<std::span<const float>>& terms,
-                     std::span<const int64_t> segment_ends, int64_t max_terms, Group& group);
+                     std::span<const int64_t> segment_ends, int64_t max_terms, Group& group,
+                     Reducer& reducer);
 
 }  // namespace svfleet

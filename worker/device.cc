@@ -9,7 +9,7 @@
 
 #include <cstdlib>
 
-#include "comm/nccl_group.h"
+#include "comm/nccl_reducer.h"
 #endif
 
 namespace svfleet {

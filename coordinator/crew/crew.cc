@@ -23,8 +23,7 @@
 #include "worker/failure.h"
 #include "worker/threads.h"
 #ifdef SVFLEET_HAVE_CUDA
-#include "comm/clock.h"
-#include "comm/nccl_group.h"
+#include "comm/nccl_reducer.h"
 #endif
 
 namespace svfleet {
@@ -72,23 +71,25 @@ std::optional<double> seconds_left(Group& group) {
   return std::stod(told);
 }
 
-#ifdef SVFLEET_HAVE_CUDA
 // Collective. The sums of a job on GPUs go over NCCL. It wants a GPU for each rank: where ranks
 // share one, or there is one rank, the host's transport stays, with the same (integer) sums.
-std::unique_ptr<Group> over_gpus(std::unique_ptr<Group> host, const Device& device,
-                                 double timeout_s) {
-  if (host->size() == 1) return host;
-  const std::vector<std::string> gpus =
-      host->gather(host->host() + " " + device.address, "gather GPUs");
-  std::string shared = std::set(gpus.begin(), gpus.end()).size() < gpus.size() ? "yes" : "";
-  host->broadcast(shared, 0, "compare GPUs");
-  if (shared.empty())
-    return make_nccl_group(std::move(host),
-                           {.device = device.torch.index(), .timeout_s = timeout_s});
-  if (host->rank() == 0) spdlog::warn("ranks share a GPU: their sums go through host memory");
-  return host;
-}
+std::unique_ptr<Reducer> make_reducer(Group& group, const Device& device, double timeout_s) {
+#ifdef SVFLEET_HAVE_CUDA
+  if (device.on_gpu() && group.size() > 1) {
+    const std::vector<std::string> gpus =
+        group.gather(group.host() + " " + device.address, "gather GPUs");
+    std::string shared = std::set(gpus.begin(), gpus.end()).size() < gpus.size() ? "yes" : "";
+    group.broadcast(shared, 0, "compare GPUs");
+    if (shared.empty())
+      return make_nccl_reducer(group, {.device = device.torch.index(), .timeout_s = timeout_s});
+    if (group.rank() == 0) spdlog::warn("ranks share a GPU: their sums go through host memory");
+  }
+#else
+  (void)device;
+  (void)timeout_s;
 #endif
+  return make_host_reducer(group);
+}
 
 }  // namespace
 
@@ -98,9 +99,7 @@ Crew::Crew(const Config& config, AllocationEnd::Clock clock) : timeout_s_(config
   agree("program", program_hash());
   agree("configuration", hash_bytes(print_config(config)));
   device_ = open_device(config.model.device, launch_local_rank(), group_->host());
-#ifdef SVFLEET_HAVE_CUDA
-  if (device_.on_gpu()) group_ = over_gpus(std::move(group_), device_, config.timeout_s);
-#endif
+  reducer_ = make_reducer(*group_, device_, config.timeout_s);
   workers_ = int(config.workers);
   if (workers_ == 0 && device_.on_gpu()) workers_ = 1;
   // A launcher may bind each rank to cores of its own, or let all ranks of a host use all of them.

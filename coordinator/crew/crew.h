@@ -16,6 +16,7 @@
 #include "comm/clock.h"
 #include "comm/error.h"
 #include "comm/group.h"
+#include "comm/reducer.h"
 #include "coordinator/config/config.h"
 #include "worker/device.h"
 
@@ -35,6 +36,7 @@ class Crew {
   explicit Crew(const Config& config, AllocationEnd::Clock clock = steady_clock_s);
 
   Group& group() { return *group_; }
+  Reducer& reducer() { return *reducer_; }
   bool leads() const { return group_->rank() == 0; }
   int ranks() const { return group_->size(); }
   int workers() const { return workers_; }  // of this rank
@@ -90,6 +92,7 @@ class Crew {
   std::string place_of(const std::string& what, int piece) const;
 
   std::unique_ptr<Group> group_;
+  std::unique_ptr<Reducer> reducer_;
   Device device_;
   std::unique_ptr<ChunkQueue> queue_;
   double timeout_s_;

@@ -78,7 +78,7 @@ Preflight preflight_run(const Config& config, int64_t start_step, bool fresh, Cr
   result.hosts = int(std::set(hosts.begin(), hosts.end()).size());
   for (const std::string& line : compare_clocks(group, wall_clock_s, &result.clocks_s))
     spdlog::warn("{}", line);
-  const SumCheck sums = check_sums(group);
+  const SumCheck sums = check_sums(group, crew.reducer());
   result.reduce_s = sums.seconds;
   result.slowest_rank = sums.slowest_rank;
   return result;
@@ -123,7 +123,7 @@ std::vector<std::string> compare_clocks(Group& group, double (*clock)(), double*
   return lines;
 }
 
-SumCheck check_sums(Group& group) {
+SumCheck check_sums(Group& group, Reducer& reducer) {
   const int rank = group.rank(), size = group.size();
   std::vector<int32_t> most(kMaxNumbers);
   for (size_t i = 0; i < most.size(); ++i) most[i] = max_value(rank, i);
@@ -132,7 +132,7 @@ SumCheck check_sums(Group& group) {
   for (size_t i = 0; i < sums.size(); ++i) sums[i] = sum_value(rank, i);
   group.barrier("preflight sum");
   const double start = steady_clock_s();
-  group.all_reduce_sum(sums, "preflight sum");
+  reducer.sum(sums, "preflight sum");
   const double seconds = steady_clock_s() - start;
 
   size_t wrong = 0;

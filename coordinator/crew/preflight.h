@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "comm/group.h"
+#include "comm/reducer.h"
 #include "coordinator/config/config.h"
 #include "coordinator/crew/crew.h"
 
@@ -49,8 +50,9 @@ struct SumCheck {
   double seconds = 0;  // of the slowest rank; on rank 0
   int slowest_rank = 0;
 };
-// Collective. All-reduces 1 MiB whose result every rank knows beforehand. Error(kExitRequeue) on
-// every rank, naming the ranks and hosts that got something else.
-SumCheck check_sums(Group& group);
+// Collective. All-reduces 1 MiB over `reducer` (and maxima over `group`) whose result every rank
+// knows beforehand. Error(kExitRequeue) on every rank, naming the ranks and hosts that got
+// something else.
+SumCheck check_sums(Group& group, Reducer& reducer);
 
 }  // namespace svfleet

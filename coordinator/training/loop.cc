@@ -138,7 +138,8 @@ StepRecord TrainingLoop::step(const std::vector<FinishedChunk>& own) {
   std::vector<std::span<const float>> terms;
   for (const FinishedChunk& chunk : own) terms.push_back(chunk.gradient);
   ExactTotal total = timed("reduce", [&] {
-    return exact_sum(terms, run_.plan.segment_ends, run_.plan.chunks_per_step, crew.group());
+    return exact_sum(terms, run_.plan.segment_ends, run_.plan.chunks_per_step, crew.group(),
+                     crew.reducer());
   });
   record.update = learner_.take(std::move(total), record.tally);
   // Every rank holds the same p and moments, or the sum was not exact: never save otherwise.

@@ -74,6 +74,24 @@ TEST(ChunkLedger, KnowsWhoHoldsWhatLongestFirst) {
   EXPECT_EQ(ledger.finished_count(), 1);
 }
 
+TEST(Replicas, LeadersTakeChunksAndTheirFollowersWait) {
+  const Replicas pairs{.width = 2};
+  if (world().size() % 2) GTEST_SKIP() << "an odd number of ranks";
+  const auto queue = make_chunk_queue(world(), 60, pairs);
+  queue->start_round(numbers(20));
+  std::vector<int> mine;
+  const auto work = [&](int chunk) {
+    mine.push_back(chunk);
+    std::this_thread::sleep_for(milliseconds(2));
+  };
+  if (pairs.leads(world().rank())) work_through(*queue, 1, work, nullptr);
+  queue->wait_until_over("chunks", nullptr);
+  EXPECT_EQ(mine.empty(), world().rank() % 2 == 1);
+  std::vector<int> counts;
+  const std::vector<int> all = collect(mine, &counts);
+  EXPECT_EQ(all, world().rank() == 0 ? numbers(20) : numbers(0));
+}
+
 TEST(ChunkLedger, RefusesAChunkTwice) {
   ChunkLedger ledger;
   EXPECT_THROW(ledger.start({1, 2, 1}), Error);

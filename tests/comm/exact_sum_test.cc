@@ -22,7 +22,7 @@ using Vectors = std::vector<std::vector<float>>;
 ExactTotal sum_of(const Vectors& terms, const std::vector<int64_t>& ends, int64_t max_terms,
                   Group& group) {
   std::vector<std::span<const float>> spans(terms.begin(), terms.end());
-  return exact_sum(spans, ends, max_terms, group);
+  return exact_sum(spans, ends, max_terms, group, *make_host_reducer(group));
 }
 
 ExactTotal sum_alone(const Vectors& terms, const std::vector<int64_t>& ends, int64_t max_terms) {

@@ -5,7 +5,7 @@
 
 #include "comm/error.h"
 #ifdef SVFLEET_HAVE_CUDA
-#include "comm/nccl_group.h"
+#include "comm/nccl_reducer.h"
 #endif
 
 namespace svfleet {

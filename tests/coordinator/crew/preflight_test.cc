@@ -108,7 +108,7 @@ std::vector<std::string> messages(Meeting& meeting) {
   std::vector<std::string> said(meeting.size);
   on_all(meeting, [&](Group& group) {
     try {
-      check_sums(group);
+      check_sums(group, *make_host_reducer(group));
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), kExitRequeue);
       said[group.rank()] = error.what();
@@ -161,7 +161,7 @@ TEST(Sums, TheSlowestRankIsKnown) {
   };
   SumCheck check;
   on_all(meeting, [&](Group& group) {
-    const SumCheck mine = check_sums(group);
+    const SumCheck mine = check_sums(group, *make_host_reducer(group));
     if (group.rank() == 0) check = mine;
   });
   EXPECT_GE(check.seconds, 0.05);

@@ -7,7 +7,7 @@
 #include <cmath>
 #include <random>
 
-#include "comm/nccl_group.h"
+#include "comm/nccl_reducer.h"
 #include "svd/store.h"
 #include "tests/worker/model/fixtures.h"
 #include "worker/device.h"

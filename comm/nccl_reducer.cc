@@ -1,4 +1,4 @@
-#include "comm/nccl_group.h"
+#include "comm/nccl_reducer.h"
 
 #include <cuda_runtime.h>
 #include <nccl.h>
@@ -24,10 +24,10 @@ void check_cuda(cudaError_t result, const char* call, std::string_view op, int r
                    cudaGetErrorString(result), "; look at the GPU of that rank's host");
 }
 
-class NcclOverGroup : public NcclGroup {
+class NcclReducer : public Reducer {
  public:
-  NcclOverGroup(std::unique_ptr<Group> host, const NcclOptions& options)
-      : host_(std::move(host)), timeout_s_(options.timeout_s) {
+  NcclReducer(Group& group, const NcclOptions& options)
+      : group_(group), timeout_s_(options.timeout_s) {
     check_device(options.device);
     setenv("NCCL_ALGO", options.algorithm.c_str(), 1);
     setenv("NCCL_PROTO", options.protocol.c_str(), 1);
@@ -38,7 +38,7 @@ class NcclOverGroup : public NcclGroup {
     connect(options.channels);
   }
 
-  ~NcclOverGroup() override {
+  ~NcclReducer() override {
     Watchdog watchdog("svfleet: timeout in the end of NCCL", 2 * kAbortTimeout, kExitRequeue);
     if (std::uncaught_exceptions() > exceptions_at_start_) broken_ = true;
     if (comm_ != nullptr && !broken_) {
@@ -59,66 +59,22 @@ class NcclOverGroup : public NcclGroup {
     cudaStreamDestroy(stream_);
   }
 
-  int rank() const override { return host_->rank(); }
-  int size() const override { return host_->size(); }
-  std::string host() const override { return host_->host(); }
-  std::string name(int rank) const override { return host_->name(rank); }
-  void barrier(std::string_view op) override { host_->barrier(op); }
-  void broadcast(std::string& bytes, int root, std::string_view op) override {
-    host_->broadcast(bytes, root, op);
-  }
-  std::vector<std::string> gather(std::string_view bytes, std::string_view op) override {
-    return host_->gather(bytes, op);
-  }
-  Mailbox& mailbox() override { return host_->mailbox(); }
-  Watch& watch() override { return host_->watch(); }
-  void set_step(int64_t step) override { host_->set_step(step); }
-  int64_t step() const override { return host_->step(); }
-  [[noreturn]] void abort(int code) override {
-    host_->abort(code);
-    _exit(code);  // not reached; the compiler cannot see it through the interface
-  }
-
-  void all_reduce_max(std::span<int32_t> values, std::string_view op) override {
-    stage(values, ncclInt32, ncclMax, op);
-  }
-  void all_reduce_sum(std::span<int64_t> values, std::string_view op) override {
-    stage(values, ncclInt64, ncclSum, op);
-  }
-  void all_reduce_max(int32_t* values, size_t n, cudaStream_t stream,
-                      std::string_view op) override {
-    meet(op, n);
-    enqueue(values, n, ncclInt32, ncclMax, stream, op);
-  }
-  void all_reduce_sum(int64_t* values, size_t n, cudaStream_t stream,
-                      std::string_view op) override {
-    meet(op, n);
-    enqueue(values, n, ncclInt64, ncclSum, stream, op);
-  }
-
-  void wait(cudaStream_t stream, std::string_view op) override {
-    const Deadline deadline(timeout_s_);
-    Patience patience(1e-4);
-    while (true) {
-      const cudaError_t state = cudaStreamQuery(stream);
-      if (state == cudaSuccess) return;
-      if (state != cudaErrorNotReady) cuda(state, "cudaStreamQuery", op);
-      ncclResult_t async = ncclSuccess;
-      ncclCommGetAsyncError(comm_, &async);
-      if (async != ncclSuccess && async != ncclInProgress) fail("the transfer", async, op);
-      if (deadline.passed()) expire(op);
-      patience.pause();
-    }
+  void sum(std::span<int64_t> values, std::string_view op) override {
+    meet(op, values.size());
+    const size_t most = kStagingBytes / sizeof(int64_t);
+    for (size_t at = 0; at < values.size(); at += most)
+      sum_part(values.subspan(at, std::min(most, values.size() - at)), op);
   }
 
  private:
   void check_device(int device) {
     const std::string reason = why_no_gpu();
-    if (!reason.empty()) throw user_error(reason, " on host ", host(), "; run without CUDA there");
+    if (!reason.empty())
+      throw user_error(reason, " on host ", group_.host(), "; run without CUDA there");
     int count = 0;
     cuda(cudaGetDeviceCount(&count), "cudaGetDeviceCount", "start NCCL");
     if (device < 0 || device >= count)
-      throw user_error("rank ", rank(), " is to use GPU ", device, " of host ", host(),
+      throw user_error("rank ", rank(), " is to use GPU ", device, " of host ", group_.host(),
                        ", which has ", count, "; start at most one rank per GPU");
   }
 
@@ -128,44 +84,48 @@ class NcclOverGroup : public NcclGroup {
     std::memset(&id, 0, sizeof id);
     if (rank() == 0) settle(ncclGetUniqueId(&id), "ncclGetUniqueId", "start NCCL");
     std::string bytes(reinterpret_cast<const char*>(&id), sizeof id);
-    host_->broadcast(bytes, 0, "NCCL's identity");
+    group_.broadcast(bytes, 0, "NCCL's identity");
     SVFLEET_CHECK(bytes.size() == sizeof id, bytes.size(), " bytes for NCCL's identity");
     std::memcpy(&id, bytes.data(), sizeof id);
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.blocking = 0;
     config.minCTAs = channels;
     config.maxCTAs = channels;
-    settle(ncclCommInitRankConfig(&comm_, size(), id, rank(), &config), "ncclCommInitRankConfig",
-           "start NCCL");
+    settle(ncclCommInitRankConfig(&comm_, group_.size(), id, rank(), &config),
+           "ncclCommInitRankConfig", "start NCCL");
   }
 
   // Who is missing is found out on the host, where it can be named.
   void meet(std::string_view op, size_t n) {
     SVFLEET_CHECK(!broken_, "'", op, "' after a failure of NCCL");
     std::string what(op);
-    host_->barrier(what.append(" of ").append(std::to_string(n)).append(" numbers over NCCL"));
+    group_.barrier(what.append(" of ").append(std::to_string(n)).append(" numbers over NCCL"));
   }
 
-  void enqueue(void* values, size_t n, ncclDataType_t type, ncclRedOp_t how, cudaStream_t stream,
-               std::string_view op) {
-    settle(ncclAllReduce(values, values, n, type, how, comm_, stream), "ncclAllReduce", op);
+  void sum_part(std::span<int64_t> part, std::string_view op) {
+    cuda(cudaMemcpyAsync(staging_, part.data(), part.size_bytes(), cudaMemcpyHostToDevice, stream_),
+         "cudaMemcpyAsync", op);
+    settle(ncclAllReduce(staging_, staging_, part.size(), ncclInt64, ncclSum, comm_, stream_),
+           "ncclAllReduce", op);
+    wait(op);  // before the copy back, which would block without a deadline
+    cuda(cudaMemcpyAsync(part.data(), staging_, part.size_bytes(), cudaMemcpyDeviceToHost, stream_),
+         "cudaMemcpyAsync", op);
+    wait(op);
   }
 
-  template <class T>
-  void stage(std::span<T> values, ncclDataType_t type, ncclRedOp_t how, std::string_view op) {
-    meet(op, values.size());
-    const size_t most = kStagingBytes / sizeof(T);
-    for (size_t at = 0; at < values.size(); at += most) {
-      const std::span<T> part = values.subspan(at, std::min(most, values.size() - at));
-      cuda(cudaMemcpyAsync(staging_, part.data(), part.size_bytes(), cudaMemcpyHostToDevice,
-                           stream_),
-           "cudaMemcpyAsync", op);
-      enqueue(staging_, part.size(), type, how, stream_, op);
-      wait(stream_, op);  // before the copy back, which would block without a deadline
-      cuda(cudaMemcpyAsync(part.data(), staging_, part.size_bytes(), cudaMemcpyDeviceToHost,
-                           stream_),
-           "cudaMemcpyAsync", op);
-      wait(stream_, op);
+  // For everything in the stream.
+  void wait(std::string_view op) {
+    const Deadline deadline(timeout_s_);
+    Patience patience(1e-4);
+    while (true) {
+      const cudaError_t state = cudaStreamQuery(stream_);
+      if (state == cudaSuccess) return;
+      if (state != cudaErrorNotReady) cuda(state, "cudaStreamQuery", op);
+      ncclResult_t async = ncclSuccess;
+      ncclCommGetAsyncError(comm_, &async);
+      if (async != ncclSuccess && async != ncclInProgress) fail("the transfer", async, op);
+      if (deadline.passed()) expire(op);
+      patience.pause();
     }
   }
 
@@ -190,14 +150,15 @@ class NcclOverGroup : public NcclGroup {
     const std::string detail = ncclGetLastError(comm_);
     break_off();
     throw make_error(kExitRequeue, what, " failed in '", op, "' on rank ", rank(), " (host ",
-                     host(), "): ", ncclGetErrorString(result), detail.empty() ? "" : ": ", detail);
+                     group_.host(), "): ", ncclGetErrorString(result), detail.empty() ? "" : ": ",
+                     detail);
   }
 
   [[noreturn]] void expire(std::string_view op) {
     break_off();
     throw make_error(kExitRequeue, "timeout after ", timeout_s_, " s in '", op,
                      "': all ranks arrived, but NCCL did not end on rank ", rank(), " (host ",
-                     host(), "); a GPU or the network has failed");
+                     group_.host(), "); a GPU or the network has failed");
   }
 
   void break_off() {
@@ -208,7 +169,9 @@ class NcclOverGroup : public NcclGroup {
     comm_ = nullptr;
   }
 
-  std::unique_ptr<Group> host_;
+  int rank() const { return group_.rank(); }
+
+  Group& group_;
   double timeout_s_;
   const int exceptions_at_start_ = std::uncaught_exceptions();
   ncclComm_t comm_ = nullptr;
@@ -227,9 +190,8 @@ std::string why_no_gpu() {
   return count == 0 ? "no NVIDIA GPU" : "";
 }
 
-std::unique_ptr<NcclGroup> make_nccl_group(std::unique_ptr<Group> host,
-                                           const NcclOptions& options) {
-  return std::make_unique<NcclOverGroup>(std::move(host), options);
+std::unique_ptr<Reducer> make_nccl_reducer(Group& group, const NcclOptions& options) {
+  return std::make_unique<NcclReducer>(group, options);
 }
 
 }  // namespace svfleet
