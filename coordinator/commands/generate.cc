@@ -38,8 +38,80 @@ std::vector<std::string> prompts_of(const CommandLine& line, Crew& crew) {
     crew.group().broadcast(told, 0, "broadcast prompts");
     for (const json& text : json::parse(told)) prompts.push_back(text);
   }
+  if (prompts.empty())
+    throw user_error("no prompt: the lines of standard input are empty, or none");
+  for (size_t p = 0; p < prompts.size(); ++p)
+    if (prompts[p].empty()) throw user_error("prompt ", p + 1, " is empty; write something in it");
   return prompts;
 }
+
+SamplingOptions sampling_of(const CommandLine& line, const Config& config) {
+  SamplingOptions sampling;
+  sampling.temperature = line.temperature.value_or(config.evaluate.temperature);
+  sampling.top_k = config.evaluate.top_k;
+  sampling.top_p = config.evaluate.top_p;
+  sampling.min_p = config.evaluate.min_p;
+  sampling.seed = uint64_t(config.evaluate.seed);
+  return sampling;
+}
+
+// Each text as a user message to a task: its system message, prefill and limits apply.
+std::vector<Prompt> as_messages(const std::vector<std::string>& texts, const TaskSpec& spec,
+                                const Base& base, const CommandLine& line) {
+  std::vector<Prompt> asked;
+  for (size_t p = 0; p < texts.size(); ++p) {
+    Item item;
+    if (spec.has_system && spec.chat) item.messages.push_back({"system", spec.system});
+    item.messages.push_back({"user", texts[p]});
+    Prompt& prompt = asked.emplace_back(make_prompt(base, spec, item, int64_t(p)));
+    if (line.max_new_tokens) prompt.max_new_tokens = int(*line.max_new_tokens);
+    const std::string problem = length_problem(base.weights->architecture(), prompt);
+    if (!problem.empty()) throw user_error("prompt ", p + 1, ": ", problem);
+  }
+  return asked;
+}
+
+// Streams replies to standard output, or keeps them for a line of JSON.
+class Printer {
+ public:
+  Printer(bool as_json, const std::string& prefill) : as_json_(as_json), prefill_(prefill) {}
+
+  void prompt(const std::string& text) {
+    prompt_ = text;
+    if (!as_json_) std::printf("> %s\n", text.c_str());
+  }
+  // What gets the reply of `name` to the prompt, piece by piece.
+  OnText begin(const std::string& name) {
+    if (as_json_) return nullptr;
+    std::printf("[%s] %s", name.c_str(), prefill_.c_str());
+    return [](const std::string& text) {
+      std::fputs(text.c_str(), stdout);
+      std::fflush(stdout);
+    };
+  }
+  void end(const std::string& name, const Rollout& reply) {
+    if (!as_json_) {
+      std::printf("%s\n", reply.ended || !reply.finite ? "" : " [cut by the length limit]");
+      return;
+    }
+    results_.push_back({{"prompt", prompt_},
+                        {"name", name},
+                        {"prefill", prefill_},
+                        {"reply", reply.text},
+                        {"ended", reply.ended},
+                        {"tokens", reply.tokens.size()}});
+  }
+  void finish(double temperature) const {
+    const json all = {{"temperature", temperature}, {"results", results_}};
+    if (as_json_) std::printf("%s\n", json_line(all).c_str());
+  }
+
+ private:
+  const bool as_json_;
+  const std::string prefill_;
+  std::string prompt_;
+  json results_ = json::array();
+};
 
 }  // namespace
 
@@ -51,88 +123,49 @@ int generate_command(const CommandLine& line, const Config& given) {
   for (const Expert& expert : experts) expert_hashes += z_hash(expert) + " ";
   crew.agree("experts", expert_hashes);
   const Config config = adapting(experts, given);
-  const std::vector<std::string> prompts = prompts_of(line, crew);
-  if (prompts.empty())
-    throw user_error("no prompt: the lines of standard input are empty, or none");
-  for (size_t p = 0; p < prompts.size(); ++p)
-    if (prompts[p].empty()) throw user_error("prompt ", p + 1, " is empty; write something in it");
+  const std::vector<std::string> texts = prompts_of(line, crew);
   Base base = open_base(config, crew);
   crew.on_leader("compare with the run", [&] { check_trained_with(config, base.hashes); });
-  std::vector<std::pair<std::string, std::vector<float>>> policies;
   if (!experts.empty() && !open_factors(config, crew, base, experts, line.experts))
     return kExitRequeue;
+  std::vector<std::vector<float>> z;  // of each expert
   for (size_t i = 0; i < experts.size(); ++i)
-    policies.emplace_back(line.experts[i], flat_z(base, experts[i], line.experts[i]));
+    z.push_back(flat_z(base, experts[i], line.experts[i]));
 
-  // A prompt is a user message to the first task: its system message, prefill and limits apply.
   const TaskSpec& spec = config.tasks.front();
-  SamplingOptions sampling;
-  sampling.temperature = line.temperature.value_or(config.evaluate.temperature);
-  sampling.top_k = config.evaluate.top_k;
-  sampling.top_p = config.evaluate.top_p;
-  sampling.min_p = config.evaluate.min_p;
-  sampling.seed = uint64_t(config.evaluate.seed);
-  std::vector<Prompt> asked;
-  for (size_t p = 0; p < prompts.size(); ++p) {
-    Item item;
-    if (spec.has_system) item.messages.push_back({"system", spec.system});
-    item.messages.push_back({"user", prompts[p]});
-    if (!spec.chat) item.messages = {{"user", prompts[p]}};
-    Prompt& prompt = asked.emplace_back(make_prompt(base, spec, item, int64_t(p)));
-    if (line.max_new_tokens) prompt.max_new_tokens = int(*line.max_new_tokens);
-    const std::string problem = length_problem(base.weights->architecture(), prompt);
-    if (!problem.empty()) throw user_error("prompt ", p + 1, ": ", problem);
-  }
+  const std::vector<Prompt> asked = as_messages(texts, spec, base, line);
   if (crew.leads())
     warn_of_endless_turns(base.weights->architecture(), *base.tokenizer, base.chat.get(), {spec});
+  const SamplingOptions sampling = sampling_of(line, config);
   // As evaluate applies them: another form is another rounding, and may give another reply.
   const bool merged = config.train.sampling_form == "merged";
   const Policy the_base = base_policy(base);
   Policy in_force;
-  size_t whose = 0;  // policies[whose - 1], or the base
-  json results = json::array();
-  for (size_t p = 0; p < prompts.size(); ++p) {
-    if (crew.leads() && !line.json) std::printf("> %s\n", prompts[p].c_str());
-    for (size_t i = 0; i <= policies.size(); ++i) {
-      const std::string name = i == 0 ? "base" : policies[i - 1].first;
-      if (i > 0 && i != whose) {
-        in_force = enforce(base, crew, policies[i - 1].second, merged, Apply::kMerged,
-                           std::move(in_force));
-        whose = i;
-      }
-      const Policy& policy = i == 0 ? the_base : in_force;
-      crew.on_leader("generate", [&] {
-        OnText stream = [&](const std::string& text) {
-          std::fputs(text.c_str(), stdout);
-          std::fflush(stdout);
-        };
-        if (line.json)
-          stream = nullptr;
-        else
-          std::printf("[%s] %s", name.c_str(), spec.prefill.c_str());
-        const Rollout reply = generate(*base.weights, *base.tokenizer, policy.adapter(), {asked[p]},
-                                       1, sampling, stream)
-                                  .front();
-        if (!reply.finite && !line.json) std::printf("\n");
-        if (!reply.finite)
-          throw user_error("the logits of ", name, " hold a NaN or infinity (prompt ", p + 1,
-                           "): the model or the expert is damaged");
-        if (line.json)
-          results.push_back({{"prompt", prompts[p]},
-                             {"name", name},
-                             {"prefill", spec.prefill},
-                             {"reply", reply.text},
-                             {"ended", reply.ended},
-                             {"tokens", reply.tokens.size()}});
-        else
-          std::printf("%s\n", reply.ended ? "" : " [cut by the length limit]");
-      });
+  size_t whose = experts.size();  // which expert's
+  Printer printer(line.json, spec.prefill);
+  const auto reply = [&](const std::string& name, const Policy& policy, size_t p) {
+    crew.on_leader("generate", [&] {
+      const OnText stream = printer.begin(name);
+      const Rollout reply = generate(*base.weights, *base.tokenizer, policy.adapter(), {asked[p]},
+                                     1, sampling, stream)
+                                .front();
+      printer.end(name, reply);
+      if (!reply.finite)
+        throw user_error("the logits of ", name, " hold a NaN or infinity (prompt ", p + 1,
+                         "): the model or the expert is damaged");
+    });
+  };
+  for (size_t p = 0; p < asked.size(); ++p) {
+    if (crew.leads()) printer.prompt(texts[p]);
+    reply("base", the_base, p);
+    for (size_t i = 0; i < experts.size(); ++i) {
+      if (i != whose)
+        in_force = enforce(base, crew, z[i], merged, Apply::kMerged, std::move(in_force));
+      whose = i;
+      reply(line.experts[i], in_force, p);
     }
   }
-  if (crew.leads() && line.json)
-    std::printf(
-        "%s\n",
-        json_line(json{{"temperature", sampling.temperature}, {"results", results}}).c_str());
+  if (crew.leads()) printer.finish(sampling.temperature);
   return kExitFinished;
 }
 
