@@ -56,12 +56,15 @@ std::string hash_folder(const std::string& folder) {
     const NewestCheckpoint newest = load_newest_checkpoint(folder);
     if (newest.state) return state_hash(*newest.state);
     if (newest.damaged.empty())
-      throw user_error("the run folder '", folder,
-                       "' has no good checkpoint; start its training, or ",
-                       "restore one if they were removed");
+      throw user_error("the run in '", folder, "' has no checkpoint: none was saved yet, or they ",
+                       "were removed; start its training, or restore one");
     throw user_error("the run folder '", folder, "' has no good checkpoint: ", newest.damaged[0],
                      "; restore one from a copy, or train again in another run_dir");
   }
+  if (file_exists(folder + "/run.json"))
+    throw user_error("the run in '", folder,
+                     "' has saved no checkpoint yet, so there is nothing to ",
+                     "hash; svfleet status ", folder, " says how far it is");
   std::vector<std::string> factors;
   for (const std::string& name : list_folder(folder))
     if (name.ends_with(".h5")) factors.push_back(name);

@@ -11,6 +11,7 @@
 #include "coordinator/commands/commands.h"
 #include "coordinator/config/targets.h"
 #include "coordinator/run/json_line.h"
+#include "coordinator/run/printed.h"
 #include "coordinator/training/policy.h"
 #include "coordinator/training/trained_with.h"
 
@@ -102,7 +103,7 @@ int generate_command(const CommandLine& line, const Config& given) {
       crew.on_leader("generate", [&] {
         OnText stream = [&](const std::string& text) {
           std::fputs(text.c_str(), stdout);
-          std::fflush(stdout);
+          check_printed();  // nothing is generated for nobody
         };
         if (line.json)
           stream = nullptr;

@@ -120,6 +120,17 @@ void check_place(const Config& config, const std::string& what, const std::strin
                         "write the path from here");
 }
 
+// Of ASCII, and U+0080 to U+009F.
+bool has_control(const std::string& text) {
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    if (byte < 0x20 || byte == 0x7F) return true;
+    if (byte == 0xC2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xA0)
+      return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 void check_task(const TaskSpec& task, const std::string& label, const std::string& where,
@@ -135,6 +146,10 @@ void check_task(const TaskSpec& task, const std::string& label, const std::strin
   if (task.train.empty() && task.validation.empty() && task.test.empty())
     refuse(where, "the task has no data: give " + label + "train, validation or test");
   if (task.name.empty()) refuse(at("name"), label + "name must not be empty");
+  if (has_control(task.name))
+    refuse(at("name"), label + "name '" + shown(task.name) +
+                           "' holds a control character, such as a tab or a line end: give a name "
+                           "of one line, since tables and logs show it");
   if (task.prompt.empty()) refuse(at("prompt"), label + "prompt must not be empty");
   if (task.answer.empty()) refuse(at("answer"), label + "answer must not be empty");
   if (task.few_shot.empty() && (task.few_shot_count > 0 || !task.few_shot_answer.empty()))
@@ -153,7 +168,7 @@ void check_task(const TaskSpec& task, const std::string& label, const std::strin
   }
 }
 
-void check_config(const Config& config, const Places& places) {
+void check_config(const Config& config, const Places& places, bool for_training) {
   if (config.model.path.empty())
     refuse(config.file, "model.path is missing: the folder of the language model");
   if (config.run_dir.empty())
@@ -183,6 +198,7 @@ void check_config(const Config& config, const Places& places) {
   }
   check_place(config, "model.path", config.model.path,
               place_of(places, config.file, {"model.path"}));
+  if (!for_training) return;
   check_place(config, "train.init_from", config.train.init_from,
               place_of(places, config.file, {"train.init_from"}));
   check_train(config, places);

@@ -76,6 +76,20 @@ std::string of_run(std::string folder) {
   return file_exists(folder + "/run.json") ? configuration_of(folder) : "";
 }
 
+// Of a run, where one of the two files that say so is gone, or of something else.
+[[noreturn]] void refuse_folder(const std::string& folder) {
+  if (file_exists(folder + "/run.json"))
+    refuse(folder,
+           "this run's effective.yaml is missing, the configuration with which it began: put it "
+           "back from a copy, or give your own CONFIG with --set run_dir=" +
+               folder);
+  if (is_run_without_name(folder))
+    refuse(folder,
+           "this run's run.json is missing, which says which run it is: put it back from a copy; "
+           "without it nothing goes on with what is there");
+  refuse(folder, "is a folder and holds no run; give a YAML file or a run folder");
+}
+
 // A run is where its folder is, wherever that was when its configuration was written.
 void stay_in_folder(Config& config, const Places& places) {
   const auto elsewhere = [&](const std::string& folder) {
@@ -95,7 +109,8 @@ void stay_in_folder(Config& config, const Places& places) {
 
 }  // namespace
 
-Config load_config(const std::string& file, const std::vector<std::string>& overrides) {
+Config load_config(const std::string& file, const std::vector<std::string>& overrides,
+                   bool for_training) {
   Config config;
   config.file = file;
   std::error_code ignored;
@@ -103,8 +118,7 @@ Config load_config(const std::string& file, const std::vector<std::string>& over
     refuse(file, "no such file; the path is relative to the working directory");
   if (std::filesystem::is_directory(file, ignored)) {
     config.file = of_run(file);
-    if (config.file.empty())
-      refuse(file, "is a folder and holds no run; give a YAML file or a run folder");
+    if (config.file.empty()) refuse_folder(file);
   }
   Places places;
   read_text(read_file(config.file), config, places);
@@ -112,7 +126,7 @@ Config load_config(const std::string& file, const std::vector<std::string>& over
   if (std::none_of(overrides.begin(), overrides.end(),
                    [](const std::string& text) { return text.starts_with("run_dir="); }))
     stay_in_folder(config, places);
-  check_config(config, places);
+  check_config(config, places, for_training);
   return config;
 }
 

@@ -6,6 +6,7 @@
 #include <charconv>
 #include <cmath>
 #include <filesystem>
+#include <limits>
 #include <sstream>
 
 #include "comm/error.h"
@@ -190,8 +191,14 @@ struct ValueReader {
     Int parsed = 0;
     const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), parsed);
     if (end != text.data() + text.size() || text.empty()) wrong("a whole number");
-    if (code == std::errc::result_out_of_range)
-      wrong_value(limits_text(limits), shown(text) + ", which is too large a number");
+    if (code == std::errc::result_out_of_range) {
+      const bool low = text[0] == '-';
+      wrong_value(limits_text(limits), shown(text) + ", which is too " + (low ? "small" : "large") +
+                                           " a number: the " + (low ? "smallest" : "largest") +
+                                           " that is read is " +
+                                           std::to_string(low ? std::numeric_limits<Int>::min()
+                                                              : std::numeric_limits<Int>::max()));
+    }
     if (code != std::errc()) wrong("a whole number");
     check_range(static_cast<double>(parsed), text);
     *value = parsed;

@@ -279,6 +279,40 @@ TEST_F(ConfigErrors, SettingsThatDoNotGoTogether) {
                           {"train.prompts_per_step=6"});
 }
 
+// Other commands than training do not ask for what only it uses.
+TEST_F(ConfigErrors, WhatOnlyTrainingUses) {
+  write_text("run.yaml",
+             "model: {path: m}\nrun_dir: r\ntask: {test: t, reward: exact}\n"
+             "train: {validate_every: 2, prompts_per_chunk: 3}\n");
+  EXPECT_THAT(error_of("run.yaml"), ::testing::HasSubstr("prompts_per_chunk"));
+  EXPECT_EQ(load_config("run.yaml", {}, /*for_training=*/false).train.validate_every, 2);
+}
+
+TEST_F(ConfigErrors, NamesOfOneLine) {
+  for (const char* bad : {"a\\tb", "a\\nb", "\\x7f", "a\\x85"})
+    expect_error(std::string("model: {path: m}\nrun_dir: r\ntask:\n  train: t\n  reward: exact\n  name: \"") +
+                     bad + "\"\n",
+                 "run.yaml:6: task.name '" +
+                     (bad[0] == 'a' ? std::string("a") + (bad[2] == 'x' ? "\u0085" : " b") : std::string(" ")) +
+                     "' holds a control character, such as a tab or a line end: give a name of one "
+                     "line, since tables and logs show it");
+  expect_error("model: {path: m}\nrun_dir: r\ntask: {name: t\u00fcr \u7b97\u6570, train: t, reward: exact}\n",
+               "no error");
+}
+
+TEST_F(ConfigErrors, NumbersThatNothingHolds) {
+  expect_error_after_head("train: {seed: 18446744073709551615}\n",
+                          "run.yaml:4: train.seed must be at least 0, got 18446744073709551615, which "
+                          "is too large a number: the largest that is read is 9223372036854775807");
+  expect_error_after_head("train: {seed: '18446744073709551615'}\n",
+                          "run.yaml:4: train.seed must be at least 0, got 18446744073709551615, which "
+                          "is too large a number: the largest that is read is 9223372036854775807");
+  expect_error_after_head("", "--set train.seed=-99999999999999999999: train.seed must be at least 0, got "
+                          "-99999999999999999999, which is too small a number: the smallest that is read is "
+                          "-9223372036854775808", {"train.seed=-99999999999999999999"});
+  expect_error_after_head("train: {seed: 9223372036854775807}\n", "no error");
+}
+
 // What YAML makes of backslashes between double quotes, and other texts that only look right.
 TEST_F(ConfigErrors, TextsThatAreNotWhatWasMeant) {
   const std::string quotes =
