@@ -192,12 +192,11 @@ struct ValueReader {
     const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), parsed);
     if (end != text.data() + text.size() || text.empty()) wrong("a whole number");
     if (code == std::errc::result_out_of_range) {
-      const bool low = text[0] == '-';
-      wrong_value(limits_text(limits), shown(text) + ", which is too " + (low ? "small" : "large") +
-                                           " a number: the " + (low ? "smallest" : "largest") +
-                                           " that is read is " +
-                                           std::to_string(low ? std::numeric_limits<Int>::min()
-                                                              : std::numeric_limits<Int>::max()));
+      std::string got =
+          shown(text) + ", which is too " + (text[0] == '-' ? "small" : "large") + " a number";
+      if (text[0] != '-' && std::isinf(limits.high))
+        got += ": the largest that is read is " + std::to_string(std::numeric_limits<Int>::max());
+      wrong_value(limits_text(limits), got);
     }
     if (code != std::errc()) wrong("a whole number");
     check_range(static_cast<double>(parsed), text);

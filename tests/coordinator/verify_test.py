@@ -72,11 +72,13 @@ def verify_finds(folder, config, run_dir, model):
         flip(path, at)
     check(verify().returncode == 0, "all is whole again")
 
-    with open(run_dir / "log.jsonl", "a") as log:
-        log.write('{"kind": "step", "ste\n{"kind": "event", "name": "x", "time": "y"}\n')
+    log, whole = run_dir / "log.jsonl", (run_dir / "log.jsonl").read_bytes()
+    with open(log, "a") as out:
+        out.write('{"kind": "step", "ste\n{"kind": "event", "name": "x", "time": "y"}\n')
     done = verify()
     check(done.returncode == DISK and "log.jsonl" in json.loads(done.stdout)["problems"][0],
           "a broken line of the log is named")
+    log.write_bytes(whole)
 
 
 def gone_and_foreign(folder, config, run_dir):

@@ -79,10 +79,12 @@ TEST(TaskErrors, Choices) {
       {R"({"question": "a", "answer": "A", "choices": []})", {"items.jsonl:1", "no choices"}},
       // What may mean two of them.
       {R"({"question": "a", "answer": 1, "choices": ["1", "0"]})",
-       {"items.jsonl:1: the answer '1' may mean two choices: as an index from 0 choice B, '0', or as "
+       {"items.jsonl:1: the answer '1' may mean two choices: as an index from 0 choice B, '0', or "
+        "as "
         "a text choice A, '1'; give choices with labels"}},
       {R"({"question": "a", "answer": "B", "choices": ["B", "tin"]})",
-       {"items.jsonl:1: the answer 'B' may mean two choices: as a label choice B, 'tin', or as a text "
+       {"items.jsonl:1: the answer 'B' may mean two choices: as a label choice B, 'tin', or as a "
+        "text "
         "choice A, 'B'"}},
       {R"({"question": "a", "answer": "x", "choices": ["x", "y", "x"]})",
        {"items.jsonl:1: the answer 'x' may mean two choices: choice A, 'x', or choice C, 'x'"}},
@@ -107,8 +109,9 @@ TEST(TaskErrors, ChoicesThatMeanOne) {
       {R"({"question": "a", "answer": "2", "choices": {"label": ["1", "2"], "text": ["2", "3"]}})",
        "2"}};
   for (const auto& [line, label] : cases)
-    EXPECT_EQ(TaskFile(std::string(line) + "\n", RewardKind::kMultipleChoice).load().items[0].gold.answer,
-              label)
+    EXPECT_EQ(
+        TaskFile(std::string(line) + "\n", RewardKind::kMultipleChoice).load().items[0].gold.answer,
+        label)
         << line;
 }
 

@@ -140,12 +140,17 @@ TEST_F(ConfigJson, WhatDoesNotIsPassedOver) {
 TEST_F(ConfigJson, ScalingsOfOtherFamilies) {
   const double root = 1 / std::sqrt(double(read().head_dim));
   const std::tuple<const char*, json, json> fields[] = {
-      {"embedding_multiplier", 12.0, 1.0}, {"residual_multiplier", 0.22, 1},
-      {"logits_scaling", 8, 1},            {"logit_scale", 0.0625, 1.0},
-      {"attention_multiplier", 0.5, root}, {"query_pre_attn_scalar", 224, read().head_dim},
-      {"scale_emb", 12, 1},                {"lm_head_multiplier", 0.04, 1},
+      {"embedding_multiplier", 12.0, 1.0},
+      {"residual_multiplier", 0.22, 1},
+      {"logits_scaling", 8, 1},
+      {"logit_scale", 0.0625, 1.0},
+      {"attention_multiplier", 0.5, root},
+      {"query_pre_attn_scalar", 224, read().head_dim},
+      {"scale_emb", 12, 1},
+      {"lm_head_multiplier", 0.04, 1},
       {"final_logit_softcapping", 30.0, nullptr},
-      {"attn_logit_softcapping", 50.0, nullptr}, {"clip_qkv", 8, nullptr}};
+      {"attn_logit_softcapping", 50.0, nullptr},
+      {"clip_qkv", 8, nullptr}};
   for (const auto& [name, other, neutral] : fields) {
     EXPECT_THAT(error_with({{name, other}}), HasSubstr(std::string(name) + " ")) << name;
     EXPECT_EQ(error_with({{name, neutral}}), "no error") << name;
@@ -154,10 +159,12 @@ TEST_F(ConfigJson, ScalingsOfOtherFamilies) {
 }
 
 TEST_F(ConfigJson, NumbersThatSayNothing) {
-  for (const auto& [name, value] :
-       {std::pair<const char*, json>{"rms_norm_eps", -1}, {"rms_norm_eps", 0.0},
-        {"max_position_embeddings", 0}, {"max_position_embeddings", -1}, {"rope_theta", 0},
-        {"rope_theta", -10000.0}})
+  for (const auto& [name, value] : {std::pair<const char*, json>{"rms_norm_eps", -1},
+                                    {"rms_norm_eps", 0.0},
+                                    {"max_position_embeddings", 0},
+                                    {"max_position_embeddings", -1},
+                                    {"rope_theta", 0},
+                                    {"rope_theta", -10000.0}})
     EXPECT_THAT(error_with({{name, value}}), HasSubstr("above 0")) << name;
   config_["model_type"] = "mistral";
   EXPECT_THAT(error_with({{"sliding_window", -4}}), HasSubstr("sliding_window -4 must be above 0"));
