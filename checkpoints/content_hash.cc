@@ -48,6 +48,16 @@ std::string hash_factor_store(const std::string& folder, const std::vector<std::
   return hasher.hex();
 }
 
+// An expert under a name of its owner's, which every other command takes; else empty.
+std::string hash_renamed(const std::string& path) {
+  try {
+    if (!is_expert(path)) return "";
+  } catch (const Error&) {
+    return "";
+  }
+  return z_hash(load_expert(path));
+}
+
 std::string hash_folder(const std::string& folder) {
   if (file_exists(folder + "/model.safetensors") ||
       file_exists(folder + "/model.safetensors.index.json"))
@@ -85,6 +95,8 @@ std::string hash_path(const std::string& path) {
     hash = is_expert(path) ? z_hash(load_expert(path)) : SafetensorsFolder(path).content_hash();
   else if (path.ends_with(".h5"))
     hash = hash_checkpoint(path);
+  else
+    hash = hash_renamed(path);
   if (hash.empty())
     throw user_error("cannot hash '", path, "': it is none of: expert or other .safetensors file, ",
                      "Hugging Face model folder, checkpoint .h5, factor store, run folder");

@@ -14,6 +14,7 @@
 #include "coordinator/run/printed.h"
 #include "coordinator/training/policy.h"
 #include "coordinator/training/trained_with.h"
+#include "worker/tokenizer/unicode.h"
 
 namespace svfleet {
 
@@ -55,8 +56,12 @@ int generate_command(const CommandLine& line, const Config& given) {
   const std::vector<std::string> prompts = prompts_of(line, crew);
   if (prompts.empty())
     throw user_error("no prompt: the lines of standard input are empty, or none");
-  for (size_t p = 0; p < prompts.size(); ++p)
+  for (size_t p = 0; p < prompts.size(); ++p) {
     if (prompts[p].empty()) throw user_error("prompt ", p + 1, " is empty; write something in it");
+    if (valid_utf8(prompts[p]) != prompts[p])
+      throw user_error("prompt ", p + 1,
+                       " is not valid UTF-8, as all texts here; write it anew in it");
+  }
   Base base = open_base(config, crew);
   crew.on_leader("compare with the run", [&] { check_trained_with(config, base.hashes); });
   std::vector<std::pair<std::string, std::vector<float>>> policies;

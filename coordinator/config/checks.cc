@@ -120,6 +120,21 @@ void check_place(const Config& config, const std::string& what, const std::strin
                         "write the path from here");
 }
 
+// What svfleet writes must not lie among files of another kind.
+void check_folders(const Config& config, const Places& places) {
+  // One that is there already serves on.
+  if (config.svd.store.empty() || file_exists(config.svd.store + "/store.json")) return;
+  const std::string store = resolved_path(config.svd.store);
+  const auto same = [&](const std::string& other, const std::string& what) {
+    if (store == resolved_path(other))
+      refuse(place_of(places, config.file, {"svd.store"}),
+             "svd.store is " + what + " '" + shown(other) +
+                 "'; the decomposed matrices need a folder of their own");
+  };
+  same(config.model.path, "the model's folder");
+  same(config.run_dir, "run_dir");
+}
+
 // Of ASCII, and U+0080 to U+009F.
 bool has_control(const std::string& text) {
   for (size_t i = 0; i < text.size(); ++i) {
@@ -196,6 +211,7 @@ void check_config(const Config& config, const Places& places, bool for_training)
         refuse(entry != places.end() ? entry->second : config.file,
                "two tasks have the name '" + shown(config.tasks[i].name) + "'; give one a name");
   }
+  check_folders(config, places);
   check_place(config, "model.path", config.model.path,
               place_of(places, config.file, {"model.path"}));
   if (!for_training) return;

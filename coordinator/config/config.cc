@@ -10,22 +10,6 @@
 namespace svfleet {
 namespace {
 
-bool is_utf8(const std::string& text) {
-  for (size_t i = 0; i < text.size();) {
-    const unsigned char c = text[i];
-    const size_t length = c < 0x80                ? 1
-                          : c >= 0xC2 && c < 0xE0 ? 2
-                          : c >= 0xE0 && c < 0xF0 ? 3
-                          : c >= 0xF0 && c < 0xF5 ? 4
-                                                  : 0;
-    if (length == 0 || i + length > text.size()) return false;
-    for (size_t k = 1; k < length; ++k)
-      if ((static_cast<unsigned char>(text[i + k]) & 0xC0) != 0x80) return false;
-    i += length;
-  }
-  return true;
-}
-
 // "train.steps=5"
 void apply_override(Config& config, const std::string& text, Places& places) {
   const Reading reading{Source{config.file, text}, &places, ""};
@@ -33,7 +17,7 @@ void apply_override(Config& config, const std::string& text, Places& places) {
   const size_t equals = text.find('=');
   if (equals == std::string::npos || equals == 0)
     refuse(where, "an override is written key=value, such as train.steps=5");
-  if (!is_utf8(text)) refuse(where, "not valid UTF-8");
+  if (not_utf8_at(text) != text.npos) refuse(where, "not valid UTF-8");
   const std::string key = text.substr(0, equals);
   const std::string value = text.substr(equals + 1);
   if (key.rfind("task.", 0) == 0 && !config.tasks.empty()) {

@@ -3,6 +3,7 @@
 #include <yaml-cpp/eventhandler.h>
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <cmath>
 #include <filesystem>
@@ -24,6 +25,22 @@ std::string Source::at(const YAML::Node& node) const {
 std::string Source::folder() const {
   if (!override_text.empty()) return "";
   return std::filesystem::path(file).parent_path().string();
+}
+
+size_t not_utf8_at(const std::string& text) {
+  for (size_t i = 0; i < text.size();) {
+    const unsigned char c = text[i];
+    const size_t length = c < 0x80                ? 1
+                          : c >= 0xC2 && c < 0xE0 ? 2
+                          : c >= 0xE0 && c < 0xF0 ? 3
+                          : c >= 0xF0 && c < 0xF5 ? 4
+                                                  : 0;
+    if (length == 0 || i + length > text.size()) return i;
+    for (size_t k = 1; k < length; ++k)
+      if ((static_cast<unsigned char>(text[i + k]) & 0xC0) != 0x80) return i;
+    i += length;
+  }
+  return text.npos;
 }
 
 void refuse(const std::string& where, const std::string& message) {
@@ -85,9 +102,29 @@ void refuse_second_document(const std::string& text, const Source& source) {
                     : "not valid YAML: '" + shown(line) + "' does not belong to what is before it");
 }
 
+// YAML-cpp puts U+FFFD where it is not, which nobody has written.
+void refuse_other_encoding(const std::string& text, const Source& source) {
+  const size_t at = not_utf8_at(text);
+  if (at == text.npos) return;
+  const auto line = std::count(text.begin(), text.begin() + std::ptrdiff_t(at), '\n') + 1;
+  refuse(source.file + ":" + std::to_string(line),
+         "not valid UTF-8; write the file in UTF-8 (iconv -f latin1 -t UTF-8, if it is Latin-1)");
+}
+
+// Many editors make a tab of what looks like blanks.
+std::string tab_hint(const std::string& text, int number) {
+  std::istringstream lines(text);
+  std::string line;
+  for (int i = 0; i <= number && std::getline(lines, line); ++i) continue;
+  return line.substr(0, line.find_first_not_of(" \t")).find('\t') == line.npos
+             ? ""
+             : " (a tab stands before the text; YAML wants blanks)";
+}
+
 }  // namespace
 
 YAML::Node parse_yaml(const std::string& text, const Source& source) {
+  if (source.override_text.empty()) refuse_other_encoding(text, source);
   try {
     refuse_second_document(text, source);
     return YAML::Load(text);
@@ -95,7 +132,7 @@ YAML::Node parse_yaml(const std::string& text, const Source& source) {
     const std::string where = !source.override_text.empty()
                                   ? source.at({})
                                   : source.file + ":" + std::to_string(e.mark.line + 1);
-    refuse(where, "not valid YAML: " + shown(e.msg));
+    refuse(where, "not valid YAML: " + shown(e.msg) + tab_hint(text, e.mark.line));
   }
 }
 
@@ -111,6 +148,8 @@ void refuse_unknown_key(const std::string& where, const std::string& key,
                         const std::vector<std::string>& known, const std::vector<std::string>& all,
                         const std::string& label) {
   const std::string unknown = "unknown key '" + shown(key) + "'";
+  if (key == "<<" || key.ends_with(".<<"))
+    refuse(where, unknown + ": YAML's merge key is not supported; write the settings out");
   const std::string name = last_part(key);
   if ((label == "train." || key.rfind("train.", 0) == 0) &&
       (name == "top_k" || name == "top_p" || name == "min_p"))
@@ -211,7 +250,16 @@ struct ValueReader {
       refuse(reading.at(node), label +
                                    " begins with '~', which only a shell replaces; write out "
                                    "the home folder, or ./~ for a folder of that name");
+    if (limits.is_path && is_variable(text))
+      refuse(reading.at(node), label + " begins with '" + shown(text.substr(0, text.find('/'))) +
+                                   "', which only a shell replaces; write it out, or ./$... for a "
+                                   "folder of that name");
     *value = readable(node);
+  }
+  // $HOME, ${SCRATCH}
+  static bool is_variable(const std::string& text) {
+    return text.size() > 1 && text[0] == '$' &&
+           (text[1] == '{' || text[1] == '_' || std::isalpha(static_cast<unsigned char>(text[1])));
   }
   void operator()(OptionalText value) const {
     scalar("a text");

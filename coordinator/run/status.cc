@@ -93,6 +93,9 @@ std::string job_text(const std::string& job, int64_t restarts) {
 }
 
 Status look_at_run(const std::string& run_dir) {
+  if (!is_folder(run_dir) && file_exists(run_dir))
+    throw user_error("'", run_dir, "' is a file; give the folder of a run, the run_dir of its ",
+                     "configuration");
   if (!is_folder(run_dir)) throw user_error("there is no folder '", run_dir, "'");
   if (is_run_without_name(run_dir))
     throw user_error("the run in '", run_dir,

@@ -232,6 +232,12 @@ def lost_files(folder, config):
         says(svfleet(*words), USER, f"the run in '{lost}' has lost its run.json", "put it back from a copy")
     done = svfleet("verify", config, "--quiet", "--set", f"run_dir={lost}")
     check(done.returncode == DISK and f"'{lost}/run.json' is gone" in done.stdout, f"verify: {done.stdout}")
+    # An expert under another name.
+    shutil.copy(run_dir / "experts/final.safetensors", lost / "mine")
+    check(svfleet("hash", lost / "mine").stdout == svfleet("hash", run_dir / "experts/final.safetensors").stdout != "",
+          "hash takes an expert under any name")
+    says(svfleet("hash", lost / "log.jsonl"), USER, "cannot hash", "it is none of")
+    says(svfleet("status", lost / "log.jsonl"), USER, f"'{lost}/log.jsonl' is a file; give the folder of a run")
     # A run that has just begun.
     shutil.copy(run_dir / "run.json", lost)
     shutil.rmtree(lost / "checkpoints")

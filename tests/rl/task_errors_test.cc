@@ -115,6 +115,23 @@ TEST(TaskErrors, ChoicesThatMeanOne) {
         << line;
 }
 
+// What people have where JSONL is wanted.
+TEST(TaskErrors, FilesOfOtherKinds) {
+  const Case cases[] = {
+      {"\x1f\x8b\x08", {"items.jsonl' is compressed (gzip)", "gunzip", "one JSON object per line"}},
+      {"PAR1\x15\x04", {"items.jsonl' is a Parquet file", "to_json"}},
+      {"\xff\xfe{", {"items.jsonl' is UTF-16", "UTF-8"}},
+      {"[\n {\"question\": \"a\", \"answer\": \"2\"}\n]",
+       {"items.jsonl:1: a JSON list", "jq -c '.[]'"}},
+      {"\xef\xbb\xbf[{\"question\": \"a\"}]", {"items.jsonl:1: a JSON list"}},
+      {"{\n \"question\": \"a\"\n}", {"items.jsonl:1: an item over several lines", "jq -c ."}},
+      {"question,answer\na,2", {"items.jsonl:1: not valid JSON", "each line is one item such as"}}};
+  for (const Case& c : cases) {
+    const TaskFile file(c.line + "\n");
+    expect_parts(c.parts, file);
+  }
+}
+
 TEST(TaskErrors, FilesAndSplits) {
   for (const char* empty : {"", "\n\n", " \r\n"})
     expect_error(kExitUser, {"items.jsonl", "no items", "'t'"}, [&] { TaskFile(empty).load(); });
