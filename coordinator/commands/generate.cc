@@ -10,11 +10,11 @@
 #include "coordinator/base/factors.h"
 #include "coordinator/commands/commands.h"
 #include "coordinator/config/targets.h"
+#include "coordinator/config/utf8.h"
 #include "coordinator/run/json_line.h"
 #include "coordinator/run/printed.h"
 #include "coordinator/training/policy.h"
 #include "coordinator/training/trained_with.h"
-#include "worker/tokenizer/unicode.h"
 
 namespace svfleet {
 
@@ -58,7 +58,7 @@ int generate_command(const CommandLine& line, const Config& given) {
     throw user_error("no prompt: the lines of standard input are empty, or none");
   for (size_t p = 0; p < prompts.size(); ++p) {
     if (prompts[p].empty()) throw user_error("prompt ", p + 1, " is empty; write something in it");
-    if (valid_utf8(prompts[p]) != prompts[p])
+    if (not_utf8_at(prompts[p]) != std::string::npos)
       throw user_error("prompt ", p + 1,
                        " is not valid UTF-8, as all texts here; write it anew in it");
   }

@@ -6,6 +6,7 @@
 #include "checkpoints/file.h"
 #include "coordinator/config/reader.h"
 #include "coordinator/config/run_file.h"
+#include "coordinator/config/utf8.h"
 
 namespace svfleet {
 namespace {

@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "comm/error.h"
+#include "coordinator/config/utf8.h"
 #include "rl/control_chars.h"
 #include "rl/nearest.h"
 
@@ -25,22 +26,6 @@ std::string Source::at(const YAML::Node& node) const {
 std::string Source::folder() const {
   if (!override_text.empty()) return "";
   return std::filesystem::path(file).parent_path().string();
-}
-
-size_t not_utf8_at(const std::string& text) {
-  for (size_t i = 0; i < text.size();) {
-    const unsigned char c = text[i];
-    const size_t length = c < 0x80                ? 1
-                          : c >= 0xC2 && c < 0xE0 ? 2
-                          : c >= 0xE0 && c < 0xF0 ? 3
-                          : c >= 0xF0 && c < 0xF5 ? 4
-                                                  : 0;
-    if (length == 0 || i + length > text.size()) return i;
-    for (size_t k = 1; k < length; ++k)
-      if ((static_cast<unsigned char>(text[i + k]) & 0xC0) != 0x80) return i;
-    i += length;
-  }
-  return text.npos;
 }
 
 void refuse(const std::string& where, const std::string& message) {

@@ -38,9 +38,6 @@ struct Reading {
 // One whole YAML document. Errors name the line.
 YAML::Node parse_yaml(const std::string& text, const Source& source);
 
-// The first byte that belongs to no character; npos where all do.
-size_t not_utf8_at(const std::string& text);
-
 // Throws "run.yaml:12: message".
 [[noreturn]] void refuse(const std::string& where, const std::string& message);
 // A value as it may stand in a one-line message.
