@@ -142,6 +142,12 @@ void refuse_unknown_key(const std::string& where, const std::string& key,
                       ": training samples are untruncated, so that their probabilities are "
                       "those of the policy; " +
                       name + " exists only under evaluate");
+  const bool in_config =
+      label.empty() && std::find(known.begin(), known.end(), "task") != known.end();
+  if (in_config &&
+      (key == "reward" || is_section(task_fields(), key) || find_field(task_fields(), key)))
+    refuse(where,
+           unknown + ", which belongs to a task: write it under task, or name the task file there");
   // The right name in the wrong place is nearer than any other name.
   for (const auto& candidate : all)
     if (candidate != key && last_part(candidate) == name &&

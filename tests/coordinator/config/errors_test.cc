@@ -320,6 +320,14 @@ TEST_F(ConfigErrors, NumbersThatNothingHolds) {
   expect_error_after_head("train: {seed: 9223372036854775807}\n", "no error");
 }
 
+TEST_F(ConfigErrors, ATaskFileInPlaceOfAConfiguration) {
+  for (const char* key : {"prompt", "reward", "few_shot", "max_new_tokens"})
+    expect_error(std::string(key) + ": x\n",
+                 std::string("run.yaml:1: unknown key '") + key +
+                     "', which belongs to a task: write it under task, or "
+                     "name the task file there");
+}
+
 // As other programs or editors leave them.
 TEST_F(ConfigErrors, FilesThatLookRight) {
   expect_error_after_head(
