@@ -48,6 +48,16 @@ std::string hash_factor_store(const std::string& folder, const std::vector<std::
   return hasher.hex();
 }
 
+// An expert under a name of its owner's, which every other command takes; else empty.
+std::string hash_renamed(const std::string& path) {
+  try {
+    if (!is_expert(path)) return "";
+  } catch (const Error&) {
+    return "";
+  }
+  return z_hash(load_expert(path));
+}
+
 std::string hash_folder(const std::string& folder) {
   if (file_exists(folder + "/model.safetensors") ||
       file_exists(folder + "/model.safetensors.index.json"))
@@ -56,12 +66,15 @@ std::string hash_folder(const std::string& folder) {
     const NewestCheckpoint newest = load_newest_checkpoint(folder);
     if (newest.state) return state_hash(*newest.state);
     if (newest.damaged.empty())
-      throw user_error("the run folder '", folder,
-                       "' has no good checkpoint; start its training, or ",
-                       "restore one if they were removed");
+      throw user_error("the run in '", folder, "' has no checkpoint: none was saved yet, or they ",
+                       "were removed; start its training, or restore one");
     throw user_error("the run folder '", folder, "' has no good checkpoint: ", newest.damaged[0],
                      "; restore one from a copy, or train again in another run_dir");
   }
+  if (file_exists(folder + "/run.json"))
+    throw user_error("the run in '", folder,
+                     "' has saved no checkpoint yet, so there is nothing to ",
+                     "hash; svfleet status ", folder, " says how far it is");
   std::vector<std::string> factors;
   for (const std::string& name : list_folder(folder))
     if (name.ends_with(".h5")) factors.push_back(name);
@@ -82,6 +95,8 @@ std::string hash_path(const std::string& path) {
     hash = is_expert(path) ? z_hash(load_expert(path)) : SafetensorsFolder(path).content_hash();
   else if (path.ends_with(".h5"))
     hash = hash_checkpoint(path);
+  else
+    hash = hash_renamed(path);
   if (hash.empty())
     throw user_error("cannot hash '", path, "': it is none of: expert or other .safetensors file, ",
                      "Hugging Face model folder, checkpoint .h5, factor store, run folder");

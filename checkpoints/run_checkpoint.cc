@@ -99,6 +99,7 @@ std::string encode_state(const RunState& state) {
   out.text("bits_config", state.bits_config);
   out.text("identity", state.identity);
   out.text("config", state.config);
+  if (!state.config_shape.empty()) out.text("config_shape", state.config_shape);
   out.text("model_hash", state.model_hash);
   out.text("store_hash", state.store_hash);
   out.text("parent", state.parent);
@@ -141,6 +142,7 @@ RunState decode_state(const std::string& image, const std::string& origin) {
   state.bits_config = in.text("bits_config");
   state.identity = in.text("identity");
   state.config = in.text("config");
+  if (in.has("config_shape")) state.config_shape = in.text("config_shape");
   state.model_hash = in.text("model_hash");
   state.store_hash = in.text("store_hash");
   state.parent = in.text("parent");

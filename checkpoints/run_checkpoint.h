@@ -32,16 +32,18 @@ struct RunState {
   double best_score = -1;  // best mean score of a validation so far, -1 before the first
   int64_t best_step = -1;
   int64_t validations_since_best = 0;
-  std::string validation;   // what the best was chosen by and on; empty = not said
-  std::string bits_config;  // canonical JSON of the settings that may alter bits
-  std::string identity;     // canonical JSON: instruction set, build, threads, ...
-  std::string config;       // effective YAML, for people
+  std::string validation;    // what the best was chosen by and on; empty = not said
+  std::string bits_config;   // canonical JSON of the settings that may alter bits
+  std::string identity;      // canonical JSON: instruction set, build, threads, ...
+  std::string config;        // effective YAML, for people
+  std::string config_shape;  // what of the model's folder is config.json's; empty = not said
   std::string model_hash;
   std::string store_hash;
   std::string parent;  // run and step this one was forked from, or empty
 };
 
-// Hash of everything above except `config`, `identity` and `validation`: equal states, equal hash.
+// Hash of everything above except `config`, `config_shape`, `identity` and `validation`: equal
+// states, equal hash.
 std::string state_hash(const RunState& state);
 
 std::string encode_state(const RunState& state);                             // a file image

@@ -47,7 +47,9 @@ int64_t whole(const json& object, const char* key, int64_t otherwise) {
 
 std::string where(const std::optional<RunProgress>& at) {
   if (!at) return "a place that cannot be read now";
-  if (at->step < 0) return std::to_string(at->factors) + " matrices decomposed, no checkpoint";
+  if (at->step < 0)
+    return std::to_string(at->factors) + (at->factors == 1 ? " matrix" : " matrices") +
+           " decomposed, no checkpoint";
   return "step " + std::to_string(at->step) + " and " + std::to_string(at->chunks) +
          " chunks finished";
 }

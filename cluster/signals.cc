@@ -35,6 +35,10 @@ void on_signal(int signal) {
   if (signal == SIGINT && ++interrupts >= 2) die_of(SIGINT);
 }
 
+// A pipe whose reader is gone: writing to it fails, and that is said where results are printed. No
+// SIG_IGN, which programs that are started from here would inherit.
+void on_closed_pipe(int) {}
+
 void handle(std::initializer_list<int> signals, void (*handler)(int)) {
   struct sigaction action {};
   action.sa_handler = handler;
@@ -61,6 +65,7 @@ void install_signal_handlers() {
 
 void end_at_signals() {
   handle({SIGTERM, SIGINT, SIGHUP}, die_of);
+  handle({SIGPIPE}, on_closed_pipe);
 }
 
 void set_last_words(const std::string& line) {

@@ -58,7 +58,8 @@ class ItemBuilder : public nlohmann::json_sax<json> {
     const std::string text = error.what();
     const size_t reason = text.find(": ");
     throw user_error(where_, ": not valid JSON (UTF-8) at byte ", byte, ": ",
-                     reason == std::string::npos ? text : text.substr(reason + 2));
+                     reason == std::string::npos ? text : text.substr(reason + 2),
+                     "; each line is one item such as {\"question\": \"...\"}");
   }
 
  private:

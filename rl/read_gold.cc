@@ -32,6 +32,10 @@ std::string need_text(const json* value, const std::string& where, const std::st
   return readable(*text, where, what);
 }
 
+std::string counted(size_t n, const std::string& what) {
+  return std::to_string(n) + " " + what + (n == 1 ? "" : "s");
+}
+
 // Labels and texts of the choices; false when the labels are implied.
 bool read_choices(const json& choices, const std::string& where, Gold* gold) {
   bool labelled = false;
@@ -62,8 +66,8 @@ bool read_choices(const json& choices, const std::string& where, Gold* gold) {
     throw user_error(where, ": choices must be a list");
   }
   if (gold->labels.size() != gold->choices.size())
-    throw user_error(where, ": ", gold->labels.size(), " labels for ", gold->choices.size(),
-                     " choices");
+    throw user_error(where, ": ", counted(gold->labels.size(), "label"), " for ",
+                     counted(gold->choices.size(), "choice"));
   std::set<std::string> seen;
   for (const std::string& label : gold->labels) {
     if (normalise(label, true).empty()) throw user_error(where, ": a choice's label is empty");
@@ -74,19 +78,51 @@ bool read_choices(const json& choices, const std::string& where, Gold* gold) {
   return labelled;
 }
 
+// The places at which `text` stands.
+std::vector<size_t> places_of(const std::string& text, const std::vector<std::string>& texts) {
+  std::vector<size_t> places;
+  for (size_t i = 0; i < texts.size(); ++i)
+    if (texts[i] == text) places.push_back(i);
+  return places;
+}
+
+[[noreturn]] void refuse_ambiguous(const std::string& where, const std::string& text,
+                                   const std::string& one, const std::string& other) {
+  throw user_error(
+      where, ": the answer '", text, "' may mean two choices: ", one, ", or ", other,
+      "; give choices with labels, [{\"label\": ..., \"text\": ...}], and the label as ",
+      "the answer");
+}
+
 // An answer given as an index from 0 (where labels are implied), in another case, or as the text of
-// a choice becomes that choice's label.
-std::string named_by_label(const json& answer, std::string text, bool labelled, const Gold& gold) {
+// a choice becomes that choice's label. Labels that the item gives come before texts; of implied
+// ones nobody knows which was meant.
+std::string named_by_label(const json& answer, const std::string& text, bool labelled,
+                           const Gold& gold, const std::string& where) {
   const auto& labels = gold.labels;
+  const auto choice = [&](size_t i) {
+    return "choice " + labels[i] + ", '" + gold.choices[i] + "'";
+  };
+  const std::vector<size_t> as_text = places_of(text, gold.choices);
   if (!labelled && answer.is_number_integer()) {
     const auto index = answer.get<int64_t>();
-    return index >= 0 && index < static_cast<int64_t>(labels.size()) ? labels[index] : text;
+    if (index >= 0 && index < static_cast<int64_t>(labels.size())) {
+      for (const size_t i : as_text)
+        if (i != static_cast<size_t>(index))
+          refuse_ambiguous(where, text, "as an index from 0 " + choice(size_t(index)),
+                           "as a text " + choice(i));
+      return labels[size_t(index)];
+    }
   }
-  if (std::find(labels.begin(), labels.end(), text) != labels.end()) return text;
-  for (const std::string& label : labels)
-    if (normalise(text, true) == normalise(label, true)) return label;
-  const auto choice = std::find(gold.choices.begin(), gold.choices.end(), text);
-  return choice != gold.choices.end() ? labels[choice - gold.choices.begin()] : text;
+  for (size_t k = 0; k < labels.size(); ++k) {
+    if (normalise(text, true) != normalise(labels[k], true)) continue;
+    for (const size_t i : as_text)
+      if (!labelled && i != k)
+        refuse_ambiguous(where, text, "as a label " + choice(k), "as a text " + choice(i));
+    return labels[k];
+  }
+  if (as_text.size() > 1) refuse_ambiguous(where, text, choice(as_text[0]), choice(as_text[1]));
+  return as_text.empty() ? text : labels[as_text[0]];
 }
 
 }  // namespace
@@ -120,7 +156,7 @@ Gold read_gold(const TaskSpec& spec, const json& item, const std::string& where)
                        "; it must be a text or a number, or a list of them");
     if (!text) return gold;
     readable(*text, where, what);
-    answers.push_back(choosing ? named_by_label(one, *text, labelled, gold) : *text);
+    answers.push_back(choosing ? named_by_label(one, *text, labelled, gold, where) : *text);
   }
   if (answers.empty()) {
     if (!needed) return gold;

@@ -156,8 +156,10 @@ std::string answer_problem(const RewardSpec& spec, const std::string& answer, co
 std::string gold_problem(const RewardSpec& spec, const Gold& gold) {
   if (!needs_gold(spec)) return "";
   if (spec.kind == RewardKind::kMultipleChoice) {
-    if (gold.labels.size() < 2)
-      return "the item has no choices, which reward multiple_choice needs";
+    if (gold.labels.empty()) return "the item has no choices, which reward multiple_choice needs";
+    if (gold.labels.size() == 1)
+      return "the item has one choice alone, '" + gold.choices.front() +
+             "', and reward multiple_choice needs two or more to choose among";
     if (gold.labels.size() != gold.choices.size())
       return std::to_string(gold.labels.size()) + " labels for " +
              std::to_string(gold.choices.size()) + " choices";

@@ -10,6 +10,7 @@
 #include "comm/error.h"
 #include "rl/ascii.h"
 #include "rl/fields.h"
+#include "rl/item_file.h"
 #include "rl/item_json.h"
 #include "rl/item_template.h"
 #include "rl/read_gold.h"
@@ -43,6 +44,7 @@ void read_rows(const TaskSpec& spec, const std::string& path, int64_t limit,
                const std::function<void(int64_t, Row)>& each) {
   const std::string bytes = read_file(path);
   refuse_lfs_pointer(path, bytes);
+  refuse_other_format(path, bytes);
   std::string_view rest = bytes;
   int64_t found = 0;
   ItemTemplate prompt(spec.prompt, "the prompt", spec.prompt_place, false);

@@ -49,12 +49,18 @@ def table(evaluation):
     names = [short(result["name"]) for result in results]
     names = [r["name"] if Counter(names)[n] > 1 else n for n, r in zip(names, results)]
     columns = max([12, *map(len, names), *(len(t["task"]) + 2 for r in results for t in r.get("by_task", []))])
-    lines = [f"{evaluation['n']} items of the {evaluation['split']} split",
+    lines = [f"{evaluation['n']} item{'s' * (evaluation['n'] != 1)} of the {evaluation['split']} split",
              header(columns, len(results) > 1, "score_p_value" in results[-1])]
     for name, result in zip(names, results):
         lines.append(row(name, columns, result))
         if len(result.get("by_task", [])) > 1:
             lines += [row("  " + task["task"], columns, task) for task in result["by_task"]]
+    shown = {result["name"]: name for name, result in zip(names, results)}
+    for name, result in zip(names, results):
+        if result.get("reached_by"):
+            controls = " and ".join(f"'{shown[control]}'" for control in result["reached_by"])
+            lines.append(f"A CONTROL REACHES THE EXPERT: '{name}' is not clearly better than {controls}, which must fail; "
+                         "what it gains over the base is no evidence that it has learnt anything")
     return "\n".join(lines)
 
 

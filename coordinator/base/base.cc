@@ -59,7 +59,8 @@ void check_trained_on(const Config& config, const Base& base, const std::string&
     throw user_error("expert '", path, "' was trained on base model ", trained_on, ", not on ",
                      model_hash, "; use the base model that it was trained on");
   const FolderHashes before = {metadata(expert, "config_hash"), metadata(expert, "tokenizer_hash"),
-                               metadata(expert, "chat_template_hash")};
+                               metadata(expert, "chat_template_hash"),
+                               metadata(expert, "config_shape")};
   FolderHashes now = base.hashes;
   now.chat_template.clear();
   const std::vector<std::string> changed = changed_files(config.model.path, now, before);

@@ -95,7 +95,8 @@ Texts open_texts(const Config& config, const Architecture& architecture) {
 FolderHashes folder_hashes(const Architecture& architecture, const Tokenizer& tokenizer,
                            const ChatTemplate* chat) {
   return {architecture.content_hash(), tokenizer.content_hash(),
-          chat ? hash_bytes(chat->name() + chat->render({{"user", "question"}})) : "none"};
+          chat ? hash_bytes(chat->name() + chat->render({{"user", "question"}})) : "none",
+          architecture.shape()};
 }
 
 Prompt make_prompt(const Tokenizer& tokenizer, const ChatTemplate* chat, const TaskSpec& spec,

@@ -1,6 +1,7 @@
 // svfleet evaluate: base and experts on the same items, with intervals and a paired test.
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -32,6 +33,7 @@ struct Row {
   Evaluation evaluation;
   McNemar paired;  // against the base
   PairedT gain;    // of the score, likewise
+  size_t of = 0;   // of a control: the row of its expert
 };
 
 // Whether a score is more than right or wrong: then the mean score is what is meant.
@@ -42,6 +44,21 @@ bool graded(const std::vector<Row>& rows) {
   return false;
 }
 
+// Scores are in [0, 1], and so is what a score may rise by in [-1, 1].
+PairedT gain_in_score(const Evaluation& from, const Evaluation& to) {
+  PairedT gain = paired_t(from.scores(), to.scores());
+  gain.low = std::max(gain.low, -1.0);
+  gain.high = std::min(gain.high, 1.0);
+  return gain;
+}
+
+// Whether the expert is not clearly better than this control of it, by the test of the table.
+bool reaches(const Evaluation& control, const Evaluation& expert, bool by_score) {
+  const double p = by_score ? paired_t(control.scores(), expert.scores()).p
+                            : mcnemar(control.verdicts(), expert.verdicts()).p;
+  return p > 0.05 || expert.all.score() <= control.all.score();
+}
+
 json numbers(const Tally& tally) {
   const Interval interval = wilson(tally.right, tally.counted);
   return {{"right", tally.right},         {"n", tally.counted},
@@ -50,7 +67,9 @@ json numbers(const Tally& tally) {
           {"ended", tally.ended_share()}, {"mean_tokens", tally.mean_tokens()}};
 }
 
-json row_json(const Row& row, bool is_base, bool with_gain) {
+json row_json(const std::vector<Row>& rows, size_t i, bool with_gain) {
+  const Row& row = rows[i];
+  const bool is_base = i == 0;
   json out = numbers(row.evaluation.all);
   out["name"] = row.evaluation.name;
   for (const Tally& tally : row.evaluation.by_task) {
@@ -68,6 +87,13 @@ json row_json(const Row& row, bool is_base, bool with_gain) {
                   {"score_high", row.gain.high},
                   {"score_p_value", row.gain.p}});
   }
+  for (size_t k = i + 1; k < rows.size(); ++k)
+    if (!is_base && rows[k].of == i) {
+      json& reached_by = out["reached_by"];
+      if (reached_by.is_null()) reached_by = json::array();
+      if (reaches(rows[k].evaluation, row.evaluation, with_gain))
+        reached_by.push_back(rows[k].evaluation.name);
+    }
   return out;
 }
 
@@ -135,6 +161,13 @@ void check_out(const CommandLine& line, const Config& config) {
                      "evaluate; choose another, or remove it first");
 }
 
+// What --json does not show in its table.
+void warn_of_controls(const json& found) {
+  for (const json& result : found["results"])
+    if (const json names = result.value("reached_by", json::array()); !names.empty())
+      spdlog::warn("{}", reached_text(names, result["name"]));
+}
+
 }  // namespace
 
 int evaluate_command(const CommandLine& line, const Config& given) {
@@ -172,30 +205,36 @@ int evaluate_command(const CommandLine& line, const Config& given) {
   options.sampling = {config.evaluate.temperature,    config.evaluate.top_k,
                       config.evaluate.top_p,          config.evaluate.min_p,
                       uint64_t(config.evaluate.seed), 0};
-  std::vector<std::pair<std::string, std::vector<float>>> policies;
+  struct Measured {
+    std::string name;
+    std::vector<float> z;
+    size_t of;  // as in Row
+  };
+  std::vector<Measured> policies;
   if (!experts.empty()) {
     if (!open_factors(config, crew, base, experts, line.experts)) return kExitRequeue;
     for (size_t i = 0; i < experts.size(); ++i) {
       std::vector<float> z = flat_z(base, experts[i], line.experts[i]);
-      policies.emplace_back(line.experts[i], z);
+      policies.push_back({line.experts[i], z, 0});
       if (!line.controls) continue;
-      policies.emplace_back(line.experts[i] + " shuffled", shuffled(base.basis->targets(), z));
-      policies.emplace_back(line.experts[i] + " mirrored", mirrored(z));
+      const size_t row = policies.size();  // behind the base's
+      policies.push_back({line.experts[i] + " shuffled", shuffled(base.basis->targets(), z), row});
+      policies.push_back({line.experts[i] + " mirrored", mirrored(z), row});
     }
   }
   std::vector<Row> rows;
   WeightWatch watch(frozen(base), crew, 0);
   auto base_result = evaluate_policy(base, crew, base_policy(base), tasks, options, "base");
   if (!base_result) return kExitRequeue;
-  rows.push_back({*base_result, {}, {}});
-  for (const auto& [name, z] : policies) {
+  rows.push_back({*base_result, {}, {}, 0});
+  for (const auto& [name, z, of] : policies) {
     const Policy policy = enforce(base, crew, z, config.train.sampling_form == "merged");
     auto result = evaluate_policy(base, crew, policy, tasks, options, name);
     if (!result) return kExitRequeue;
-    rows.push_back({*result, {}, {}});
+    rows.push_back({*result, {}, {}, of});
     if (!crew.leads()) continue;
     rows.back().paired = mcnemar(base_result->verdicts(), result->verdicts());
-    rows.back().gain = paired_t(base_result->scores(), result->scores());
+    rows.back().gain = gain_in_score(*base_result, *result);
   }
   if (const std::string change = watch.look_at_all(1); !change.empty())
     throw Error(kExitRequeue,
@@ -206,12 +245,12 @@ int evaluate_command(const CommandLine& line, const Config& given) {
                 {"n", rows[0].evaluation.all.counted},
                 {"temperature", config.evaluate.temperature}};
   const bool with_gain = graded(rows);
-  for (size_t i = 0; i < rows.size(); ++i)
-    found["results"].push_back(row_json(rows[i], i == 0, with_gain));
+  for (size_t i = 0; i < rows.size(); ++i) found["results"].push_back(row_json(rows, i, with_gain));
   if (line.json)
     std::printf("%s\n", json_line(found).c_str());
   else
     std::fputs(evaluation_table(found).c_str(), stdout);
+  if (line.json) warn_of_controls(found);
   std::fflush(stdout);  // what was measured is told even where the file fails now
   if (out) out->write(item_lines(tasks, rows));
   return kExitFinished;

@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <vector>
 
+#include "coordinator/run/columns.h"
+
 namespace svfleet {
 namespace {
 
@@ -36,25 +38,10 @@ std::vector<std::string> names_of(const json& results) {
   return names;
 }
 
-// Columns of UTF-8.
-size_t width(const std::string& text) {
-  return size_t(std::count_if(text.begin(), text.end(), [](char c) {
-    return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
-  }));
-}
-
 std::string number(const char* format, double value) {
   char text[64];
   std::snprintf(text, sizeof text, format, value);
   return text;
-}
-
-std::string left(const std::string& text, size_t columns) {
-  return text + std::string(columns - std::min(columns, width(text)), ' ');
-}
-
-std::string right(const std::string& text, size_t columns) {
-  return std::string(columns - std::min(columns, width(text)), ' ') + text;
 }
 
 std::string whole(const json& value) {
@@ -87,6 +74,15 @@ std::string row(const std::string& name, size_t columns, const json& found) {
 
 }  // namespace
 
+std::string reached_text(const json& controls, const std::string& expert) {
+  std::string names;
+  for (const json& name : controls)
+    names += (names.empty() ? "'" : " and '") + name.get<std::string>() + "'";
+  return "A CONTROL REACHES THE EXPERT: '" + expert + "' is not clearly better than " + names +
+         ", which must fail; what it gains over the base is no evidence that it has learnt "
+         "anything";
+}
+
 std::string evaluation_table(const json& evaluation) {
   const json& results = evaluation.at("results");
   const std::vector<std::string> names = names_of(results);
@@ -96,7 +92,8 @@ std::string evaluation_table(const json& evaluation) {
     for (const json& task : results[i].at("by_task"))
       columns = std::max(columns, width(task.at("task").get<std::string>()) + 2);
   }
-  std::string out = whole(evaluation.at("n")) + " items of the " +
+  std::string out = whole(evaluation.at("n")) +
+                    (evaluation.at("n") == 1 ? " item of the " : " items of the ") +
                     evaluation.at("split").get<std::string>() + " split\n" + left("", columns) +
                     right("right", 12) + right("accuracy", 10) + right("95 % interval", 18) +
                     right("score", 8) + right("ended", 8) + right("tokens", 8);
@@ -109,6 +106,13 @@ std::string evaluation_table(const json& evaluation) {
     if (by_task.size() < 2) continue;
     for (const json& task : by_task)
       out += row("  " + task.at("task").get<std::string>(), columns, task);
+  }
+  for (size_t i = 0; i < results.size(); ++i) {
+    json reached_by = json::array();
+    for (const json& name : results[i].value("reached_by", json::array()))
+      for (size_t k = 0; k < results.size(); ++k)
+        if (results[k].at("name") == name) reached_by.push_back(names[k]);
+    if (!reached_by.empty()) out += reached_text(reached_by, names[i]) + "\n";
   }
   return out;
 }

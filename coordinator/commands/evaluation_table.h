@@ -10,4 +10,7 @@ namespace svfleet {
 // Of the object that --json prints; docs/formats.md.
 std::string evaluation_table(const nlohmann::json& evaluation);
 
+// The one line that says so where controls of an expert are as good as it is.
+std::string reached_text(const nlohmann::json& controls, const std::string& expert);
+
 }  // namespace svfleet

@@ -10,7 +10,9 @@
 #include "coordinator/base/factors.h"
 #include "coordinator/commands/commands.h"
 #include "coordinator/config/targets.h"
+#include "coordinator/config/utf8.h"
 #include "coordinator/run/json_line.h"
+#include "coordinator/run/printed.h"
 #include "coordinator/training/policy.h"
 #include "coordinator/training/trained_with.h"
 
@@ -41,7 +43,11 @@ std::vector<std::string> prompts_of(const CommandLine& line, Crew& crew) {
   if (prompts.empty())
     throw user_error("no prompt: the lines of standard input are empty, or none");
   for (size_t p = 0; p < prompts.size(); ++p)
-    if (prompts[p].empty()) throw user_error("prompt ", p + 1, " is empty; write something in it");
+    if (prompts[p].empty())
+      throw user_error("prompt ", p + 1, " is empty; write something in it");
+    else if (not_utf8_at(prompts[p]) != std::string::npos)
+      throw user_error("prompt ", p + 1,
+                       " is not valid UTF-8, as all texts here; write it anew in it");
   return prompts;
 }
 
@@ -86,7 +92,7 @@ class Printer {
     std::printf("[%s] %s", name.c_str(), prefill_.c_str());
     return [](const std::string& text) {
       std::fputs(text.c_str(), stdout);
-      std::fflush(stdout);
+      check_printed();  // nothing is generated for nobody
     };
   }
   void end(const std::string& name, const Rollout& reply) {

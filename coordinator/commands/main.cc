@@ -2,10 +2,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <csignal>
 #include <cstdio>
-#include <cstring>
 #include <exception>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -21,6 +19,7 @@
 #include "coordinator/config/command_line.h"
 #include "coordinator/config/targets.h"
 #include "coordinator/run/log.h"
+#include "coordinator/run/printed.h"
 #include "coordinator/run/progress.h"
 #include "coordinator/training/fork.h"
 #include "worker/failure.h"
@@ -64,6 +63,11 @@ int end_of(Command command, int code, const std::string& what_is_kept) {
   return code;
 }
 
+// Whether settings of training that do not go together are an error. `config` checks them all.
+bool is_for_training(Command command) {
+  return command == Command::kTrain || command == Command::kSubmit || command == Command::kConfig;
+}
+
 int run(const CommandLine& line) {
   const auto say_when_ended = [&](const std::string& what_is_kept) {
     if (launch_rank() == 0) set_last_words("svfleet: ended by a signal: " + what_is_kept);
@@ -95,7 +99,8 @@ int run(const CommandLine& line) {
   if (line.command == Command::kAfterRun) return after_run_command(line);
   if (line.command == Command::kStatus) return status_command(line);
   if (line.command == Command::kStop) return stop_command(line);
-  const Config config = load_config(config_file(line), line.overrides);
+  const Config config =
+      load_config(config_file(line), line.overrides, is_for_training(line.command));
   check_fork(line, config);
   if (line.command == Command::kConfig) {
     if (launch_rank() == 0) std::fputs(print_config(config).c_str(), stdout);
@@ -130,21 +135,6 @@ int run(const CommandLine& line) {
 void keep_standard_streams() {
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
     if (fcntl(fd, F_GETFD) < 0) (void)!open("/dev/null", fd == STDERR_FILENO ? O_WRONLY : O_RDONLY);
-}
-
-// Results that nobody got are none: a full disk, a pipe whose reader is gone.
-void check_printed() {
-  errno = 0;
-  const bool failed = std::ferror(stdout) != 0;
-  if (std::fflush(stdout) == 0 && !failed) return;
-  if (errno == 0) {  // it failed earlier: once more, to learn why
-    std::clearerr(stdout);
-    std::putchar('\n');
-    std::fflush(stdout);
-  }
-  throw disk_error("cannot write to standard output",
-                   errno ? std::string(": ") + std::strerror(errno) : "",
-                   "; send it elsewhere and start again: nothing saved so far is lost");
 }
 
 volatile std::sig_atomic_t code_at_end = kExitInternal;

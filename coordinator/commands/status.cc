@@ -10,6 +10,7 @@
 #include "comm/error.h"
 #include "coordinator/commands/commands.h"
 #include "coordinator/run/account.h"
+#include "coordinator/run/columns.h"
 #include "coordinator/run/json_line.h"
 #include "coordinator/run/progress.h"
 #include "coordinator/run/status.h"
@@ -126,16 +127,20 @@ void print_tasks(const Status& now) {
   };
   const auto table = [](const std::string& title, const json& tasks) {
     if (tasks.size() < 2) return;
-    std::printf("\n  %-24s %9s %9s %7s %8s\n", title.c_str(), "accuracy", "score", "ended",
-                "tokens");
+    const auto name = [](const json& task) { return task.value("task", std::string("?")); };
+    size_t columns = 24;
+    for (const json& task : tasks)
+      if (task.is_object()) columns = std::max(columns, width(name(task)));
+    std::printf("\n  %s %9s %9s %7s %8s\n", left(title, columns).c_str(), "accuracy", "score",
+                "ended", "tokens");
     for (const json& task : tasks)
       if (task.is_object() && task.contains("accuracy") && task["accuracy"].is_null())
-        std::printf("  %-24s %9s %9s %7s %8s\n", task.value("task", std::string("?")).c_str(), "-",
-                    "-", "-", "-");
+        std::printf("  %s %9s %9s %7s %8s\n", left(name(task), columns).c_str(), "-", "-", "-",
+                    "-");
       else if (task.is_object())
-        std::printf("  %-24s %9.3f %9.3f %7.2f %8.1f\n",
-                    task.value("task", std::string("?")).c_str(), of(task, "accuracy"),
-                    of(task, "score"), of(task, "ended_fraction"), of(task, "mean_tokens"));
+        std::printf("  %s %9.3f %9.3f %7.2f %8.1f\n", left(name(task), columns).c_str(),
+                    of(task, "accuracy"), of(task, "score"), of(task, "ended_fraction"),
+                    of(task, "mean_tokens"));
   };
   const auto title = [](const char* what, const json& record) {
     return std::string(what) + std::to_string(record.value("step", int64_t{0}));
@@ -217,9 +222,10 @@ void print_attempts(const Status& now) {
       first = text;
     }
     const std::string job = job_text(one.attempt.job, one.attempt.restarts);
-    std::printf("  %-19s  %-18s %5lld %13s %11s  %s\n", clock_text(one.began_s).c_str(),
-                job.empty() ? "-" : job.c_str(), static_cast<long long>(one.attempt.ranks),
-                steps.c_str(), first.c_str(), how_it_ended(now, i).c_str());
+    std::printf("  %-19s  %s %5lld %13s %11s  %s\n", clock_text(one.began_s).c_str(),
+                left(job.empty() ? "-" : job, 18).c_str(),
+                static_cast<long long>(one.attempt.ranks), steps.c_str(), first.c_str(),
+                how_it_ended(now, i).c_str());
   }
   if (all.size() > kAttemptsShown)
     std::printf("  (the last %zu of %zu starts; --json shows all)\n", kAttemptsShown, all.size());

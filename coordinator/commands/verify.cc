@@ -14,9 +14,11 @@
 #include "coordinator/commands/commands.h"
 #include "coordinator/config/reader.h"
 #include "coordinator/config/targets.h"
+#include "coordinator/run/gone.h"
 #include "coordinator/run/json_line.h"
 #include "coordinator/run/log_index.h"
 #include "coordinator/training/best.h"
+#include "coordinator/training/plan.h"
 #include "coordinator/training/trained_with.h"
 #include "svd/store.h"
 
@@ -168,12 +170,42 @@ FactorStore::Manifest manifest_of(const Config& config, const std::vector<Target
   return manifest;
 }
 
+// Whether a run of these very folders has begun: what is wrong with them then is damage.
+bool rests_on_these(const Config& config) {
+  try {
+    const auto run = load_newest_checkpoint(config.run_dir).state;
+    const auto of_run = run ? config_of(*run) : std::nullopt;
+    return of_run && resolved_path(of_run->model.path) == resolved_path(config.model.path) &&
+           resolved_path(store_folder(*of_run)) == resolved_path(store_folder(config));
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+// What all that is read is compared with.
+struct Truth {
+  std::vector<Target> targets;
+  FactorStore::Manifest manifest;
+};
+
+Truth open_truth(const Config& config) {
+  try {
+    Truth truth;
+    truth.targets = targets_of(config, read_architecture(config.model.path));
+    truth.manifest = manifest_of(config, truth.targets);
+    SafetensorsFolder(config.model.path);  // can it be opened?
+    return truth;
+  } catch (const Error& error) {
+    if (error.code() == kExitUser && rests_on_these(config)) throw disk_error(error.what());
+    throw;
+  }
+}
+
 }  // namespace
 
 int verify_command(const CommandLine& line, const Config& config) {
   Crew crew(config);
-  const std::vector<Target> targets = targets_of(config, read_architecture(config.model.path));
-  const FactorStore::Manifest manifest = manifest_of(config, targets);
+  const auto [targets, manifest] = open_truth(config);
   std::string told;
   json foreign = json::array();
   if (crew.leads()) {
@@ -209,6 +241,7 @@ int verify_command(const CommandLine& line, const Config& config) {
   }
   for (const auto& [i, problem] : problems) report["problems"].push_back(problem);
   for (const std::string& where : torn) report["problems"].push_back(where);
+  for (const std::string& gone : gone_files(config.run_dir)) report["problems"].push_back(gone);
   for (const std::string& changed : changed_texts(config)) report["problems"].push_back(changed);
   // Not damaged, and used by nobody: made with weights that had changed in memory.
   report["suspect"] = json::array();

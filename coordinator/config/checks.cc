@@ -120,6 +120,32 @@ void check_place(const Config& config, const std::string& what, const std::strin
                         "write the path from here");
 }
 
+// What svfleet writes must not lie among files of another kind.
+void check_folders(const Config& config, const Places& places) {
+  // One that is there already serves on.
+  if (config.svd.store.empty() || file_exists(config.svd.store + "/store.json")) return;
+  const std::string store = resolved_path(config.svd.store);
+  const auto same = [&](const std::string& other, const std::string& what) {
+    if (store == resolved_path(other))
+      refuse(place_of(places, config.file, {"svd.store"}),
+             "svd.store is " + what + " '" + shown(other) +
+                 "'; the decomposed matrices need a folder of their own");
+  };
+  same(config.model.path, "the model's folder");
+  same(config.run_dir, "run_dir");
+}
+
+// Of ASCII, and U+0080 to U+009F.
+bool has_control(const std::string& text) {
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    if (byte < 0x20 || byte == 0x7F) return true;
+    if (byte == 0xC2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xA0)
+      return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 void check_task(const TaskSpec& task, const std::string& label, const std::string& where,
@@ -135,6 +161,10 @@ void check_task(const TaskSpec& task, const std::string& label, const std::strin
   if (task.train.empty() && task.validation.empty() && task.test.empty())
     refuse(where, "the task has no data: give " + label + "train, validation or test");
   if (task.name.empty()) refuse(at("name"), label + "name must not be empty");
+  if (has_control(task.name))
+    refuse(at("name"), label + "name '" + shown(task.name) +
+                           "' holds a control character, such as a tab or a line end: give a name "
+                           "of one line, since tables and logs show it");
   if (task.prompt.empty()) refuse(at("prompt"), label + "prompt must not be empty");
   if (task.answer.empty()) refuse(at("answer"), label + "answer must not be empty");
   if (task.few_shot.empty() && (task.few_shot_count > 0 || !task.few_shot_answer.empty()))
@@ -153,7 +183,7 @@ void check_task(const TaskSpec& task, const std::string& label, const std::strin
   }
 }
 
-void check_config(const Config& config, const Places& places) {
+void check_config(const Config& config, const Places& places, bool for_training) {
   if (config.model.path.empty())
     refuse(config.file, "model.path is missing: the folder of the language model");
   if (config.run_dir.empty())
@@ -181,8 +211,10 @@ void check_config(const Config& config, const Places& places) {
         refuse(entry != places.end() ? entry->second : config.file,
                "two tasks have the name '" + shown(config.tasks[i].name) + "'; give one a name");
   }
+  check_folders(config, places);
   check_place(config, "model.path", config.model.path,
               place_of(places, config.file, {"model.path"}));
+  if (!for_training) return;
   check_place(config, "train.init_from", config.train.init_from,
               place_of(places, config.file, {"train.init_from"}));
   check_train(config, places);

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "checkpoints/file.h"
 #include "comm/error.h"
 #include "coordinator/config/job_options.h"
 #include "coordinator/config/reader.h"
@@ -336,6 +337,18 @@ void refuse_unknown_command(const CLI::App& app, const char* word) {
   throw user_error(shown(first_line(error.what())), see(app));
 }
 
+void check_experts(const CommandLine& line, const CLI::App& app) {
+  if (line.controls && line.experts.empty())
+    throw user_error("--controls are made of an expert: give --expert FILE", see(app));
+  for (size_t i = 0; i < line.experts.size(); ++i)
+    for (size_t k = 0; k < i; ++k)
+      if (resolved_path(line.experts[i]) == resolved_path(line.experts[k]))
+        throw user_error(
+            "--expert '", shown(line.experts[i]), "' is given twice",
+            line.experts[i] == line.experts[k] ? "" : ", first as '" + shown(line.experts[k]) + "'",
+            "; leave one out");
+}
+
 }  // namespace
 
 CommandLine parse_command_line(int given, const char* const* words) {
@@ -350,7 +363,7 @@ CommandLine parse_command_line(int given, const char* const* words) {
   CommandLine line;
   CLI::App app(kAbout, "svfleet");
   app.require_subcommand(1);
-  app.set_version_flag("--version", std::string("svfleet ") + SVFLEET_VERSION);
+  app.set_version_flag("-v,--version", std::string("svfleet ") + SVFLEET_VERSION);
   app.add_flag_callback(
       "--reference", [] { throw CLI::CallForAllHelp(); },
       "Print the page of all commands, docs/commands.md");
@@ -381,6 +394,7 @@ CommandLine parse_command_line(int given, const char* const* words) {
   if (wants_config && line.config_file.empty()) throw user_error("CONFIG is required", see(app));
   if (line.temperature && !std::isfinite(*line.temperature))
     throw user_error("--temperature must be a number", see(app));
+  check_experts(line, app);
   return line;
 }
 

@@ -6,25 +6,10 @@
 #include "checkpoints/file.h"
 #include "coordinator/config/reader.h"
 #include "coordinator/config/run_file.h"
+#include "coordinator/config/utf8.h"
 
 namespace svfleet {
 namespace {
-
-bool is_utf8(const std::string& text) {
-  for (size_t i = 0; i < text.size();) {
-    const unsigned char c = text[i];
-    const size_t length = c < 0x80                ? 1
-                          : c >= 0xC2 && c < 0xE0 ? 2
-                          : c >= 0xE0 && c < 0xF0 ? 3
-                          : c >= 0xF0 && c < 0xF5 ? 4
-                                                  : 0;
-    if (length == 0 || i + length > text.size()) return false;
-    for (size_t k = 1; k < length; ++k)
-      if ((static_cast<unsigned char>(text[i + k]) & 0xC0) != 0x80) return false;
-    i += length;
-  }
-  return true;
-}
 
 // "train.steps=5"
 void apply_override(Config& config, const std::string& text, Places& places) {
@@ -33,7 +18,7 @@ void apply_override(Config& config, const std::string& text, Places& places) {
   const size_t equals = text.find('=');
   if (equals == std::string::npos || equals == 0)
     refuse(where, "an override is written key=value, such as train.steps=5");
-  if (!is_utf8(text)) refuse(where, "not valid UTF-8");
+  if (not_utf8_at(text) != text.npos) refuse(where, "not valid UTF-8");
   const std::string key = text.substr(0, equals);
   const std::string value = text.substr(equals + 1);
   if (key.rfind("task.", 0) == 0 && !config.tasks.empty()) {
@@ -76,6 +61,20 @@ std::string of_run(std::string folder) {
   return file_exists(folder + "/run.json") ? configuration_of(folder) : "";
 }
 
+// Of a run, where one of the two files that say so is gone, or of something else.
+[[noreturn]] void refuse_folder(const std::string& folder) {
+  if (file_exists(folder + "/run.json"))
+    refuse(folder,
+           "this run's effective.yaml is missing, the configuration with which it began: put it "
+           "back from a copy, or give your own CONFIG with --set run_dir=" +
+               folder);
+  if (is_run_without_name(folder))
+    refuse(folder,
+           "this run's run.json is missing, which says which run it is: put it back from a copy; "
+           "without it nothing goes on with what is there");
+  refuse(folder, "is a folder and holds no run; give a YAML file or a run folder");
+}
+
 // A run is where its folder is, wherever that was when its configuration was written.
 void stay_in_folder(Config& config, const Places& places) {
   const auto elsewhere = [&](const std::string& folder) {
@@ -95,7 +94,8 @@ void stay_in_folder(Config& config, const Places& places) {
 
 }  // namespace
 
-Config load_config(const std::string& file, const std::vector<std::string>& overrides) {
+Config load_config(const std::string& file, const std::vector<std::string>& overrides,
+                   bool for_training) {
   Config config;
   config.file = file;
   std::error_code ignored;
@@ -103,8 +103,7 @@ Config load_config(const std::string& file, const std::vector<std::string>& over
     refuse(file, "no such file; the path is relative to the working directory");
   if (std::filesystem::is_directory(file, ignored)) {
     config.file = of_run(file);
-    if (config.file.empty())
-      refuse(file, "is a folder and holds no run; give a YAML file or a run folder");
+    if (config.file.empty()) refuse_folder(file);
   }
   Places places;
   read_text(read_file(config.file), config, places);
@@ -112,7 +111,7 @@ Config load_config(const std::string& file, const std::vector<std::string>& over
   if (std::none_of(overrides.begin(), overrides.end(),
                    [](const std::string& text) { return text.starts_with("run_dir="); }))
     stay_in_folder(config, places);
-  check_config(config, places);
+  check_config(config, places, for_training);
   return config;
 }
 

@@ -128,7 +128,9 @@ struct Config {
 // Relative paths inside are relative to the working directory, those inside a task file to that
 // file. Errors are Error(kExitUser) like "run.yaml:12: unknown key 'lerning_rate', did you mean
 // 'learning_rate'?".
-Config load_config(const std::string& file, const std::vector<std::string>& overrides);
+// What only training uses is not checked together for other commands.
+Config load_config(const std::string& file, const std::vector<std::string>& overrides,
+                   bool for_training = true);
 
 // The same from the text of a whole configuration that print_config made; `name` is for messages.
 Config parse_config(const std::string& text, const std::string& name);

@@ -3,12 +3,15 @@
 #include <yaml-cpp/eventhandler.h>
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <cmath>
 #include <filesystem>
+#include <limits>
 #include <sstream>
 
 #include "comm/error.h"
+#include "coordinator/config/utf8.h"
 #include "rl/control_chars.h"
 #include "rl/nearest.h"
 
@@ -84,9 +87,29 @@ void refuse_second_document(const std::string& text, const Source& source) {
                     : "not valid YAML: '" + shown(line) + "' does not belong to what is before it");
 }
 
+// YAML-cpp puts U+FFFD where it is not, which nobody has written.
+void refuse_other_encoding(const std::string& text, const Source& source) {
+  const size_t at = not_utf8_at(text);
+  if (at == text.npos) return;
+  const auto line = std::count(text.begin(), text.begin() + std::ptrdiff_t(at), '\n') + 1;
+  refuse(source.file + ":" + std::to_string(line),
+         "not valid UTF-8; write the file in UTF-8 (iconv -f latin1 -t UTF-8, if it is Latin-1)");
+}
+
+// Many editors make a tab of what looks like blanks.
+std::string tab_hint(const std::string& text, int number) {
+  std::istringstream lines(text);
+  std::string line;
+  for (int i = 0; i <= number && std::getline(lines, line); ++i) continue;
+  return line.substr(0, line.find_first_not_of(" \t")).find('\t') == line.npos
+             ? ""
+             : " (a tab stands before the text; YAML wants blanks)";
+}
+
 }  // namespace
 
 YAML::Node parse_yaml(const std::string& text, const Source& source) {
+  if (source.override_text.empty()) refuse_other_encoding(text, source);
   try {
     refuse_second_document(text, source);
     return YAML::Load(text);
@@ -94,7 +117,7 @@ YAML::Node parse_yaml(const std::string& text, const Source& source) {
     const std::string where = !source.override_text.empty()
                                   ? source.at({})
                                   : source.file + ":" + std::to_string(e.mark.line + 1);
-    refuse(where, "not valid YAML: " + shown(e.msg));
+    refuse(where, "not valid YAML: " + shown(e.msg) + tab_hint(text, e.mark.line));
   }
 }
 
@@ -110,6 +133,8 @@ void refuse_unknown_key(const std::string& where, const std::string& key,
                         const std::vector<std::string>& known, const std::vector<std::string>& all,
                         const std::string& label) {
   const std::string unknown = "unknown key '" + shown(key) + "'";
+  if (key == "<<" || key.ends_with(".<<"))
+    refuse(where, unknown + ": YAML's merge key is not supported; write the settings out");
   const std::string name = last_part(key);
   if ((label == "train." || key.rfind("train.", 0) == 0) &&
       (name == "top_k" || name == "top_p" || name == "min_p"))
@@ -117,6 +142,12 @@ void refuse_unknown_key(const std::string& where, const std::string& key,
                       ": training samples are untruncated, so that their probabilities are "
                       "those of the policy; " +
                       name + " exists only under evaluate");
+  const bool in_config =
+      label.empty() && std::find(known.begin(), known.end(), "task") != known.end();
+  if (in_config &&
+      (key == "reward" || is_section(task_fields(), key) || find_field(task_fields(), key)))
+    refuse(where,
+           unknown + ", which belongs to a task: write it under task, or name the task file there");
   // The right name in the wrong place is nearer than any other name.
   for (const auto& candidate : all)
     if (candidate != key && last_part(candidate) == name &&
@@ -190,8 +221,13 @@ struct ValueReader {
     Int parsed = 0;
     const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), parsed);
     if (end != text.data() + text.size() || text.empty()) wrong("a whole number");
-    if (code == std::errc::result_out_of_range)
-      wrong_value(limits_text(limits), shown(text) + ", which is too large a number");
+    if (code == std::errc::result_out_of_range) {
+      std::string got =
+          shown(text) + ", which is too " + (text[0] == '-' ? "small" : "large") + " a number";
+      if (text[0] != '-' && std::isinf(limits.high))
+        got += ": the largest that is read is " + std::to_string(std::numeric_limits<Int>::max());
+      wrong_value(limits_text(limits), got);
+    }
     if (code != std::errc()) wrong("a whole number");
     check_range(static_cast<double>(parsed), text);
     *value = parsed;
@@ -205,7 +241,16 @@ struct ValueReader {
       refuse(reading.at(node), label +
                                    " begins with '~', which only a shell replaces; write out "
                                    "the home folder, or ./~ for a folder of that name");
+    if (limits.is_path && is_variable(text))
+      refuse(reading.at(node), label + " begins with '" + shown(text.substr(0, text.find('/'))) +
+                                   "', which only a shell replaces; write it out, or ./$... for a "
+                                   "folder of that name");
     *value = readable(node);
+  }
+  // $HOME, ${SCRATCH}
+  static bool is_variable(const std::string& text) {
+    return text.size() > 1 && text[0] == '$' &&
+           (text[1] == '{' || text[1] == '_' || std::isalpha(static_cast<unsigned char>(text[1])));
   }
   void operator()(OptionalText value) const {
     scalar("a text");

@@ -67,7 +67,7 @@ YAML::Node override_node(const Ref& ref, const std::string& text, const Source& 
 // The checks of one task and of the whole, after everything is read.
 void check_task(const TaskSpec& task, const std::string& label, const std::string& where,
                 const Places& places);
-void check_config(const Config& config, const Places& places);
+void check_config(const Config& config, const Places& places, bool for_training);
 
 // Keys directly below `prefix` ("" or "few_shot.") in a table: fields and sections.
 template <class S>

@@ -68,6 +68,11 @@ std::string configuration_of(const std::string& run_dir) {
   return file_exists(earlier) ? earlier : "";
 }
 
+bool is_run_without_name(const std::string& run_dir) {
+  return !file_exists(run_json(run_dir)) && file_exists(effective_path(run_dir)) &&
+         (is_folder(run_dir + "/checkpoints") || file_exists(run_dir + "/log.jsonl"));
+}
+
 std::string begun_in(const std::string& run_dir) {
   const auto run = run_beside(run_dir + "/run.json");
   const json directory = run ? run->all.value("directory", json()) : json();

@@ -24,6 +24,9 @@ std::optional<RunFile> read_run_file(const std::string& run_dir);
 std::string configuration_of(const std::string& run_dir);
 std::string effective_path(const std::string& run_dir);
 
+// Whether the folder has what only a run leaves there, but no run.json.
+bool is_run_without_name(const std::string& run_dir);
+
 // The working directory in which the run was begun, from which its paths go; empty when not known.
 std::string begun_in(const std::string& run_dir);
 

@@ -140,6 +140,18 @@ void compare(const json* a, const json* b, const std::string& key, const std::st
 
 }  // namespace
 
+std::string changed_config_file(const std::string& shape_now, const std::string& shape_before) {
+  if (shape_now.empty() || shape_before.empty()) return "";
+  const auto hash = [](const std::string& shape) { return shape.substr(0, shape.find(' ')); };
+  const auto of_generation = [](const std::string& shape) {
+    return shape.ends_with(" generation_config.json");
+  };
+  const bool stops = hash(shape_now) == hash(shape_before);
+  return stops && (of_generation(shape_now) || of_generation(shape_before))
+             ? "generation_config.json"
+             : "config.json";
+}
+
 std::vector<std::string> changed_files(const std::string& folder, const FolderHashes& now,
                                        const FolderHashes& before) {
   std::vector<std::string> files;
@@ -150,9 +162,13 @@ std::vector<std::string> changed_files(const std::string& folder, const FolderHa
   const auto either = [&](const char* name, const char* other) {
     return path(name) + (file_exists(folder + "/" + other) ? " or " + path(other) : "");
   };
-  if (differ(now.config, before.config))
-    files.push_back(either("config.json", "generation_config.json"));
-  if (differ(now.tokenizer, before.tokenizer)) files.push_back(path("tokenizer.json"));
+  if (differ(now.config, before.config)) {
+    const std::string file = changed_config_file(now.shape, before.shape);
+    files.push_back(file.empty() ? either("config.json", "generation_config.json")
+                                 : path(file.c_str()));
+  }
+  if (differ(now.tokenizer, before.tokenizer))
+    files.push_back(path("tokenizer.json") + " (whose bytes count, blanks too)");
   if (differ(now.chat_template, before.chat_template))
     files.push_back("the chat template in " +
                     either("tokenizer_config.json", "chat_template.jinja"));

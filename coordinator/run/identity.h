@@ -25,9 +25,14 @@ std::string program_hash();
 // What is read from a model's folder besides the weights, as hashes; empty = not known.
 struct FolderHashes {
   std::string config;         // what config.json and generation_config.json say
-  std::string tokenizer;      // tokenizer.json
+  std::string tokenizer;      // tokenizer.json, byte by byte
   std::string chat_template;  // "none" where no task uses it
+  std::string shape;          // of Architecture: tells the two files of `config` apart
 };
+
+// "config.json" or "generation_config.json", in which two that differ in `config` do; empty where
+// one of the shapes is not known.
+std::string changed_config_file(const std::string& shape_now, const std::string& shape_before);
 
 // The files of the model's folder in which the two differ: "'M/tokenizer.json'". What one of the
 // two does not know is passed over.

@@ -9,6 +9,7 @@
 #include "cluster/slurm.h"
 #include "comm/clock.h"
 #include "comm/error.h"
+#include "coordinator/config/run_file.h"
 #include "coordinator/run/log_index.h"
 #include "coordinator/run/progress.h"
 #include "coordinator/run/stop_request.h"
@@ -92,7 +93,14 @@ std::string job_text(const std::string& job, int64_t restarts) {
 }
 
 Status look_at_run(const std::string& run_dir) {
+  if (!is_folder(run_dir) && file_exists(run_dir))
+    throw user_error("'", run_dir, "' is a file; give the folder of a run, the run_dir of its ",
+                     "configuration");
   if (!is_folder(run_dir)) throw user_error("there is no folder '", run_dir, "'");
+  if (is_run_without_name(run_dir))
+    throw user_error("the run in '", run_dir,
+                     "' has lost its run.json, which says which run it is; ",
+                     "put it back from a copy");
   if (!file_exists(run_dir + "/run.json") && !file_exists(run_dir + "/job.sh"))
     throw user_error("'", run_dir, "' is not a run folder: it has no run.json; give the run_dir ",
                      "of the configuration");

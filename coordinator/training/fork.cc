@@ -1,5 +1,6 @@
 #include "coordinator/training/fork.h"
 
+#include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -44,22 +45,49 @@ bool has_checkpoints(const std::string& run_dir) {
   return !checkpoint_steps(run_dir).empty();
 }
 
+[[noreturn]] void refuse_no_step(const ForkPoint& point, const std::vector<int64_t>& steps) {
+  std::string list;
+  for (const int64_t step : steps) list += (list.empty() ? "" : ", ") + std::to_string(step);
+  throw user_error("--fork: '", point.run_dir, "' has no checkpoint of step ", *point.step,
+                   list.empty() ? "; it has none at all" : "; it has those of steps " + list);
+}
+
+[[noreturn]] void refuse_no_checkpoint(const ForkPoint& point) {
+  throw user_error("--fork: '", point.run_dir,
+                   "/checkpoints' holds no good checkpoint; train the parent first");
+}
+
+void check_steps_left(int64_t of_parent, const TrainConfig& train) {
+  if (of_parent >= train.steps)
+    throw user_error("--fork: the parent's checkpoint has ", of_parent,
+                     of_parent == 1 ? " step" : " steps", " and train.steps is ", train.steps,
+                     ": nothing is left to do; raise train.steps, or fork from an earlier step "
+                     "with RUN@STEP");
+}
+
 // Damaged checkpoints are passed over in silence: the parent says so itself when it goes on.
 RunState parent_state(const ForkPoint& point) {
   if (!point.step) {
     NewestCheckpoint newest = load_newest_checkpoint(point.run_dir);
     if (newest.state) return std::move(*newest.state);
-    throw user_error("--fork: '", point.run_dir,
-                     "/checkpoints' holds no good checkpoint; train the parent first");
+    refuse_no_checkpoint(point);
   }
   const std::vector<int64_t> steps = checkpoint_steps(point.run_dir);
-  std::string list;
-  for (const int64_t step : steps) {
-    if (step == *point.step) return load_checkpoint(point.run_dir, step);
-    list += (list.empty() ? "" : ", ") + std::to_string(step);
-  }
-  throw user_error("--fork: '", point.run_dir, "' has no checkpoint of step ", *point.step,
-                   list.empty() ? "; it has none at all" : "; it has those of steps " + list);
+  if (std::find(steps.begin(), steps.end(), *point.step) == steps.end())
+    refuse_no_step(point, steps);
+  return load_checkpoint(point.run_dir, *point.step);
+}
+
+// What the names of the parent's checkpoints tell, before the child's folder is made.
+void check_point(const ForkPoint& point, const TrainConfig& train) {
+  const std::vector<int64_t> steps = checkpoint_steps(point.run_dir);
+  if (point.step && std::find(steps.begin(), steps.end(), *point.step) == steps.end())
+    refuse_no_step(point, steps);
+  if (steps.empty()) refuse_no_checkpoint(point);
+  if (point.step)
+    check_steps_left(*point.step, train);
+  else if (steps.back() >= train.steps)  // unless that one is damaged
+    check_steps_left(parent_state(point).step, train);
 }
 
 std::string described(const std::string& parent) {
@@ -128,7 +156,10 @@ std::string config_file(const CommandLine& line) {
   if (!of_parent.empty()) return of_parent;
   if (const std::string own = configuration_of(child); !own.empty()) return own;
   throw user_error("--fork: '", point.run_dir,
-                   "' is not a run folder, it has no effective.yaml; give RUN or RUN@STEP");
+                   run_id_of(point.run_dir).empty()
+                       ? "' is not a run folder, it has no run.json; give RUN or RUN@STEP"
+                       : "' has no effective.yaml, the configuration with which it began; put it "
+                         "back from a copy, or give a CONFIG");
 }
 
 void check_fork(const CommandLine& line, const Config& config) {
@@ -143,6 +174,7 @@ void check_fork(const CommandLine& line, const Config& config) {
     throw user_error("--fork: '", point.run_dir,
                      "' is not a run folder, it has no run.json; give RUN or RUN@STEP");
   }
+  if (!has_checkpoints(config.run_dir)) check_point(point, config.train);
   if (config.train.init_from.empty()) return;
   const std::string of_parent = configuration_of(point.run_dir);
   if (of_parent.empty() || load_config(of_parent, {}).train.init_from != config.train.init_from)
@@ -208,11 +240,7 @@ RunState child_state(const Fork& fork, RunState fresh, const TrainConfig& train)
   if (setting(parent.bits_config, key) != setting(fresh.bits_config, key))
     refuse("train.parametrisation is " + setting(fresh.bits_config, key).dump() + ", not " +
            setting(parent.bits_config, key).dump());
-  if (parent.step >= train.steps)
-    throw user_error("--fork: the parent's checkpoint has ", parent.step,
-                     " steps and train.steps is ", train.steps,
-                     ": nothing is left to do; raise train.steps, or fork from an earlier step "
-                     "with RUN@STEP");
+  check_steps_left(parent.step, train);
   fresh.step = parent.step;
   fresh.position = parent.step * train.prompts_per_step;
   fresh.p = parent.p;

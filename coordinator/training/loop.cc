@@ -173,6 +173,7 @@ void TrainingLoop::save(const std::string& name, const RunState& of) {
                      {"seed", std::to_string(state().seed)},
                      {"run_id", run_.folder.run_id()},
                      {"config_hash", run_.base.hashes.config},
+                     {"config_shape", run_.base.hashes.shape},
                      {"tokenizer_hash", run_.base.hashes.tokenizer}};
   if (run_.base.chat) expert.metadata["chat_template_hash"] = run_.base.hashes.chat_template;
   if (!state().parent.empty()) expert.metadata["parent"] = state().parent;
@@ -258,7 +259,8 @@ int TrainingLoop::stop(const std::string& why) {
 void TrainingLoop::give_up() {
   if (run_.crew.leads()) save("last");
   throw make_error(kExitNoProgress, "the gradient was not finite in ", state().nonfinite_in_a_row,
-                   " steps in a row, last in step ", state().step,
+                   state().nonfinite_in_a_row == 1 ? " step" : " steps", " in a row, last in step ",
+                   state().step,
                    "; z as it was before them is in experts/last.safetensors: start another "
                    "run_dir with that as train.init_from and a lower train.learning_rate, or "
                    "with model.dtype: float32");

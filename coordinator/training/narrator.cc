@@ -72,7 +72,8 @@ void Narrator::restored(int64_t step, const std::vector<FinishedChunk>& chunks) 
   restored_s_ = {};
   for (const FinishedChunk& chunk : chunks) restored_s_.add(tally_of(chunk, plan_.tasks).seconds);
   if (!tells_ || chunks.empty()) return;
-  spdlog::info("step {}: {} finished chunks restored", step, chunks.size());
+  spdlog::info("step {}: {} finished chunk{} restored", step, chunks.size(),
+               chunks.size() == 1 ? "" : "s");
   scribe_->post([this, step, count = restored_, seconds = restored_s_] {
     to_.ledger->restored(step, count, spent_on(seconds, 1));
   });

@@ -51,12 +51,17 @@ std::vector<std::string> changed_data(const json& now, const json& before,
 }
 
 // What of the model has changed besides its weights, by file.
-std::vector<std::string> changed_model(const json& now, const json& before, const Config& config) {
+std::vector<std::string> changed_model(const json& now, const json& before, const Config& config,
+                                       const std::string& config_file) {
   const std::string folder = config.model.path;
   const std::pair<const char*, std::string> files[] = {
       {"weights", "the weights of '" + folder + "', as model.dtype reads them"},
-      {"config", "'" + folder + "/config.json'"},
-      {"tokenizer", "'" + folder + "/tokenizer.json' or tokenizer_config.json"},
+      {"config",
+       "'" + folder + "/" +
+           (config_file.empty() ? "config.json' or generation_config.json" : config_file + "'")},
+      {"tokenizer", "'" + folder +
+                        "/tokenizer.json' or tokenizer_config.json (their bytes count, " +
+                        "blanks too)"},
       {"chat_template", "the chat template of '" + folder + "'"}};
   std::vector<std::string> changed;
   for (const auto& [key, what] : files)
@@ -129,7 +134,9 @@ std::vector<std::string> changes(const RunState& now, const RunState& before,
     }
     if (config && one.value("model", json()).is_object() &&
         other.value("model", json()).is_object()) {
-      for (const std::string& line : changed_model(one["model"], other["model"], *config))
+      for (const std::string& line :
+           changed_model(one["model"], other["model"], *config,
+                         changed_config_file(now.config_shape, before.config_shape)))
         data.push_back(line);
       one.erase("model");
       other.erase("model");
@@ -238,6 +245,7 @@ RunState first_state(const Config& config, const Base& base, const TrainingPlan&
   state.bits_config = plan.bits;
   state.identity = identity;
   state.config = print_config(config);
+  state.config_shape = base.hashes.shape;
   state.model_hash = base.model_hash;
   state.store_hash = base.store_hash;
   return state;
@@ -251,9 +259,11 @@ void check_model_hash(const RunState& state, const std::string& folder, const st
                      state.model_hash, ", now ", now, "); restore it, or choose another run_dir");
 }
 
-void check_bits(const RunState& state, const Config& config, const json& now, const json& before) {
+void check_bits(const RunState& state, const Config& config, const json& now, const json& before,
+                const std::string& config_shape = "") {
   if (now == before) return;
   RunState asked, was = state;
+  asked.config_shape = config_shape;
   asked.config = print_config(config);
   asked.bits_config = now.dump();
   was.bits_config = before.dump();
@@ -271,7 +281,7 @@ void check_same_base(const RunState& state, const Config& config, const Base& ba
   // Of weights that changed in memory the factors tell which.
   now["model"].erase("weights");
   before["model"].erase("weights");
-  check_bits(state, config, now, before);
+  check_bits(state, config, now, before, base.hashes.shape);
 }
 
 void check_resumable(const RunState& state, const RunState& fresh, bool allow_different_hardware) {

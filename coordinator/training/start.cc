@@ -37,6 +37,7 @@ Start state_to_start_from(Opened& opened, const TrainingPlan& plan, const RunFol
       if (leads) spdlog::warn("other bits than on one kind of machine are possible: {}", other);
     }
     found->identity = opened.hardware;
+    found->config_shape = fresh.config_shape;  // of an earlier version's run: from here on
   }
   start.state = found ? std::move(*found) : std::move(fresh);
   start.former_best = folder.expert_path("best-step-" + std::to_string(start.state.best_step));

@@ -49,7 +49,7 @@ std::vector<std::string> changed_model_files(const RunState& run, const Config& 
   if (!of_run || resolved_path(of_run->model.path) != resolved_path(config.model.path)) return {};
   const json model = model_of(run);
   FolderHashes before = {text(model, "config"), text(model, "tokenizer"),
-                         text(model, "chat_template")};
+                         text(model, "chat_template"), run.config_shape};
   if (of_run->model.chat_template != config.model.chat_template) before.chat_template.clear();
   return changed_files(config.model.path, now, before);
 }

@@ -315,6 +315,8 @@ def task_files(b):
             ["there is no token '<|eot|>'", "tokenizer.json"])
     refused("a prompt of generate that is too long",
             ["generate", b.config, "hello", "word " * 600], USER, ["prompt 2:", "the model's 512"])
+    refused("a prompt of generate that is not UTF-8", ["generate", b.config, "hello", os.fsdecode(b"caf\xe9")], USER,
+            ["prompt 2 is not valid UTF-8"])
     no_bos = b.other_model("no_bos")
     tokenizer = json.loads((no_bos / "tokenizer.json").read_text())
     tokenizer["post_processor"] = None

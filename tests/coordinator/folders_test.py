@@ -213,6 +213,40 @@ def moved_runs(folder, config):
     says(svfleet("verify", folder), USER, "is a folder and holds no run")
 
 
+def lost_files(folder, config):
+    """A run whose run.json or effective.yaml is gone says so, and what to do."""
+    run_dir, lost = folder / "run", folder / "lost"
+    shutil.copytree(run_dir, lost)
+    (lost / "effective.yaml").unlink()
+    says(svfleet("evaluate", lost, "--quiet"), USER, f"{lost}: this run's effective.yaml is missing",
+         "put it back from a copy", f"--set run_dir={lost}")
+    says(svfleet("train", "--fork", lost, "--set", f"run_dir={folder}/of_lost"), USER,
+         f"'{lost}' has no effective.yaml", "put it back from a copy, or give a CONFIG")
+    done = svfleet("verify", config, "--quiet", "--set", f"run_dir={lost}")
+    check(done.returncode == DISK and f"'{lost}/effective.yaml' is gone" in done.stdout, f"verify: {done.stdout}")
+    shutil.copy(run_dir / "effective.yaml", lost)
+    (lost / "run.json").unlink()
+    says(svfleet("evaluate", lost, "--quiet"), USER, f"{lost}: this run's run.json is missing", "put it back from a copy")
+    for words in (["train", config, "--set", f"run_dir={lost}"], ["status", lost],
+                  ["submit", config, "--dry-run", "--set", f"run_dir={lost}"]):
+        says(svfleet(*words), USER, f"the run in '{lost}' has lost its run.json", "put it back from a copy")
+    done = svfleet("verify", config, "--quiet", "--set", f"run_dir={lost}")
+    check(done.returncode == DISK and f"'{lost}/run.json' is gone" in done.stdout, f"verify: {done.stdout}")
+    # An expert under another name.
+    shutil.copy(run_dir / "experts/final.safetensors", lost / "mine")
+    check(svfleet("hash", lost / "mine").stdout == svfleet("hash", run_dir / "experts/final.safetensors").stdout != "",
+          "hash takes an expert under any name")
+    says(svfleet("hash", lost / "log.jsonl"), USER, "cannot hash", "it is none of")
+    says(svfleet("status", lost / "log.jsonl"), USER, f"'{lost}/log.jsonl' is a file; give the folder of a run")
+    # A run that has just begun.
+    shutil.copy(run_dir / "run.json", lost)
+    shutil.rmtree(lost / "checkpoints")
+    says(svfleet("hash", lost), USER, f"the run in '{lost}' has saved no checkpoint yet", f"svfleet status {lost}")
+    (lost / "checkpoints").mkdir()
+    says(svfleet("hash", lost), USER, f"the run in '{lost}' has no checkpoint", "start its training")
+    shutil.rmtree(lost)
+
+
 def relative_paths(folder, config):
     """A run whose configuration has relative paths, used from elsewhere: where they lead is said."""
     project = folder / "relative"
@@ -326,6 +360,16 @@ def printing(folder, config):
         with open("/dev/full", "w") as full:
             says(svfleet(*words, stdout=full, stderr=subprocess.PIPE, capture_output=False), DISK,
                  "cannot write to standard output", "No space left on device")
+        if name == "train":
+            words[-1] = another()
+        # A pipe whose reader is gone.
+        if name == "train":
+            words[-1] = another()
+        reader, writer = os.pipe()
+        os.close(reader)
+        says(svfleet(*words, stdout=writer, stderr=subprocess.PIPE, capture_output=False), DISK,
+             "cannot write to standard output", "Broken pipe")
+        os.close(writer)
         if name == "train":
             words[-1] = another()
         line = " ".join(f"'{word}'" for word in [runs.SVFLEET, *map(str, words)])
@@ -442,6 +486,7 @@ def main():
         killed_before_it_began(folder)
         own_configuration(folder)
         others_in_a_run(folder, str(config))
+        lost_files(folder, str(config))
         relative_paths(folder, config)
         changed_settings(folder, config)
         read_only(folder, config)

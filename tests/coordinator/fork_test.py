@@ -205,6 +205,7 @@ def refusals(folder, parent, config):
     refused("neither CONFIG nor --fork", [], ["CONFIG is required"])
     refused("a step that was pruned", words(at="@1"), ["no checkpoint of step 1", "steps 2, 3, 4, 5"])
     refused("nothing left to do", words(at=""), ["nothing is left to do", "train.steps"])
+    check(not (folder / "refused").exists(), "what the parent's checkpoints tell is refused before a folder is made")
     refused("other matrices", words("--set", "svd.targets=[mlp]"), ["svd.targets or svd.layers"])
     refused("another parametrisation", words("--set", "train.parametrisation=sigmoid"),
             ["train.parametrisation", "sigmoid", "direct"])

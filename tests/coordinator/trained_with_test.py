@@ -47,6 +47,7 @@ class Edited:
 
 # What, file, old text, new text.
 FUNCTION = [
+    ("eos_token_id", "generation_config.json", "319", "318"),
     ("rope_theta", "config.json", '"rope_theta": 500000.0', '"rope_theta": 400000.0'),
     ("rms_norm_eps", "config.json", '"rms_norm_eps": 1e-05', '"rms_norm_eps": 1e-03'),
     ("the order of merges", "tokenizer.json", '["o","n"],["Ġ","l"]', '["Ġ","l"],["o","n"]'),
@@ -70,13 +71,33 @@ def model_files(folder, config, run_dir, model):
         with Edited(model / name, old, new):
             for way, words in ways.items():
                 done = svfleet(*words, ranks=2 if way == "evaluate RUN" else 1)
-                check(done.returncode == USER and f"{model}/{name}" in one_line(done) and "put" in one_line(done),
+                others = {"config.json", "generation_config.json"} - {name}
+                check(done.returncode == USER and f"'{model}/{name}'" in one_line(done) and "put" in one_line(done)
+                      and not any(f"{model}/{other}" in one_line(done) for other in others),
                       f"{what} changed, {way}: {one_line(done) or done.stderr[-300:]}")
             done = svfleet("verify", run_dir, "--quiet")
             check(done.returncode == DISK and f"{model}/{name}'" in done.stdout and
                   "is not what the run was trained with" in done.stdout,
                   f"{what} changed, verify: {done.stdout.splitlines()[-1:]}")
         shutil.rmtree(folder / "child", ignore_errors=True)
+    # A resume names the file too, and one that was removed or is new.
+    on = ["train", config, "--quiet", "--set", "train.steps=3"]
+    generation = model / "generation_config.json"
+    text = generation.read_text()
+    with Edited(generation, "319", "318"):
+        resumed = one_line(svfleet(*on))
+    generation.unlink()
+    removed = one_line(svfleet(*on))
+    generation.write_text(text)
+    for line in (resumed, removed):
+        check(f"another config than before: '{generation}'" in line and f"'{model}/config.json'" not in line,
+              f"generation_config.json at a resume: {line}")
+    with Edited(model / "config.json", '"rms_norm_eps": 1e-05', '"rms_norm_eps": 1e-03'):
+        line = one_line(svfleet(*on))
+    check(f"another config than before: '{model}/config.json'" in line and "generation" not in line, line)
+    with Edited(model / "tokenizer.json", '{', '{ '):
+        line = one_line(svfleet("evaluate", run_dir, *few))
+        check(f"'{model}/tokenizer.json' (whose bytes count, blanks too) changed" in line, line)
     with Edited(model / "config.json", '"transformers_version": "4.57.6"', '"transformers_version": "99.0"'):
         for way, words in ways.items():
             check(svfleet(*words).returncode == 0, f"what is not the function is passed over: {way}")

@@ -89,6 +89,15 @@ def two_rewards(folder, config):
         (expert["score_gain"], mean), (expert["score_low"], mean - t * error), (expert["score_high"], mean + t * error)))
         and (expert["score_p_value"] < 0.05) == (abs(mean) > t * error) and "score_gain" not in base,
         f"the gain in score has an interval and a p of its own: {mean:.3f} ± {t * error:.3f}, p {expert['score_p_value']:.2g}")
+    # Two items of which one gains 0.75: t alone says 0.375 ± 4.76.
+    for seed in range(12):
+        few = json.loads(svfleet("evaluate", two, "--quiet", "--json", "--expert", told["best_expert"], "--set",
+                                 "evaluate.items=2", "--set", "evaluate.temperature=1", "--set",
+                                 f"evaluate.seed={seed}").stdout)["results"][1]
+        if abs(few.get("score_gain", 0)) == 0.375:
+            break
+    check(abs(few["score_gain"]) == 0.375 and (few["score_low"], few["score_high"]) == (-1, 1),
+          f"the interval of two items ends where scores do: {few['score_low']} to {few['score_high']}")
     table = svfleet("evaluate", two, "--quiet", "--expert", told["best_expert"], "--set", "evaluate.items=20").stdout
     check(table == compare.table(found) + "\n" and "gain in score" in table, "in the table too:\n" + table)
 
@@ -198,6 +207,11 @@ def two_tasks(folder, config):
     status = svfleet("status", run_dir).stdout
     check(re.search(r"validation after step 2 +accuracy +score +ended +tokens\n +vowels +\d.*\n +digits +\d", status),
           "status has them")
+    copy = folder / "umlauts"
+    shutil.copytree(run_dir, copy)
+    (copy / "log.jsonl").write_text((copy / "log.jsonl").read_text().replace('"vowels"', '"zählen 数"'))
+    rows = [line for line in svfleet("status", copy).stdout.splitlines() if line.startswith(("  zählen", "  digits"))]
+    check(len(rows) == 4 and len(set(map(len, rows))) == 1, f"columns are counted in characters: {rows}")
     check("prompts stand in the" not in done.stderr, "the splits of the examples have nothing in common")
     expert = run_dir / "experts/final.safetensors"
     words = ["evaluate", both, "--quiet", "--expert", expert, "--controls", "--set", "evaluate.items=6"]
@@ -206,6 +220,13 @@ def two_tasks(folder, config):
     check("gain in score" not in table, "right and wrong alone need no test on the score")
     check(table == compare.table(found) + "\n" and table.count("\n  vowels ") == 4 and "\nboth/final shuffled " in table,
           "evaluate prints the table of scripts/compare.py:\n" + table)
+    # After two steps, on six items.
+    reached = [r["reached_by"] for r in found["results"] if r["name"] == str(expert)]
+    check(reached == [[f"{expert} shuffled", f"{expert} mirrored"]] and
+          table.endswith("\nA CONTROL REACHES THE EXPERT: 'both/final' is not clearly better than 'both/final shuffled' and "
+                         "'both/final mirrored', which must fail; what it gains over the base is no evidence that it has "
+                         "learnt anything\n") and
+          f"A CONTROL REACHES THE EXPERT: '{expert}'" in svfleet(*words, "--json").stderr, f"controls: {reached}")
     svfleet(*words, "--set", "svd.targets=mlp")
     check(svfleet(*words, "--set", "svd.targets=mlp", "--set", "svd.layers=0").stdout == table,
           "what an expert adapts is its own matter")

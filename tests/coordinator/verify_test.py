@@ -72,11 +72,13 @@ def verify_finds(folder, config, run_dir, model):
         flip(path, at)
     check(verify().returncode == 0, "all is whole again")
 
-    with open(run_dir / "log.jsonl", "a") as log:
-        log.write('{"kind": "step", "ste\n{"kind": "event", "name": "x", "time": "y"}\n')
+    log, whole = run_dir / "log.jsonl", (run_dir / "log.jsonl").read_bytes()
+    with open(log, "a") as out:
+        out.write('{"kind": "step", "ste\n{"kind": "event", "name": "x", "time": "y"}\n')
     done = verify()
     check(done.returncode == DISK and "log.jsonl" in json.loads(done.stdout)["problems"][0],
           "a broken line of the log is named")
+    log.write_bytes(whole)
 
 
 def gone_and_foreign(folder, config, run_dir):
@@ -128,6 +130,44 @@ def gone_and_foreign(folder, config, run_dir):
         check(done.returncode == 0 and f"'{best}' is gone and cannot be made again" in done.stderr,
               "with its checkpoint gone: " + done.stderr)
         (folder / "aside.h5").rename(checkpoint)
+
+
+def gone_files(config, run_dir, what):
+    """What a run wrote and must still have is missed by its name, as its other files tell."""
+    def problems():
+        done = svfleet("verify", config, "--json", "--quiet")
+        return done.returncode, json.loads(done.stdout)["problems"]
+
+    check(problems() == (0, []), f"{what}: nothing is missed")
+    newest = sorted((run_dir / "checkpoints").glob("step-*.h5"))[-1]
+    for path in (newest, *(run_dir / name for name in ("log.jsonl", "z.jsonl", "rollouts.jsonl", "effective.yaml"))):
+        aside = path.with_name(".aside")
+        path.rename(aside)
+        code, found = problems()
+        aside.rename(path)
+        # Of a log there is what it alone tells.
+        own = [line for line in found if f"'{path}' is gone" in line]
+        check(code == DISK and len(own) == 1 and found == own, f"{what}: {path.name} removed: {found}")
+    newest.rename(newest.with_name(newest.name + ".suspect"))
+    code, found = problems()
+    newest.with_name(newest.name + ".suspect").rename(newest)
+    check(not any("checkpoints/" in line and "is gone" in line for line in found),
+          f"{what}: what was set aside is not gone: {found}")
+
+
+def damaged_beside(folder, config, run_dir, model):
+    """What the run rests on and cannot be opened is damage too; of what is no run's, the user's choice."""
+    store = folder / "store/store.json"
+    for path in (store, model / "config.json", model / "tokenizer.json", sorted(model.glob("*.safetensors"))[0]):
+        aside = path.with_name(path.name + ".aside")
+        path.rename(aside)
+        done = svfleet("verify", config, "--quiet")
+        beside = svfleet("verify", config, "--quiet", "--set", f"run_dir={folder}/nowhere")
+        aside.rename(path)
+        check(done.returncode == DISK and (path.name in done.stderr or path.name in done.stdout),
+              f"{path.name} removed: code {done.returncode}: {one_line(done)}")
+        if path == store:
+            check(beside.returncode == USER, f"without a run: code {beside.returncode}: {one_line(beside)}")
 
 
 def last_tensor(shard):
@@ -197,6 +237,8 @@ def main():
         config.write_text((run_dir / "effective.yaml").read_text())
         shutil.copytree(run_dir, folder / "other")
         verify_finds(folder, config, run_dir, model)
+        gone_files(config, run_dir, "a run that was killed")
+        damaged_beside(folder, config, run_dir, model)
         gone_and_foreign(folder, other_config(folder, config), folder / "other")
         changed_model_is_not_used(folder, config, run_dir, model)
     finally:

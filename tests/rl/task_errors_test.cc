@@ -63,21 +63,71 @@ TEST(TaskErrors, Choices) {
   const Case cases[] = {
       {R"({"question": "a", "answer": "A"})", {"items.jsonl:1", "'choices'"}},
       {R"({"question": "a", "answer": "A", "choices": "tin"})", {"items.jsonl:1", "a list"}},
-      {R"({"question": "a", "answer": "A", "choices": ["tin"]})", {"items.jsonl:1", "no choices"}},
+      {R"({"question": "a", "answer": "A", "choices": ["tin"]})",
+       {"items.jsonl:1: the item has one choice alone, 'tin'", "two or more"}},
       {R"({"question": "a", "answer": "C", "choices": ["x", "y"]})", {"items.jsonl:1", "'C'"}},
       {R"({"question": "a", "answer": 2, "choices": ["x", "y"]})", {"items.jsonl:1", "'2'"}},
       {R"({"question": "a", "answer": "A", "choices": [{"text": "x"}]})", {"'label'"}},
       {R"({"question": "a", "answer": "A", "choices": [{"text": "x", "label": "A"}, "y"]})",
-       {"1 labels for 2 choices"}},
+       {"1 label for 2 choices"}},
       {R"({"question": "a", "answer": "A", "choices": {"text": ["x"], "label": ["A", "B"]}})",
-       {"2 labels for 1 choices"}},
+       {"2 labels for 1 choice"}},
       {R"({"question": "a", "answer": "A", "choices": [{"text": "x", "label": "A"}, {"text": "y", "label": "a"}]})",
        {"items.jsonl:1: two choices have the label 'a'"}},
       {R"({"question": "a", "answer": "A", "choices": {"text": ["x"], "label": [""]}})",
        {"items.jsonl:1", "label is empty"}},
+      {R"({"question": "a", "answer": "A", "choices": []})", {"items.jsonl:1", "no choices"}},
+      // What may mean two of them.
+      {R"({"question": "a", "answer": 1, "choices": ["1", "0"]})",
+       {"items.jsonl:1: the answer '1' may mean two choices: as an index from 0 choice B, '0', or "
+        "as "
+        "a text choice A, '1'; give choices with labels"}},
+      {R"({"question": "a", "answer": "B", "choices": ["B", "tin"]})",
+       {"items.jsonl:1: the answer 'B' may mean two choices: as a label choice B, 'tin', or as a "
+        "text "
+        "choice A, 'B'"}},
+      {R"({"question": "a", "answer": "x", "choices": ["x", "y", "x"]})",
+       {"items.jsonl:1: the answer 'x' may mean two choices: choice A, 'x', or choice C, 'x'"}},
+      {R"({"question": "a", "answer": "x", "choices": {"label": ["1", "2"], "text": ["x", "x"]}})",
+       {"items.jsonl:1: the answer 'x' may mean two choices"}},
   };
   for (const Case& c : cases) {
     const TaskFile file(c.line + "\n", RewardKind::kMultipleChoice);
+    expect_parts(c.parts, file);
+  }
+}
+
+// Answers that look alike and mean one choice.
+TEST(TaskErrors, ChoicesThatMeanOne) {
+  const std::pair<const char*, const char*> cases[] = {
+      {R"({"question": "a", "answer": 1, "choices": ["0", "1"]})", "B"},
+      {R"({"question": "a", "answer": 7, "choices": ["5", "7"]})", "B"},  // no index
+      {R"({"question": "a", "answer": "1", "choices": ["1", "0"]})", "A"},
+      {R"({"question": "a", "answer": 0, "choices": ["x", "x"]})", "A"},
+      {R"({"question": "a", "answer": "B", "choices": ["x", "B"]})", "B"},
+      // Labels that the item gives come first.
+      {R"({"question": "a", "answer": "2", "choices": {"label": ["1", "2"], "text": ["2", "3"]}})",
+       "2"}};
+  for (const auto& [line, label] : cases)
+    EXPECT_EQ(
+        TaskFile(std::string(line) + "\n", RewardKind::kMultipleChoice).load().items[0].gold.answer,
+        label)
+        << line;
+}
+
+// What people have where JSONL is wanted.
+TEST(TaskErrors, FilesOfOtherKinds) {
+  const Case cases[] = {
+      {"\x1f\x8b\x08", {"items.jsonl' is compressed (gzip)", "gunzip", "one JSON object per line"}},
+      {"PAR1\x15\x04", {"items.jsonl' is a Parquet file", "to_json"}},
+      {"\xff\xfe{", {"items.jsonl' is UTF-16", "UTF-8"}},
+      {"[\n {\"question\": \"a\", \"answer\": \"2\"}\n]",
+       {"items.jsonl:1: a JSON list", "jq -c '.[]'"}},
+      {"\xef\xbb\xbf[{\"question\": \"a\"}]", {"items.jsonl:1: a JSON list"}},
+      {"{\n \"question\": \"a\"\n}", {"items.jsonl:1: an item over several lines", "jq -c ."}},
+      {"question,answer\na,2", {"items.jsonl:1: not valid JSON", "each line is one item such as"}}};
+  for (const Case& c : cases) {
+    const TaskFile file(c.line + "\n");
     expect_parts(c.parts, file);
   }
 }

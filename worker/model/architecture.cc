@@ -1,6 +1,7 @@
 #include "worker/model/architecture.h"
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "checkpoints/file.h"
@@ -30,6 +31,17 @@ int64_t required(const json& config, const std::string& path, const char* name) 
   int64_t value = field<int64_t>(config, path, name, -1);
   if (value <= 0)
     throw user_error("'", path, "': field '", name, "' is missing or not a positive number");
+  return value;
+}
+
+// May be missing, but says nothing when it is there and not above 0.
+template <class Number>
+Number above_zero(const json& config, const std::string& path, const char* name, Number fallback) {
+  const auto it = config.find(name);
+  const Number value = field<Number>(config, path, name, fallback);
+  if (it != config.end() && !it->is_null() && !(value > 0))
+    throw user_error("'", path, "': ", name, " ", it->dump(),
+                     " must be above 0; take it from the model's first config.json");
   return value;
 }
 
@@ -74,7 +86,43 @@ void refuse_unsupported(const json& config, const std::string& path) {
   }
 }
 
+// Factors that other families apply to activations and logits. In a folder that calls itself one of
+// ours they are what its makers meant, unless they change nothing.
+void refuse_scalings(const json& config, const std::string& path, const Architecture& arch) {
+  const double head_dim = double(arch.head_dim);
+  const std::pair<const char*, double> neutral[] = {
+      {"embedding_multiplier", 1},
+      {"residual_multiplier", 1},
+      {"lm_head_multiplier", 1},
+      {"logits_scaling", 1},
+      {"logit_scale", 1},
+      {"scale_emb", 1},
+      {"attention_multiplier", 1 / std::sqrt(head_dim)},
+      {"query_pre_attn_scalar", head_dim}};
+  for (const auto& [name, value] : neutral)
+    if (const double found = field<double>(config, path, name, value);
+        std::abs(found - value) > 1e-6 * value)
+      throw user_error("'", path, "': ", name, " ", found, " is not supported; only ", value,
+                       ", which changes nothing, is");
+  for (const char* name : {"final_logit_softcapping", "attn_logit_softcapping", "clip_qkv"})
+    if (const auto it = config.find(name); it != config.end() && !it->is_null())
+      throw user_error("'", path, "': ", name, " ", it->dump(), " is not supported; only null is");
+}
+
+// What transformers takes where config.json has no such field.
+int64_t default_kv_heads(const Architecture& arch) {
+  return arch.model_type == "mistral" ? 8 : arch.model_type == "qwen2" ? 32 : arch.heads;
+}
+
+constexpr int64_t kDefaultWindow = 4096;  // of mistral, and of qwen2 where it is in use
+
 }  // namespace
+
+std::string Architecture::shape() const {
+  Architecture alone = *this;
+  alone.stop_tokens.clear();
+  return alone.content_hash() + " " + stops_from;
+}
 
 std::string Architecture::content_hash() const {
   return hash_bytes(json{model_type,
@@ -141,32 +189,38 @@ Architecture read_architecture(const std::string& folder) {
   arch.intermediate = required(config, path, "intermediate_size");
   arch.vocabulary = required(config, path, "vocab_size");
   arch.heads = required(config, path, "num_attention_heads");
-  arch.kv_heads = field<int64_t>(config, path, "num_key_value_heads", arch.heads);
+  arch.kv_heads =
+      field<int64_t>(config, path, "num_key_value_heads",
+                     config.contains("num_key_value_heads") ? arch.heads : default_kv_heads(arch));
   arch.head_dim = field<int64_t>(config, path, "head_dim", arch.hidden / arch.heads);
   if (arch.kv_heads <= 0 || arch.heads % arch.kv_heads)
     throw user_error("'", path, "': num_attention_heads ", arch.heads,
                      " is not a multiple of num_key_value_heads ", arch.kv_heads);
   if (arch.head_dim <= 0 || arch.head_dim % 2)
     throw user_error("'", path, "': head_dim ", arch.head_dim, " is not a positive even number");
-  arch.rms_epsilon = field<double>(config, path, "rms_norm_eps", 1e-6);
-  arch.max_positions = field<int64_t>(config, path, "max_position_embeddings", 0);
+  refuse_scalings(config, path, arch);
+  arch.rms_epsilon = above_zero<double>(config, path, "rms_norm_eps", 1e-6);
+  arch.max_positions = above_zero<int64_t>(config, path, "max_position_embeddings", 0);
   read_rope(config, path, &arch);
   arch.tied_embeddings = field<bool>(config, path, "tie_word_embeddings", false);
   arch.qkv_bias = arch.model_type == "qwen2";
   // Qwen2 writes a window that it does not use unless use_sliding_window is set.
   if (arch.model_type != "qwen2" || field<bool>(config, path, "use_sliding_window", false))
-    arch.sliding_window = field<int64_t>(config, path, "sliding_window", 0);
+    arch.sliding_window = above_zero<int64_t>(
+        config, path, "sliding_window",
+        arch.model_type == "llama" || config.contains("sliding_window") ? 0 : kDefaultWindow);
 
   const std::string generation = folder + "/generation_config.json";
   if (file_exists(generation))
     add_stop_tokens(read_json(generation), generation, &arch.stop_tokens);
+  arch.stops_from = arch.stop_tokens.empty() ? "config.json" : "generation_config.json";
   if (arch.stop_tokens.empty()) add_stop_tokens(config, path, &arch.stop_tokens);
   if (arch.stop_tokens.empty())
     throw user_error("'", path, "': no eos_token_id here or in generation_config.json: a reply ",
                      "could never end");
   for (const int id : arch.stop_tokens)
     if (id < 0 || id >= arch.vocabulary)
-      throw user_error("'", file_exists(generation) ? generation : path, "': eos_token_id ", id,
+      throw user_error("'", folder, "/", arch.stops_from, "': eos_token_id ", id,
                        " is outside the vocabulary of ", arch.vocabulary,
                        " tokens: a reply could never end with it");
   return arch;

@@ -29,9 +29,13 @@ struct Architecture {
   int64_t max_positions = 0;
   int64_t sliding_window = 0;  // 0 = none; longer sequences than this are refused
   std::vector<int> stop_tokens;
+  std::string stops_from;  // the file that names them
 
-  // Hash of every field: what the folder's JSON files make of the weights.
+  // Hash of every field but stops_from: what the folder's JSON files make of the weights.
   std::string content_hash() const;
+  // The same hash but for the stop tokens, a blank, and the file that names these: where two
+  // folders differ, it says in which file.
+  std::string shape() const;
   // Rows and columns of the seven linear kinds, in forward order.
   std::vector<MatrixShape> linear_shapes() const;
 };

@@ -82,6 +82,7 @@ TEST(CommandLine, Commands) {
 
 TEST(CommandLine, HelpAndVersion) {
   EXPECT_EQ(parse({"--version"}).text.substr(0, 8), "svfleet ");
+  EXPECT_EQ(parse({"-v"}).text, parse({"--version"}).text);
   EXPECT_THAT(parse({"--help"}).text, HasSubstr("mpirun -n 2 --bind-to none svfleet train"));
   for (const char* name : {"decompose", "train", "evaluate", "generate", "submit", "after-run",
                            "status", "stop", "verify", "config", "hash"}) {
@@ -159,6 +160,16 @@ TEST(CommandLine, WrongUsageIsOneLine) {
     EXPECT_NE(error_of(words), "no error") << words.back();
     EXPECT_THAT(error_of(words), HasSubstr("; see svfleet "));
   }
+}
+
+TEST(CommandLine, ExpertsThatAreMeasured) {
+  EXPECT_EQ(error_of({"evaluate", "r", "--controls"}),
+            "--controls are made of an expert: give --expert FILE; see svfleet evaluate --help");
+  EXPECT_EQ(error_of({"evaluate", "r", "--controls", "--expert", "a"}), "no error");
+  EXPECT_EQ(error_of({"evaluate", "r", "--expert", "a", "--expert", "b", "--expert", "./a"}),
+            "--expert './a' is given twice, first as 'a'; leave one out");
+  EXPECT_EQ(error_of({"generate", "r", "p", "--expert", "a", "--expert", "a"}),
+            "--expert 'a' is given twice; leave one out");
 }
 
 TEST(CommandLine, Submit) {

@@ -188,6 +188,7 @@ Change change_of(const Field<S>& field, S& owner, const std::string& prefix) {
   const Ref ref = field.ref(owner);
   const auto& names = field.limits.names;
   if (auto* text = std::get_if<std::string*>(&ref)) {
+    if (key == "task.name") return {"other: 'text' #\"\\ \xC3\xA9"};  // one line, or refused
     if (names.empty()) return {"other: 'text' #\t\"\\ \xC3\xA9\xE2\x80\xA8"};
     return {**text == names[0] ? names[1] : names[0]};
   }

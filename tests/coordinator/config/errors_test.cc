@@ -58,9 +58,14 @@ TEST_F(ConfigErrors, UnknownKeys) {
   expect_error_after_head("evaluate:\n  learning_rate: 1\n",
                           "run.yaml:5: unknown key 'learning_rate', did you mean "
                           "'train.learning_rate'?");
-  expect_error_after_head("<<: {}\n",
-                          "run.yaml:4: unknown key '<<'; known: model, run_dir, svd, task, train, "
-                          "evaluate, workers, threads, timeout_s");
+  expect_error_after_head(
+      "<<: {}\n",
+      "run.yaml:4: unknown key '<<': YAML's merge key is not supported; write the "
+      "settings out");
+  expect_error_after_head(
+      "color: {}\n",
+      "run.yaml:4: unknown key 'color'; known: model, run_dir, svd, task, train, "
+      "evaluate, workers, threads, timeout_s");
   expect_error("model: {path: m}\nrun_dir: r\ntask:\n  train: t\n  reward: exact\n  promt: x\n",
                "run.yaml:6: unknown key 'promt', did you mean 'prompt'?");
   expect_error(
@@ -277,6 +282,89 @@ TEST_F(ConfigErrors, SettingsThatDoNotGoTogether) {
                           "--set train.prompts_per_step=6: train.prompts_per_chunk (4) must divide "
                           "train.prompts_per_step (6)",
                           {"train.prompts_per_step=6"});
+}
+
+// Other commands than training do not ask for what only it uses.
+TEST_F(ConfigErrors, WhatOnlyTrainingUses) {
+  write_text("run.yaml",
+             "model: {path: m}\nrun_dir: r\ntask: {test: t, reward: exact}\n"
+             "train: {validate_every: 2, prompts_per_chunk: 3}\n");
+  EXPECT_THAT(error_of("run.yaml"), ::testing::HasSubstr("prompts_per_chunk"));
+  EXPECT_EQ(load_config("run.yaml", {}, /*for_training=*/false).train.validate_every, 2);
+}
+
+TEST_F(ConfigErrors, NamesOfOneLine) {
+  const auto name = [&](const std::string& text, const std::string& expected) {
+    expect_error("model: {path: m}\nrun_dir: r\ntask:\n  train: t\n  reward: exact\n  name: \"" +
+                     text + "\"\n",
+                 expected);
+  };
+  const std::string why =
+      "' holds a control character, such as a tab or a line end: give a name of one line, since "
+      "tables and logs show it";
+  name("a\\tb", "run.yaml:6: task.name 'a b" + why);
+  name("a\\nb", "run.yaml:6: task.name 'a b" + why);
+  name("a\\x85", "run.yaml:6: task.name 'a\u0085" + why);
+  name("t\u00fcr \u7b97\u6570", "no error");
+}
+
+TEST_F(ConfigErrors, NumbersThatNothingHolds) {
+  expect_error_after_head(
+      "train: {seed: 18446744073709551615}\n",
+      "run.yaml:4: train.seed must be at least 0, got 18446744073709551615, which "
+      "is too large a number: the largest that is read is 9223372036854775807");
+  expect_error_after_head("",
+                          "--set train.seed=-99999999999999999999: train.seed must be at least 0, "
+                          "got -99999999999999999999, which is too small a number",
+                          {"train.seed=-99999999999999999999"});
+  expect_error_after_head("train: {seed: 9223372036854775807}\n", "no error");
+}
+
+TEST_F(ConfigErrors, ATaskFileInPlaceOfAConfiguration) {
+  for (const char* key : {"prompt", "reward", "few_shot", "max_new_tokens"})
+    expect_error(std::string(key) + ": x\n",
+                 std::string("run.yaml:1: unknown key '") + key +
+                     "', which belongs to a task: write it under task, or "
+                     "name the task file there");
+}
+
+// As other programs or editors leave them.
+TEST_F(ConfigErrors, FilesThatLookRight) {
+  expect_error_after_head(
+      "# L\xf6sung\n",
+      "run.yaml:4: not valid UTF-8; write the file in UTF-8 (iconv -f latin1 -t "
+      "UTF-8, if it is Latin-1)");
+  expect_error_after_head("train:\n\tsteps: 5\n",
+                          "run.yaml:5: not valid YAML: illegal map value (a tab stands before the "
+                          "text; YAML wants blanks)");
+  expect_error_after_head("train: &t {seed: 1}\nevaluate:\n  <<: *t\n",
+                          "run.yaml:6: unknown key '<<': YAML's merge key is not supported; write "
+                          "the settings out");
+  write_text("task.yaml", "train: t\nreward: exact\nsystem: \"\xe9\"\n");
+  expect_error(
+      "model: {path: m}\nrun_dir: r\ntask: task.yaml\n",
+      "task.yaml:3: not valid UTF-8; write the file in UTF-8 (iconv -f latin1 -t UTF-8, if "
+      "it is Latin-1)");
+}
+
+TEST_F(ConfigErrors, FoldersThatSomethingElseNeeds) {
+  for (const char* variable : {"$HOME", "${SCRATCH}", "$_x"})
+    expect_error_after_head("",
+                            std::string("--set svd.store=") + variable +
+                                "/f: svd.store begins with '" + variable +
+                                "', which only a shell replaces; write it out, or ./$... "
+                                "for a folder of that name",
+                            {std::string("svd.store=") + variable + "/f"});
+  expect_error_after_head("", "no error", {"svd.store=./$HOME", "run_dir=a$b"});
+  expect_error_after_head(
+      "svd: {store: ./m/}\n",
+      "run.yaml:4: svd.store is the model's folder 'm'; the decomposed matrices "
+      "need a folder of their own");
+  expect_error_after_head(
+      "",
+      "--set svd.store=r: svd.store is run_dir 'r'; the decomposed matrices need "
+      "a folder of their own",
+      {"svd.store=r"});
 }
 
 // What YAML makes of backslashes between double quotes, and other texts that only look right.

@@ -3,9 +3,11 @@
 
 #include <gmock/gmock.h>
 
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <tuple>
 
 #include "comm/error.h"
 
@@ -132,6 +134,86 @@ TEST_F(ConfigJson, WhatDoesNotIsPassedOver) {
     EXPECT_EQ(error_with({{name, nullptr}}), "no error") << name;
   EXPECT_EQ(error_with({{"partial_rotary_factor", 1.0}}), "no error");
   EXPECT_EQ(error_with({{"layer_types", {"full_attention", "full_attention"}}}), "no error");
+}
+
+// Factors of Granite, Cohere, Gemma 2 and MiniCPM.
+TEST_F(ConfigJson, ScalingsOfOtherFamilies) {
+  const double root = 1 / std::sqrt(double(read().head_dim));
+  const std::tuple<const char*, json, json> fields[] = {
+      {"embedding_multiplier", 12.0, 1.0},
+      {"residual_multiplier", 0.22, 1},
+      {"logits_scaling", 8, 1},
+      {"logit_scale", 0.0625, 1.0},
+      {"attention_multiplier", 0.5, root},
+      {"query_pre_attn_scalar", 224, read().head_dim},
+      {"scale_emb", 12, 1},
+      {"lm_head_multiplier", 0.04, 1},
+      {"final_logit_softcapping", 30.0, nullptr},
+      {"attn_logit_softcapping", 50.0, nullptr},
+      {"clip_qkv", 8, nullptr}};
+  for (const auto& [name, other, neutral] : fields) {
+    EXPECT_THAT(error_with({{name, other}}), HasSubstr(std::string(name) + " ")) << name;
+    EXPECT_EQ(error_with({{name, neutral}}), "no error") << name;
+    EXPECT_EQ(error_with({{name, nullptr}}), "no error") << name;
+  }
+}
+
+TEST_F(ConfigJson, NumbersThatSayNothing) {
+  for (const auto& [name, value] : {std::pair<const char*, json>{"rms_norm_eps", -1},
+                                    {"rms_norm_eps", 0.0},
+                                    {"max_position_embeddings", 0},
+                                    {"max_position_embeddings", -1},
+                                    {"rope_theta", 0},
+                                    {"rope_theta", -10000.0}})
+    EXPECT_THAT(error_with({{name, value}}), HasSubstr("above 0")) << name;
+  config_["model_type"] = "mistral";
+  EXPECT_THAT(error_with({{"sliding_window", -4}}), HasSubstr("sliding_window -4 must be above 0"));
+  EXPECT_THAT(error_with({{"sliding_window", 0}}), HasSubstr("sliding_window 0"));
+  config_["model_type"] = "qwen2";  // in use only where it says so
+  EXPECT_EQ(error_with({{"sliding_window", -4}}), "no error");
+  EXPECT_THAT(error_with({{"sliding_window", -4}, {"use_sliding_window", true}}),
+              HasSubstr("sliding_window -4"));
+}
+
+// As the classes LlamaConfig, MistralConfig and Qwen2Config of transformers 4.57 have them.
+TEST_F(ConfigJson, FieldsThatAreMissing) {
+  for (const char* name : {"rms_norm_eps", "rope_theta", "rope_scaling", "sliding_window",
+                           "max_position_embeddings", "num_key_value_heads", "use_sliding_window"})
+    config_.erase(name);
+  config_["num_attention_heads"] = 32;
+  config_["head_dim"] = 4;
+  const auto as = [&](const char* type) {
+    config_["model_type"] = type;
+    return read();
+  };
+  for (const char* type : {"llama", "mistral", "qwen2"}) {
+    EXPECT_EQ(as(type).rms_epsilon, 1e-6);
+    EXPECT_EQ(as(type).rope_theta, 10000);
+    EXPECT_EQ(as(type).max_positions, 0);
+  }
+  EXPECT_EQ(as("llama").sliding_window, 0);
+  EXPECT_EQ(as("mistral").sliding_window, 4096);
+  EXPECT_EQ(as("qwen2").sliding_window, 0);
+  config_["use_sliding_window"] = true;
+  EXPECT_EQ(as("qwen2").sliding_window, 4096);
+  EXPECT_EQ(as("llama").kv_heads, 32);
+  EXPECT_EQ(as("mistral").kv_heads, 8);
+  EXPECT_EQ(as("qwen2").kv_heads, 32);
+  config_["num_key_value_heads"] = nullptr;
+  config_["sliding_window"] = nullptr;
+  EXPECT_EQ(as("mistral").kv_heads, 32);
+  EXPECT_EQ(as("mistral").sliding_window, 0);
+}
+
+// The two files of one hash are told apart.
+TEST_F(ConfigJson, ShapeIsWhatTheStopTokensAreNot) {
+  const Architecture before = read();
+  EXPECT_EQ(before.stops_from, "generation_config.json");
+  std::ofstream(folder_ + "/generation_config.json") << R"({"eos_token_id": [1, 2]})";
+  EXPECT_EQ(read().shape(), before.shape());
+  EXPECT_NE(read().content_hash(), before.content_hash());
+  config_["rms_norm_eps"] = 1e-4;
+  EXPECT_NE(read().shape(), before.shape());
 }
 
 TEST_F(ConfigJson, StopTokensOutsideTheVocabulary) {
