@@ -1,6 +1,5 @@
 // svfleet generate: a prompt's reply by the base model and by experts, one below the other,
 // streamed.
-#include <cstdio>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -9,10 +8,10 @@
 #include "coordinator/base/base.h"
 #include "coordinator/base/factors.h"
 #include "coordinator/commands/commands.h"
+#include "coordinator/commands/experts.h"
+#include "coordinator/commands/reply_printer.h"
 #include "coordinator/config/targets.h"
 #include "coordinator/config/utf8.h"
-#include "coordinator/run/json_line.h"
-#include "coordinator/run/printed.h"
 #include "coordinator/training/policy.h"
 #include "coordinator/training/trained_with.h"
 
@@ -77,57 +76,11 @@ std::vector<Prompt> as_messages(const std::vector<std::string>& texts, const Tas
   return asked;
 }
 
-// Streams replies to standard output, or keeps them for a line of JSON.
-class Printer {
- public:
-  Printer(bool as_json, const std::string& prefill) : as_json_(as_json), prefill_(prefill) {}
-
-  void prompt(const std::string& text) {
-    prompt_ = text;
-    if (!as_json_) std::printf("> %s\n", text.c_str());
-  }
-  // What gets the reply of `name` to the prompt, piece by piece.
-  OnText begin(const std::string& name) {
-    if (as_json_) return nullptr;
-    std::printf("[%s] %s", name.c_str(), prefill_.c_str());
-    return [](const std::string& text) {
-      std::fputs(text.c_str(), stdout);
-      check_printed();  // nothing is generated for nobody
-    };
-  }
-  void end(const std::string& name, const Rollout& reply) {
-    if (!as_json_) {
-      std::printf("%s\n", reply.ended || !reply.finite ? "" : " [cut by the length limit]");
-      return;
-    }
-    results_.push_back({{"prompt", prompt_},
-                        {"name", name},
-                        {"prefill", prefill_},
-                        {"reply", reply.text},
-                        {"ended", reply.ended},
-                        {"tokens", reply.tokens.size()}});
-  }
-  void finish(double temperature) const {
-    const json all = {{"temperature", temperature}, {"results", results_}};
-    if (as_json_) std::printf("%s\n", json_line(all).c_str());
-  }
-
- private:
-  const bool as_json_;
-  const std::string prefill_;
-  std::string prompt_;
-  json results_ = json::array();
-};
-
 }  // namespace
 
 int generate_command(const CommandLine& line, const Config& given) {
   Crew crew(given);
-  std::vector<Expert> experts;
-  for (const std::string& path : line.experts) experts.push_back(load_expert(path));
-  std::string expert_hashes;
-  for (const Expert& expert : experts) expert_hashes += z_hash(expert) + " ";
-  crew.agree("experts", expert_hashes);
+  const std::vector<Expert> experts = open_experts(line.experts, crew);
   const Config config = adapting(experts, given);
   const std::vector<std::string> texts = prompts_of(line, crew);
   Base base = open_base(config, crew);
@@ -148,7 +101,7 @@ int generate_command(const CommandLine& line, const Config& given) {
   const Policy the_base = base_policy(base);
   Policy in_force;
   size_t whose = experts.size();  // which expert's
-  Printer printer(line.json, spec.prefill);
+  ReplyPrinter printer(line.json, spec.prefill);
   const auto reply = [&](const std::string& name, const Policy& policy, size_t p) {
     crew.on_leader("generate", [&] {
       const OnText stream = printer.begin(name);

@@ -1,8 +1,19 @@
 #include "coordinator/commands/submit_checks.h"
 
 #include "checkpoints/file.h"
+#include "checkpoints/owner.h"
+#include "checkpoints/run_checkpoint.h"
 #include "cluster/partition.h"
+#include "cluster/slurm.h"
 #include "comm/error.h"
+#include "coordinator/base/base.h"
+#include "coordinator/base/prompts.h"
+#include "coordinator/base/splits.h"
+#include "coordinator/config/targets.h"
+#include "coordinator/run/folder.h"
+#include "coordinator/run/progress.h"
+#include "coordinator/training/best.h"
+#include "coordinator/training/plan.h"
 
 namespace svfleet {
 
@@ -56,6 +67,36 @@ void check_all_shared(const JobScript& job, const Config& config, const std::str
     for (const std::string& file : {task.train, task.validation, task.few_shot})
       check("task '" + task.name + "': file", file);
   }
+}
+
+void check_free(const std::string& run_dir) {
+  const auto owner = look_at_owner(run_dir);
+  if (!owner || owner->dead || job_ended(owner->who.job, owner->who.cluster)) return;
+  throw user_error("the run in '", run_dir, "' is in use by process ", owner->who.pid, " on host ",
+                   owner->who.host, owner->who.job.empty() ? "" : " of job " + owner->who.job,
+                   " since ", owner->started, "; wait for it, or end it with svfleet stop");
+}
+
+std::string check_run(const Config& config) {
+  check_run_dir(config);
+  const RunItems items = read_items(config);
+  check_items(config, {{"train", items.train}, {"validation", items.validation}});
+  targets_of(config, read_architecture(config.model.path));
+  for (const std::string& text : prompts_in_two_splits(config, "", &items.train))
+    print_line("svfleet: " + text);
+  if (!is_folder(config.run_dir + "/checkpoints")) return "";
+  auto state = load_newest_checkpoint(config.run_dir).state;
+  if (!state) return "";
+  check_settings(*state, config, items.train);
+  forget_other_best(validated_on(items.validation), config, *state);
+  if (!is_finished(*state, config) || !file_exists(config.run_dir + "/experts/final.safetensors"))
+    return "";
+  const std::string experts = config.run_dir + "/experts/", best = experts + "best.safetensors";
+  return last_words(*state, config, true, file_exists(best) ? best : experts + "final.safetensors");
+}
+
+std::string start_expert(const CommandLine& line, const Config& config) {
+  return line.fork.empty() ? config.train.init_from : "";
 }
 
 }  // namespace svfleet

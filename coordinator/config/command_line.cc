@@ -219,6 +219,40 @@ CLI::App* add(CLI::App& app, CommandLine& line, Command value, const char* name,
 }
 
 // All commands with their options.
+void add_evaluate(CLI::App& app, CommandLine& line) {
+  CLI::App* evaluate =
+      add(app, line, Command::kEvaluate, "evaluate",
+          "Measure the accuracy of the base model and of experts", kEvaluateFooter);
+  add_config(evaluate, &line);
+  add_experts(evaluate, &line);
+  evaluate->add_option("--out", line.out, "Write every item and reply to this JSONL file")
+      ->type_name("FILE")
+      ->check([](const std::string& file) {
+        return std::string(file.empty() ? "--out: no file is named" : "");
+      });
+  evaluate->add_flag("--controls", line.controls,
+                     "Also measure each expert shuffled within each matrix and mirrored about 1: "
+                     "controls that must not reach its accuracy");
+  add_reporting(evaluate, &line);
+}
+
+void add_generate(CLI::App& app, CommandLine& line) {
+  CLI::App* generate = add(app, line, Command::kGenerate, "generate",
+                           "Answer prompts with the base model and experts", kGenerateFooter);
+  add_config(generate, &line);
+  generate->add_option("PROMPT", line.prompts, "Prompts to answer; - stands for the lines of stdin")
+      ->required()
+      ->type_name("");
+  add_experts(generate, &line);
+  generate->add_option("--max-new-tokens", line.max_new_tokens, "Longest answer, in tokens")
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{1}, int64_t{1000000}).description(""));
+  generate->add_option("--temperature", line.temperature, "0 = greedy")
+      ->type_name("T")
+      ->check(CLI::Range(0.0, 100.0).description(""));
+  add_reporting(generate, &line);
+}
+
 void add_commands(CLI::App& app, CommandLine& line) {
   CLI::App* decompose = add(app, line, Command::kDecompose, "decompose",
                             "Compute the singular bases of the model, once", kDecomposeFooter);
@@ -234,35 +268,8 @@ void add_commands(CLI::App& app, CommandLine& line) {
                   "Resume although processor, build or threads differ: the result may differ in "
                   "its last bits");
 
-  CLI::App* evaluate =
-      add(app, line, Command::kEvaluate, "evaluate",
-          "Measure the accuracy of the base model and of experts", kEvaluateFooter);
-  add_config(evaluate, &line);
-  add_experts(evaluate, &line);
-  evaluate->add_option("--out", line.out, "Write every item and reply to this JSONL file")
-      ->type_name("FILE")
-      ->check([](const std::string& file) {
-        return std::string(file.empty() ? "--out: no file is named" : "");
-      });
-  evaluate->add_flag("--controls", line.controls,
-                     "Also measure each expert shuffled within each matrix and mirrored about 1: "
-                     "controls that must not reach its accuracy");
-  add_reporting(evaluate, &line);
-
-  CLI::App* generate = add(app, line, Command::kGenerate, "generate",
-                           "Answer prompts with the base model and experts", kGenerateFooter);
-  add_config(generate, &line);
-  generate->add_option("PROMPT", line.prompts, "Prompts to answer; - stands for the lines of stdin")
-      ->required()
-      ->type_name("");
-  add_experts(generate, &line);
-  generate->add_option("--max-new-tokens", line.max_new_tokens, "Longest answer, in tokens")
-      ->type_name("N")
-      ->check(CLI::Range(int64_t{1}, int64_t{1000000}).description(""));
-  generate->add_option("--temperature", line.temperature, "0 = greedy")
-      ->type_name("T")
-      ->check(CLI::Range(0.0, 100.0).description(""));
-  add_reporting(generate, &line);
+  add_evaluate(app, line);
+  add_generate(app, line);
 
   CLI::App* submit = add(app, line, Command::kSubmit, "submit",
                          "Have Slurm train on several nodes, through preemptions", "");

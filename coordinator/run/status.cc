@@ -92,7 +92,8 @@ std::string job_text(const std::string& job, int64_t restarts) {
   return "job " + job + (restarts > 0 ? ", restart " + std::to_string(restarts) : "");
 }
 
-Status look_at_run(const std::string& run_dir) {
+Status look_at_run(std::string run_dir) {
+  while (run_dir.size() > 1 && run_dir.back() == '/') run_dir.pop_back();
   if (!is_folder(run_dir) && file_exists(run_dir))
     throw user_error("'", run_dir, "' is a file; give the folder of a run, the run_dir of its ",
                      "configuration");

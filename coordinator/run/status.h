@@ -33,7 +33,7 @@ struct Status {
 };
 
 // Error(kExitUser) when `run_dir` is not a run folder.
-Status look_at_run(const std::string& run_dir);
+Status look_at_run(std::string run_dir);
 
 // "job 17, restart 2"; "" outside Slurm.
 std::string job_text(const std::string& job, int64_t restarts);
