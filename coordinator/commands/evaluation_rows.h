@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "coordinator/training/evaluation.h"
-#include "rl/task.h"
 
 namespace svfleet {
 

@@ -37,7 +37,13 @@ struct Told {
   bool has_steps = false;
 };
 
+// The first checkpoint comes after the lines that tell of a start, and before this folder.
+bool has_saved(const std::string& run_dir) {
+  return is_folder(run_dir + "/chunks");
+}
+
 Told read_log(const std::string& run_dir) {
+  const bool begun = has_saved(run_dir);
   Told told;
   int64_t best_at = -1;  // of the validation before the step's record
   read_lines(run_dir + "/log.jsonl", [&](std::string_view line) {
@@ -46,7 +52,7 @@ Told read_log(const std::string& run_dir) {
     const std::string kind = text(record, "kind"), name = text(record, "name");
     const int64_t step = whole(record, "step");
     if (kind == "event" && (name == "start" || name == "resume" || name == "fork")) {
-      told.saved = step;
+      told.saved = begun ? step : -1;
     } else if (kind == "event" && name == "finish") {
       told.saved = std::max(told.saved, step);
     } else if (kind == "evaluation") {
@@ -79,7 +85,8 @@ int64_t first_chunk(const std::string& run_dir) {
   for (const std::string& name : list_folder(run_dir + "/chunks")) {
     if (!is_run_name("chunks", name)) continue;
     int64_t step = -1;
-    std::from_chars(name.data() + std::string_view("step-").size(), name.data() + name.size(), step);
+    std::from_chars(name.data() + std::string_view("step-").size(), name.data() + name.size(),
+                    step);
     if (first < 0 || step < first) first = step;
   }
   return first;
@@ -96,13 +103,14 @@ bool samples_replies(const std::string& run_dir) {
 
 std::string gone_checkpoint(const std::string& run_dir, const Told& told) {
   const auto exit = read_exit_report(run_dir);
-  const std::pair<int64_t, const char*> witnesses[] = {{told.saved, "log.jsonl"},
-                                                       {exit ? exit->step : -1, "exit.json"},
-                                                       {resumed_at(run_dir), "ledger.jsonl"},
-                                                       {first_chunk(run_dir), "chunks/"}};
-  const auto& [saved, by] = *std::max_element(
-      std::begin(witnesses), std::end(witnesses),
-      [](const auto& a, const auto& b) { return a.first < b.first; });
+  const std::pair<int64_t, const char*> witnesses[] = {
+      {told.saved, "log.jsonl"},
+      {exit ? exit->step : -1, "exit.json"},
+      {has_saved(run_dir) ? resumed_at(run_dir) : -1, "ledger.jsonl"},
+      {first_chunk(run_dir), "chunks/"}};
+  const auto& [saved, by] =
+      *std::max_element(std::begin(witnesses), std::end(witnesses),
+                        [](const auto& a, const auto& b) { return a.first < b.first; });
   const std::vector<int64_t> steps = checkpoint_steps(run_dir);
   const int64_t newest = steps.empty() ? -1 : steps.back();
   const std::string path = checkpoint_path(run_dir, saved);

@@ -153,6 +153,17 @@ def gone_files(config, run_dir, what):
     newest.with_name(newest.name + ".suspect").rename(newest)
     check(not any("checkpoints/" in line and "is gone" in line for line in found),
           f"{what}: what was set aside is not gone: {found}")
+    # Killed between the lines of its start and its first checkpoint.
+    early = run_dir.parent / "early"
+    early.mkdir()
+    for name in ("run.json", "effective.yaml", "ledger.jsonl"):
+        shutil.copy(run_dir / name, early)
+    lines = (run_dir / "log.jsonl").read_text().splitlines(True)
+    assert '"start"' in lines[0], lines[0]
+    (early / "log.jsonl").write_text(lines[0])
+    found = json.loads(svfleet("verify", early, "--json", "--quiet").stdout)["problems"]
+    check(found == [], f"nothing is gone of a run that has not saved yet: {found}")
+    shutil.rmtree(early)
 
 
 def damaged_beside(folder, config, run_dir, model):
