@@ -43,6 +43,71 @@ void hang_stderr() {
   fcntl(ends[1], F_SETFL, 0);
 }
 
+// Faults in a round of chunks.
+void run_round(const std::string& mode, Group& world, double timeout_s) {
+  const int rank = world.rank();
+  if (mode == "silent_queue") {
+    auto queue = make_chunk_queue(world, timeout_s);
+    queue->start_round({1, 2, 3});
+    if (rank == 0) raise(SIGSTOP);
+    sleep_s(0.5);
+    work_through(
+        *queue, 3, [](int) {}, nullptr);
+  } else if (mode == "stuck_chunk") {
+    // One thread of rank 0 hangs in a chunk, as on a disk that is away; all else lives.
+    auto queue = make_chunk_queue(world, timeout_s);
+    queue->start_round({1, 2, 3, 4});
+    const auto work = [&](int chunk) {
+      if (rank == 0 && chunk == 1) sleep_s(120);
+    };
+    if (rank == 1) sleep_s(0.5);  // rank 0 takes the first one
+    work_through(*queue, 2, work, nullptr);
+    queue->wait_until_over("chunks", nullptr);
+  } else if (mode == "stuck_stdio") {
+    // A chunk hangs, and so does all that could be said of it: a thread holds standard output, and
+    // standard error is not read.
+    hang_stderr();
+    std::thread([] {
+      flockfile(stdout);
+      sleep_s(120);
+    }).detach();
+    auto queue = make_chunk_queue(world, timeout_s);
+    queue->start_round({1});
+    const auto work = [&](int) {
+      work_for(0.5);
+      sleep_s(120);
+    };
+    work_through(*queue, 1, work, nullptr);
+  } else if (mode == "moving_chunk" || mode == "standing_chunk") {
+    // The last rank takes very long for a chunk, and moves in it or stands still.
+    auto queue = make_chunk_queue(world, timeout_s);
+    queue->start_round({1, 2, 3});
+    const auto work = [&](int) {
+      if (rank != world.size() - 1) return sleep_s(0.5);
+      work_for(mode == "moving_chunk" ? 14 * timeout_s : 1);
+      if (mode == "standing_chunk") sleep_s(120);
+    };
+    work_through(*queue, 1, work, nullptr);
+    queue->wait_until_over("chunks", nullptr);
+    world.barrier("end");
+    if (rank == 0) std::fprintf(stderr, "finished 3\n");
+  } else if (mode == "slow_chunk" || mode == "stopped_chunk") {
+    // Rank 1 takes far longer than the timeout for a chunk, or is stopped inside it.
+    auto queue = make_chunk_queue(world, timeout_s);
+    queue->start_round({1, 2, 3, 4});
+    const auto work = [&](int) {
+      if (rank != 1) return sleep_s(0.2);
+      if (mode == "stopped_chunk") raise(SIGSTOP);
+      sleep_s(2.5 * timeout_s);
+    };
+    work_through(*queue, 1, work, nullptr);
+    queue->wait_until_over("chunks", nullptr);
+    int64_t done[1] = {rank == 0 ? queue->finished_count() : 0};
+    world.all_reduce_sum(done, "count");
+    if (rank == 0) std::fprintf(stderr, "finished %d\n", static_cast<int>(done[0]));
+  }
+}
+
 void run(const std::string& mode, double timeout_s, double least_still_s) {
   auto world = make_world({.timeout_s = timeout_s, .least_still_s = least_still_s});
   const int rank = world->rank();
@@ -83,51 +148,6 @@ void run(const std::string& mode, double timeout_s, double least_still_s) {
   } else if (mode == "abort") {
     if (rank == 1) world->abort(kExitNoProgress);
     world->barrier("read the task");
-  } else if (mode == "silent_queue") {
-    auto queue = make_chunk_queue(*world, timeout_s);
-    queue->start_round({1, 2, 3});
-    if (rank == 0) raise(SIGSTOP);
-    sleep_s(0.5);
-    work_through(
-        *queue, 3, [](int) {}, nullptr);
-  } else if (mode == "stuck_chunk") {
-    // One thread of rank 0 hangs in a chunk, as on a disk that is away; all else lives.
-    auto queue = make_chunk_queue(*world, timeout_s);
-    queue->start_round({1, 2, 3, 4});
-    const auto work = [&](int chunk) {
-      if (rank == 0 && chunk == 1) sleep_s(120);
-    };
-    if (rank == 1) sleep_s(0.5);  // rank 0 takes the first one
-    work_through(*queue, 2, work, nullptr);
-    queue->wait_until_over("chunks", nullptr);
-  } else if (mode == "stuck_stdio") {
-    // A chunk hangs, and so does all that could be said of it: a thread holds standard output, and
-    // standard error is not read.
-    hang_stderr();
-    std::thread([] {
-      flockfile(stdout);
-      sleep_s(120);
-    }).detach();
-    auto queue = make_chunk_queue(*world, timeout_s);
-    queue->start_round({1});
-    const auto work = [&](int) {
-      work_for(0.5);
-      sleep_s(120);
-    };
-    work_through(*queue, 1, work, nullptr);
-  } else if (mode == "moving_chunk" || mode == "standing_chunk") {
-    // The last rank takes very long for a chunk, and moves in it or stands still.
-    auto queue = make_chunk_queue(*world, timeout_s);
-    queue->start_round({1, 2, 3});
-    const auto work = [&](int) {
-      if (rank != world->size() - 1) return sleep_s(0.5);
-      work_for(mode == "moving_chunk" ? 14 * timeout_s : 1);
-      if (mode == "standing_chunk") sleep_s(120);
-    };
-    work_through(*queue, 1, work, nullptr);
-    queue->wait_until_over("chunks", nullptr);
-    world->barrier("end");
-    if (rank == 0) std::fprintf(stderr, "finished 3\n");
   } else if (mode == "loading" || mode == "loading_root" || mode == "standing_load") {
     // In front of a collective one rank works longer than the timeout, or stops working.
     if (rank == (mode == "loading_root" ? 0 : 1)) {
@@ -136,20 +156,8 @@ void run(const std::string& mode, double timeout_s, double least_still_s) {
     }
     world->all_reduce_sum(gradient, "reduce gradient");
     if (rank == 0) std::fprintf(stderr, "sum %d\n", static_cast<int>(gradient[0]));
-  } else if (mode == "slow_chunk" || mode == "stopped_chunk") {
-    // Rank 1 takes far longer than the timeout for a chunk, or is stopped inside it.
-    auto queue = make_chunk_queue(*world, timeout_s);
-    queue->start_round({1, 2, 3, 4});
-    const auto work = [&](int) {
-      if (rank != 1) return sleep_s(0.2);
-      if (mode == "stopped_chunk") raise(SIGSTOP);
-      sleep_s(2.5 * timeout_s);
-    };
-    work_through(*queue, 1, work, nullptr);
-    queue->wait_until_over("chunks", nullptr);
-    int64_t done[1] = {rank == 0 ? queue->finished_count() : 0};
-    world->all_reduce_sum(done, "count");
-    if (rank == 0) std::fprintf(stderr, "finished %d\n", static_cast<int>(done[0]));
+  } else {
+    run_round(mode, *world, timeout_s);
   }
 }
 
