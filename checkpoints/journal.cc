@@ -6,6 +6,7 @@
 
 #include "checkpoints/file.h"
 #include "checkpoints/hdf5_image.h"
+#include "checkpoints/run_names.h"
 #include "comm/error.h"
 
 namespace svfleet {
@@ -19,21 +20,19 @@ std::string folder_of(const std::string& run_dir) {
 }
 
 std::string file_name(int64_t step, int chunk) {
-  char name[64];
-  std::snprintf(name, sizeof name, "step-%06lld-chunk-%04d.h5", static_cast<long long>(step),
-                chunk);
-  return name;
+  char number[32];
+  std::snprintf(number, sizeof number, "-chunk-%04d.h5", chunk);
+  return step_name(step) + number;
 }
 
 // False when `name` is not one that file_name() makes.
 bool parse_name(const std::string& name, int64_t* step, int* chunk) {
-  const size_t middle = name.find("-chunk-");
-  if (!name.starts_with("step-") || middle == name.npos) return false;
-  *step = -1;
+  const auto of = named_step(name);
+  if (!of || !of->rest.starts_with("-chunk-")) return false;
+  *step = of->step;
   *chunk = -1;
-  std::from_chars(name.data() + 5, name.data() + middle, *step);
-  std::from_chars(name.data() + middle + 7, name.data() + name.size(), *chunk);
-  return *step >= 0 && *chunk >= 0 && name == file_name(*step, *chunk);
+  std::from_chars(of->rest.data() + 7, of->rest.data() + of->rest.size(), *chunk);
+  return *chunk >= 0 && name == file_name(*step, *chunk);
 }
 
 FinishedChunk decode(const std::string& path) {

@@ -2,14 +2,13 @@
 
 #include <algorithm>
 #include <bit>
-#include <charconv>
-#include <cstdio>
 #include <map>
 #include <nlohmann/json.hpp>
 
 #include "checkpoints/file.h"
 #include "checkpoints/hash.h"
 #include "checkpoints/hdf5_image.h"
+#include "checkpoints/run_names.h"
 #include "comm/error.h"
 
 namespace svfleet {
@@ -32,21 +31,12 @@ std::string shape_problem(const RunState& state) {
   return "";
 }
 
-// Step of a file name step-NNNNNN.h5, or -1.
-int64_t step_of(const std::string& name) {
-  if (!name.starts_with("step-") || !name.ends_with(".h5")) return -1;
-  const char* first = name.data() + 5;
-  const char* last = name.data() + name.size() - 3;
-  int64_t step = -1;
-  const auto parsed = std::from_chars(first, last, step);
-  return parsed.ec == std::errc() && parsed.ptr == last && step >= 0 ? step : -1;
-}
-
 // Steps with a file, newest first, and the file's name.
 std::vector<std::pair<int64_t, std::string>> checkpoint_files(const std::string& run_dir) {
   std::vector<std::pair<int64_t, std::string>> files;
   for (const std::string& name : list_folder(run_dir + "/checkpoints"))
-    if (const int64_t step = step_of(name); step >= 0) files.emplace_back(step, name);
+    if (const auto of = named_step(name); of && of->rest == ".h5")
+      files.emplace_back(of->step, name);
   std::sort(files.rbegin(), files.rend());
   return files;
 }
@@ -150,9 +140,7 @@ RunState decode_state(const std::string& image, const std::string& origin) {
 }
 
 std::string checkpoint_path(const std::string& run_dir, int64_t step) {
-  char name[48];
-  std::snprintf(name, sizeof name, "/checkpoints/step-%06lld.h5", static_cast<long long>(step));
-  return run_dir + name;
+  return run_dir + "/checkpoints/" + step_name(step) + ".h5";
 }
 
 void save_checkpoint(const std::string& run_dir, const RunState& state) {

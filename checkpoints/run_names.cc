@@ -1,6 +1,8 @@
 #include "checkpoints/run_names.h"
 
 #include <algorithm>
+#include <charconv>
+#include <cstdio>
 #include <string_view>
 
 #include "checkpoints/file_steps.h"
@@ -36,9 +38,14 @@ bool has_number(std::string_view& text) {
   return digits > 0;
 }
 
-bool is_step(std::string_view name) {
-  return begins(name, "step-") && has_number(name) &&
-         (name == ".h5" || name == ".h5.damaged" || name == ".h5.suspect");
+bool is_checkpoint(std::string_view name) {
+  const auto of = named_step(name);
+  return of && (of->rest == ".h5" || of->rest == ".h5.damaged" || of->rest == ".h5.suspect");
+}
+
+bool is_chunk(std::string_view name) {
+  auto of = named_step(name);
+  return of && begins(of->rest, "-chunk-") && has_number(of->rest) && of->rest == ".h5";
 }
 
 // Of scripts/seeds: a run of its own.
@@ -46,15 +53,25 @@ bool is_seed(std::string_view name) {
   return begins(name, "seed-") && has_number(name) && name.empty();
 }
 
-bool is_chunk(std::string_view name) {
-  return begins(name, "step-") && has_number(name) && begins(name, "-chunk-") && has_number(name) &&
-         name == ".h5";
-}
-
 }  // namespace
 
+std::string step_name(int64_t step) {
+  char name[32];
+  std::snprintf(name, sizeof name, "step-%06lld", static_cast<long long>(step));
+  return name;
+}
+
+std::optional<NamedStep> named_step(std::string_view name) {
+  if (!begins(name, "step-")) return std::nullopt;
+  NamedStep of;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), of.step);
+  if (error != std::errc() || of.step < 0) return std::nullopt;
+  of.rest = name.substr(size_t(end - name.data()));
+  return of;
+}
+
 bool is_run_name(const std::string& folder, const std::string& name) {
-  if (folder == "checkpoints") return is_step(name);
+  if (folder == "checkpoints") return is_checkpoint(name);
   if (folder == "chunks") return is_chunk(name);
   if (folder == "experts")
     return name.ends_with(".safetensors") || name.ends_with(".safetensors.suspect");

@@ -2,9 +2,21 @@
 // and is left alone.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 
 namespace svfleet {
+
+// "step-000012", with which the names of what belongs to a step begin.
+std::string step_name(int64_t step);
+struct NamedStep {
+  int64_t step = 0;
+  std::string_view rest;  // of the name, after the number
+};
+// Nothing for a name that begins otherwise.
+std::optional<NamedStep> named_step(std::string_view name);
 
 // `folder` below the run folder: "" itself, "bin", "checkpoints", "chunks" or "experts".
 bool is_run_name(const std::string& folder, const std::string& name);

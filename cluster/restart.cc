@@ -1,13 +1,14 @@
 #include "cluster/restart.h"
 
 #include <algorithm>
-#include <charconv>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 
 #include "checkpoints/file.h"
 #include "checkpoints/owner.h"
+#include "checkpoints/run_checkpoint.h"
+#include "checkpoints/run_names.h"
 #include "cluster/exit_report.h"
 #include "comm/error.h"
 
@@ -15,18 +16,6 @@ namespace svfleet {
 namespace {
 
 using nlohmann::json;
-
-bool ends_with(const std::string& text, const std::string& end) {
-  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
-}
-
-// The number in "step-000012..." ; -1 for other names.
-int64_t step_of(const std::string& name) {
-  int64_t step = -1;
-  if (name.rfind("step-", 0) != 0 || !ends_with(name, ".h5")) return -1;
-  std::from_chars(name.data() + 5, name.data() + name.size(), step);
-  return step;
-}
 
 // A damaged or missing file is no object.
 json read_object(const std::string& path) {
@@ -206,11 +195,12 @@ bool blame(const ExitReport& report, Notes& now) {
 
 RunProgress look_at_progress(const std::string& run_dir, const std::string& store) {
   RunProgress at;
-  for (const std::string& name : list_folder(run_dir + "/checkpoints"))
-    at.step = std::max(at.step, step_of(name));
+  const std::vector<int64_t> saved = checkpoint_steps(run_dir);
+  if (!saved.empty()) at.step = saved.back();
   for (const std::string& name : list_folder(run_dir + "/chunks"))
-    at.chunks += step_of(name) >= std::max<int64_t>(0, at.step);  // not each step is a checkpoint
-  for (const std::string& name : list_folder(store)) at.factors += ends_with(name, ".h5");
+    if (const auto of = named_step(name); of && of->rest.ends_with(".h5"))
+      at.chunks += of->step >= at.step;  // not each step is a checkpoint
+  for (const std::string& name : list_folder(store)) at.factors += name.ends_with(".h5");
   return at;
 }
 

@@ -4,11 +4,11 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 
 #include "checkpoints/file.h"
 #include "checkpoints/run_checkpoint.h"
+#include "checkpoints/run_names.h"
 #include "comm/error.h"
 #include "coordinator/config/targets.h"
 #include "svd/store.h"
@@ -40,8 +40,8 @@ bool same_disk(const std::string& a, const std::string& b) {
 int64_t chunks_there(const std::string& run_dir, int64_t step) {
   int64_t count = 0;
   for (const std::string& name : list_folder(run_dir + "/chunks"))
-    count += name.rfind("step-", 0) == 0 && name.ends_with(".h5") &&
-             std::strtoll(name.c_str() + 5, nullptr, 10) >= step;
+    if (const auto of = named_step(name); of && of->rest.ends_with(".h5"))
+      count += of->step >= step;
   return count;
 }
 

@@ -67,6 +67,20 @@ TEST(RunNames, AreTheFilesOfTheDocumentedFormats) {
   EXPECT_FALSE(is_run_name("bin", "python"));
 }
 
+TEST(RunNames, OfAStep) {
+  EXPECT_EQ(step_name(12), "step-000012");
+  EXPECT_EQ(step_name(1234567), "step-1234567");
+  for (const int64_t step : {int64_t{0}, int64_t{12}, int64_t{1234567}, INT64_MAX}) {
+    const std::string name = step_name(step) + ".h5";
+    ASSERT_TRUE(named_step(name));
+    EXPECT_EQ(named_step(name)->step, step);
+    EXPECT_EQ(named_step(name)->rest, ".h5");
+  }
+  for (const char* name : {"step-", "step-.h5", "step--1.h5", "Step-000001", "a-step-000001",
+                           "step-99999999999999999999.h5", ""})
+    EXPECT_FALSE(named_step(name)) << name;
+}
+
 TEST(RunNames, ATemporaryFileHasAMarkBehindAName) {
   const std::string mark = process_mark();
   EXPECT_TRUE(is_run_temporary("", "exit.json.tmp-" + mark));
