@@ -7,7 +7,7 @@
 #include "checkpoints/expert.h"
 #include "checkpoints/file.h"
 #include "checkpoints/file_steps.h"
-#include "checkpoints/journal.h"
+#include "checkpoints/journal_files.h"
 #include "checkpoints/run_checkpoint.h"
 #include "comm/error.h"
 

@@ -63,9 +63,12 @@ void remove_run_temporaries(const std::string& run_dir);
 // temporary name when it is checked, a log is open: what comes after the check is one system call
 // on something that a new owner takes away (Owner::shut_out_others). One at a time in a
 // process; any thread may write.
+//
+// Records that are added to a file which nobody else writes, and which are right whoever reads them
+// (journal.h), may rest on a check that is `append_patience_s` old.
 class WriteGuard {
  public:
-  WriteGuard(std::string folder, std::function<void()> check);
+  WriteGuard(std::string folder, std::function<void()> check, double append_patience_s = 0);
   ~WriteGuard();
   WriteGuard(const WriteGuard&) = delete;
 };

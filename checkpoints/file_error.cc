@@ -1,5 +1,6 @@
 #include "checkpoints/file_error.h"
 
+#include <atomic>
 #include <cerrno>
 #include <functional>
 #include <memory>
@@ -8,6 +9,7 @@
 
 #include "checkpoints/file.h"
 #include "checkpoints/process.h"
+#include "comm/clock.h"
 #include "comm/error.h"
 
 namespace svfleet {
@@ -28,11 +30,13 @@ constexpr char kSafe[] = "nothing saved so far is lost";
 struct Guard {
   std::string prefix;  // of the paths that it is for
   std::function<void()> check;
+  double append_patience_s = 0;
+  std::atomic<double> good_until_s = -1;  // for appends
 };
 std::mutex guard_mutex;
-std::shared_ptr<const Guard> guard;
+std::shared_ptr<Guard> guard;
 
-std::shared_ptr<const Guard> guard_of(const std::string& path) {
+std::shared_ptr<Guard> guard_of(const std::string& path) {
   std::lock_guard<std::mutex> lock(guard_mutex);
   return guard && path.starts_with(guard->prefix) ? guard : nullptr;
 }
@@ -52,8 +56,16 @@ std::shared_ptr<const Guard> guard_of(const std::string& path) {
 
 bool check_guard(const std::string& path) {
   const auto now = guard_of(path);
-  if (now) now->check();
-  return now != nullptr;
+  if (!now) return false;
+  const double begun_s = steady_clock_s();
+  now->check();
+  now->good_until_s = begun_s + now->append_patience_s;
+  return true;
+}
+
+void check_guard_of_append(const std::string& path) {
+  const auto now = guard_of(path);
+  if (now && steady_clock_s() >= now->good_until_s) check_guard(path);
 }
 
 void write_failed(const std::string& path, const char* call, int error, size_t bytes) {
@@ -92,11 +104,11 @@ void read_failed(const std::string& path, int error) {
   }
 }
 
-WriteGuard::WriteGuard(std::string folder, std::function<void()> check) {
+WriteGuard::WriteGuard(std::string folder, std::function<void()> check, double append_patience_s) {
   while (folder.ends_with('/')) folder.pop_back();
   std::lock_guard<std::mutex> lock(guard_mutex);
   SVFLEET_CHECK(!guard, "a guard for ", folder, " beside that for ", guard->prefix);
-  guard = std::make_shared<const Guard>(Guard{folder + "/", std::move(check)});
+  guard = std::make_shared<Guard>(folder + "/", std::move(check), append_patience_s);
 }
 
 WriteGuard::~WriteGuard() {

@@ -16,5 +16,8 @@ namespace svfleet {
 // Before a change of `path`: throws when a WriteGuard is for it and says that it must not happen.
 // False when there is none for it.
 bool check_guard(const std::string& path);
+// The same before bytes are added to a file of this process's own, for which a look that is not
+// older than the guard allows will do.
+void check_guard_of_append(const std::string& path);
 
 }  // namespace svfleet

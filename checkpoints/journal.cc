@@ -1,125 +1,156 @@
 #include "checkpoints/journal.h"
 
-#include <algorithm>
-#include <charconv>
-#include <cstdio>
+#include <memory>
 
 #include "checkpoints/file.h"
-#include "checkpoints/hdf5_image.h"
-#include "checkpoints/run_names.h"
 #include "comm/error.h"
 
 namespace svfleet {
 namespace {
 
-constexpr char kFormat[] = "svfleet-chunk";
-constexpr int64_t kVersion = 2;  // docs/formats.md; never renumber
+constexpr char kAgain[] = "; ignored, will be computed again";
 
-std::string folder_of(const std::string& run_dir) {
-  return run_dir + "/chunks";
-}
-
-std::string file_name(int64_t step, int chunk) {
-  char number[32];
-  std::snprintf(number, sizeof number, "-chunk-%04d.h5", chunk);
-  return step_name(step) + number;
-}
-
-// False when `name` is not one that file_name() makes.
-bool parse_name(const std::string& name, int64_t* step, int* chunk) {
-  const auto of = named_step(name);
-  if (!of || !of->rest.starts_with("-chunk-")) return false;
-  *step = of->step;
-  *chunk = -1;
-  std::from_chars(of->rest.data() + 7, of->rest.data() + of->rest.size(), *chunk);
-  return *chunk >= 0 && name == file_name(*step, *chunk);
-}
-
-FinishedChunk decode(const std::string& path) {
-  const Hdf5Reader in(read_file(path), path);
-  const int64_t version =
-      in.has("format") && in.text("format") == kFormat ? in.integer("version") : 0;
-  if (version < 1 || version > kVersion)
-    throw disk_error("'", path, "' is not a chunk that this svfleet reads");
-  FinishedChunk chunk;
-  chunk.run_id = in.text("run_id");
-  chunk.step = in.integer("step");
-  chunk.chunk = static_cast<int>(in.integer("chunk"));
-  chunk.z_hash = in.text("z_hash");
-  chunk.gradient = in.floats("gradient");
-  if (version == 1) {
-    chunk.summary = in.text("summary");
-    return chunk;
-  }
-  chunk.counts = in.integers("counts");
-  chunk.sums = in.doubles("sums");
-  chunk.texts = in.text("texts");
-  return chunk;
+template <class Value>
+std::string foreign(const std::string& origin, const char* what, const Value& is,
+                    const Value& wanted) {
+  return disk_error(origin, " belongs to ", what, " ", is, ", not ", wanted, kAgain).what();
 }
 
 }  // namespace
 
-void write_chunk(const std::string& run_dir, const FinishedChunk& chunk) {
-  SVFLEET_CHECK(chunk.step >= 0 && chunk.chunk >= 0, chunk.step, " ", chunk.chunk);
-  Hdf5Writer out;
-  out.text("format", kFormat);
-  out.integer("version", kVersion);
-  out.text("run_id", chunk.run_id);
-  out.integer("step", chunk.step);
-  out.integer("chunk", chunk.chunk);
-  out.text("z_hash", chunk.z_hash);
-  out.floats("gradient", chunk.gradient, {static_cast<int64_t>(chunk.gradient.size())});
-  out.integers("counts", chunk.counts);
-  out.doubles("sums", chunk.sums, {static_cast<int64_t>(chunk.sums.size())});
-  out.text("texts", chunk.texts);
-  make_folder(folder_of(run_dir));
-  write_file_atomic(folder_of(run_dir) + "/" + file_name(chunk.step, chunk.chunk), out.finish());
+Journal::Journal(std::string run_dir, std::string run_id, std::string token, int rank)
+    : run_dir_(std::move(run_dir)),
+      run_id_(std::move(run_id)),
+      token_(std::move(token)),
+      rank_(rank),
+      writer_(run_dir_, token_, rank) {}
+
+std::string Journal::path_of(const std::string& name) const {
+  return chunks_folder(run_dir_) + "/" + name;
 }
 
-std::vector<FinishedChunk> read_chunks(const std::string& run_dir, const std::string& run_id,
-                                       int64_t step, const std::string& z_hash,
-                                       std::vector<std::string>* ignored) {
-  std::vector<FinishedChunk> chunks;
-  // list_folder sorts names, but chunk 10000 sorts before 9999: ordered by number below.
-  std::vector<std::pair<int, std::string>> files;
-  for (const std::string& name : list_folder(folder_of(run_dir))) {
-    const std::string path = folder_of(run_dir) + "/" + name;
-    int64_t named_step;
-    int named_chunk;
-    if (name.find(".tmp-") != name.npos) continue;  // never finished
-    if (!parse_name(name, &named_step, &named_chunk))
-      ignored->push_back("'" + path + "' ignored: not a name of the chunk journal");
-    else if (named_step == step)  // those of others wait for a checkpoint, or for their turn
-      files.emplace_back(named_chunk, path);
-  }
-  std::sort(files.begin(), files.end());
-  for (const auto& [number, path] : files) {
-    try {
-      FinishedChunk chunk = decode(path);
-      auto refuse = [&path = path](const char* what, const auto& is, const auto& wanted) {
-        throw disk_error("'", path, "' belongs to ", what, " ", is, ", not ", wanted);
-      };
-      if (chunk.run_id != run_id) refuse("run", chunk.run_id, run_id);
-      if (chunk.step != step) refuse("step", chunk.step, step);
-      if (chunk.chunk != number) refuse("chunk", chunk.chunk, number);
-      if (chunk.z_hash != z_hash) refuse("the policy", chunk.z_hash, z_hash);
-      chunks.push_back(std::move(chunk));
-    } catch (const Error& error) {
-      ignored->push_back(std::string(error.what()) + "; ignored, will be computed again");
+void Journal::look(std::vector<std::string>* ignored) {
+  looked_ = true;
+  for (const std::string& name : list_folder(chunks_folder(run_dir_))) {
+    if (name.find(kTemporary) != name.npos) continue;  // never finished, or being removed
+    const auto of = chunk_file(name);
+    if (!of) {
+      ignored->push_back("'" + path_of(name) + "' ignored: not a name of the chunk journal");
+    } else if (of->token.empty()) {
+      Old old{name, {}, true};
+      old.frame.chunk = of->number;
+      old_[of->step].push_back(std::move(old));
+    } else if (of->token != token_) {
+      try {
+        look_into(name, *of, ignored);
+      } catch (const Error& error) {
+        ignored->push_back(error.what() + std::string(kAgain));
+      }
     }
   }
-  return chunks;
 }
 
-void clear_chunks_before(const std::string& run_dir, int64_t step) {
-  std::vector<std::string> paths;
-  for (const std::string& name : list_folder(folder_of(run_dir))) {
-    int64_t named_step;
-    int chunk;
-    if (parse_name(name, &named_step, &chunk) && named_step < step)
-      paths.push_back(folder_of(run_dir) + "/" + name);
+void Journal::look_into(const std::string& name, const ChunkFile& of,
+                        std::vector<std::string>* ignored) {
+  FrameFile file(path_of(name));
+  FoundFrames found = file.find();
+  for (const std::string& line : found.damaged) ignored->push_back(line + kAgain);
+  if (!found.torn.empty()) ignored->push_back(found.torn + kAgain);
+  uint32_t other_version = 0;
+  for (Frame& frame : found.frames) {
+    if (frame.version != kFrameVersion) other_version = frame.version;
+    if (!frame.is_chunk()) continue;
+    const std::string origin = file.origin(frame);
+    if (frame.token != of.token)
+      ignored->push_back(foreign(origin, "owner", frame.token, of.token));
+    else if (frame.run_id != run_id_)
+      ignored->push_back(foreign(origin, "run", frame.run_id, run_id_));
+    else if (frame.step < of.step)
+      ignored->push_back(foreign(origin, "step", frame.step, of.step));
+    else
+      old_[frame.step].push_back({name, std::move(frame)});
   }
-  remove_files(paths);
+  if (other_version)
+    ignored->push_back("'" + path_of(name) + "' has records of version " +
+                       std::to_string(other_version) + ", which this svfleet does not read" +
+                       kAgain);
+}
+
+FinishedChunk Journal::load(const Old& old, FrameFile* file) const {
+  if (old.alone) return decode_chunk_file(read_file(path_of(old.name)), path_of(old.name));
+  FinishedChunk chunk;
+  chunk.run_id = old.frame.run_id;
+  chunk.step = old.frame.step;
+  chunk.chunk = int(old.frame.chunk);
+  chunk.z_hash = old.frame.z_hash;
+  decode_payload(file->payload(old.frame), file->origin(old.frame), chunk);
+  return chunk;
+}
+
+std::vector<FinishedChunk> Journal::read(int64_t step, const std::string& z_hash,
+                                         std::vector<std::string>* ignored) {
+  if (!looked_) look(ignored);
+  std::map<int, FinishedChunk> chunks;
+  std::unique_ptr<FrameFile> file;  // records lie one behind the other
+  std::string opened;
+  for (const Old& old : old_[step]) {
+    try {
+      if (!old.alone && opened != old.name) {
+        file = std::make_unique<FrameFile>(path_of(old.name));
+        opened = old.name;
+      }
+      const std::string origin =
+          old.alone ? "'" + path_of(old.name) + "'" : file->origin(old.frame);
+      const int64_t number = old.frame.chunk;
+      if (chunks.contains(int(number))) {
+        ignored->push_back(origin + " holds a chunk that another one holds as well; ignored");
+        continue;
+      }
+      FinishedChunk chunk = load(old, file.get());
+      if (chunk.run_id != run_id_)
+        ignored->push_back(foreign(origin, "run", chunk.run_id, run_id_));
+      else if (chunk.step != step)
+        ignored->push_back(foreign(origin, "step", chunk.step, step));
+      else if (chunk.chunk != number)
+        ignored->push_back(foreign(origin, "chunk", int64_t(chunk.chunk), number));
+      else if (chunk.z_hash != z_hash)
+        ignored->push_back(foreign(origin, "the policy", chunk.z_hash, z_hash));
+      else
+        chunks.emplace(int(number), std::move(chunk));
+    } catch (const Error& error) {
+      ignored->push_back(error.what() + std::string(kAgain));
+    }
+  }
+  std::vector<FinishedChunk> in_order;
+  for (auto& [number, chunk] : chunks) in_order.push_back(std::move(chunk));
+  return in_order;
+}
+
+void Journal::add(const FinishedChunk& chunk) {
+  SVFLEET_CHECK(chunk.step >= 0 && chunk.chunk >= 0, chunk.step, " ", chunk.chunk);
+  Frame frame;
+  frame.step = chunk.step;
+  frame.chunk = chunk.chunk;
+  frame.run_id = run_id_;
+  frame.z_hash = chunk.z_hash;
+  frame.token = token_;
+  std::string bytes(kFrameHeader, '\0');
+  append_payload(chunk, bytes);
+  seal_frame(frame, bytes);
+  writer_.add(chunk.step, std::move(bytes));
+}
+
+void Journal::flush() {
+  writer_.flush();
+}
+
+void Journal::checkpointed(int64_t step) {
+  if (rank_ != 0) return writer_.end_window();
+  old_.erase(old_.begin(), old_.lower_bound(step));
+  std::set<std::string> keep;  // of a run that was further on, before it lost a checkpoint
+  for (const auto& [later, chunks] : old_)
+    for (const Old& old : chunks) keep.insert(old.name);
+  writer_.clear_before(step, std::move(keep));
 }
 
 }  // namespace svfleet

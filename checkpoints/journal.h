@@ -1,33 +1,56 @@
-// The chunk journal: finished chunks of the unfinished step, each a small checksummed file
-// chunks/step-NNNNNN-chunk-NNNN.h5, written the moment the chunk is done, so that a kill costs at
-// most the chunks in flight. Folded into the checkpoint and removed after it.
+// The chunk journal: finished chunks of unfinished steps, so that a kill costs at most the chunks
+// in flight and those few that are not on the disk yet. Folded into the checkpoint and removed
+// after it. Format: docs/formats.md.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
+#include "checkpoints/finished_chunk.h"
+#include "checkpoints/frame.h"
+#include "checkpoints/journal_files.h"
+#include "checkpoints/journal_writer.h"
+
 namespace svfleet {
 
-struct FinishedChunk {
-  std::string run_id;  // of the run folder; a journal of another run is ignored
-  int64_t step = 0;    // the step this chunk belongs to (steps finished before it)
-  int chunk = 0;
-  std::string z_hash;           // of the policy that produced it
-  std::vector<float> gradient;  // [all r], unnormalised sum over the chunk
-  std::vector<int64_t> counts;  // what it was, for the step's record, as whole numbers
-  std::vector<double> sums;     // and sums
-  std::string texts;            // JSON: a list of sampled replies
-  std::string summary;          // of version 1, JSON, instead of these three
-};
+// One per process of a run. Each rank writes files of its own, which carry the owner's token: a
+// writer that was taken over and still comes adds right bits to a file that its successor does not
+// write to.
+class Journal {
+ public:
+  Journal(std::string run_dir, std::string run_id, std::string token, int rank);
 
-void write_chunk(const std::string& run_dir, const FinishedChunk& chunk);
-// The chunks of (run_id, step, z_hash) that read back whole, by chunk number. Others are named in
-// `ignored` (one line each), never used.
-std::vector<FinishedChunk> read_chunks(const std::string& run_dir, const std::string& run_id,
-                                       int64_t step, const std::string& z_hash,
-                                       std::vector<std::string>* ignored);
-// Removes the files of all steps before `step`.
-void clear_chunks_before(const std::string& run_dir, int64_t step);
+  // What earlier processes have finished of (step, z_hash) and reads back whole, by chunk number.
+  // What is damaged or of another run, step or policy is named in `ignored` (one line each), never
+  // used. The folder is looked at in the first call.
+  std::vector<FinishedChunk> read(int64_t step, const std::string& z_hash,
+                                  std::vector<std::string>* ignored);
+
+  // Hands it to the thread that writes (journal_writer.h). Any thread.
+  void add(const FinishedChunk& chunk);
+  // What was handed in is on the disk. Call it before a checkpoint and before a stop.
+  void flush();
+  // A checkpoint of `step` is safe. Rank 0: what is of no use any more is removed, some time later.
+  void checkpointed(int64_t step);
+
+ private:
+  struct Old {
+    std::string name;
+    Frame frame;
+    bool alone = false;  // a file of an earlier program, which holds this chunk only
+  };
+  void look(std::vector<std::string>* ignored);
+  void look_into(const std::string& name, const ChunkFile& of, std::vector<std::string>* ignored);
+  FinishedChunk load(const Old& old, FrameFile* file) const;
+  std::string path_of(const std::string& name) const;
+
+  const std::string run_dir_, run_id_, token_;
+  const int rank_;
+  bool looked_ = false;
+  std::map<int64_t, std::vector<Old>> old_;  // by step
+  JournalWriter writer_;
+};
 
 }  // namespace svfleet

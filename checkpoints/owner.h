@@ -1,5 +1,6 @@
 // One writer per run folder: the owner file, made with O_EXCL, re-read before each change by every
-// process of the owner (WriteGuard in checkpoints/file.h).
+// process of the owner, or a moment before where it only adds to a file of its own (WriteGuard in
+// checkpoints/file.h).
 //
 // A process can stop between that look and the change, and go on long after a take-over:
 // shut_out_others() makes that harmless, and what such a process removes it first moves away, looks

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "checkpoints/file_steps.h"
+#include "checkpoints/journal_files.h"
 #include "checkpoints/process.h"
 
 namespace svfleet {
@@ -43,11 +44,6 @@ bool is_checkpoint(std::string_view name) {
   return of && (of->rest == ".h5" || of->rest == ".h5.damaged" || of->rest == ".h5.suspect");
 }
 
-bool is_chunk(std::string_view name) {
-  auto of = named_step(name);
-  return of && begins(of->rest, "-chunk-") && has_number(of->rest) && of->rest == ".h5";
-}
-
 // Of scripts/seeds: a run of its own.
 bool is_seed(std::string_view name) {
   return begins(name, "seed-") && has_number(name) && name.empty();
@@ -72,7 +68,7 @@ std::optional<NamedStep> named_step(std::string_view name) {
 
 bool is_run_name(const std::string& folder, const std::string& name) {
   if (folder == "checkpoints") return is_checkpoint(name);
-  if (folder == "chunks") return is_chunk(name);
+  if (folder == "chunks") return chunk_file(name).has_value();
   if (folder == "experts")
     return name.ends_with(".safetensors") || name.ends_with(".safetensors.suspect");
   if (folder == "bin")

@@ -6,9 +6,9 @@
 #include <utility>
 
 #include "checkpoints/file.h"
+#include "checkpoints/journal_files.h"
 #include "checkpoints/owner.h"
 #include "checkpoints/run_checkpoint.h"
-#include "checkpoints/run_names.h"
 #include "cluster/exit_report.h"
 #include "comm/error.h"
 
@@ -197,9 +197,7 @@ RunProgress look_at_progress(const std::string& run_dir, const std::string& stor
   RunProgress at;
   const std::vector<int64_t> saved = checkpoint_steps(run_dir);
   if (!saved.empty()) at.step = saved.back();
-  for (const std::string& name : list_folder(run_dir + "/chunks"))
-    if (const auto of = named_step(name); of && of->rest.ends_with(".h5"))
-      at.chunks += of->step >= at.step;  // not each step is a checkpoint
+  at.chunks = count_chunks(run_dir, at.step);
   for (const std::string& name : list_folder(store)) at.factors += name.ends_with(".h5");
   return at;
 }

@@ -5,7 +5,7 @@
 #include "checkpoints/clean.h"
 #include "checkpoints/expert.h"
 #include "checkpoints/file.h"
-#include "checkpoints/hdf5_image.h"
+#include "checkpoints/journal_files.h"
 #include "checkpoints/run_checkpoint.h"
 #include "checkpoints/run_names.h"
 #include "cluster/exit_report.h"
@@ -83,7 +83,7 @@ std::string Verifier::problem(const std::string& kind, const std::string& name) 
       const RunState state = load_checkpoint(config_.run_dir, std::stoll(name));
       return other_model("the checkpoint of step " + name, state.model_hash);
     } else if (kind == "chunks") {
-      Hdf5Reader(read_file(file), file);
+      check_chunk_file(file);
     } else if (!file_exists(file)) {
       const auto step = wanted_.find(name);
       if (step == wanted_.end()) return "";  // removed meanwhile

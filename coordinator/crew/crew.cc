@@ -210,14 +210,20 @@ bool Crew::share(const std::vector<int>& pieces, const std::string& what,
   return !stop;
 }
 
-void Crew::on_leader(const std::string& what, const std::function<void()>& work) {
+void Crew::together(const std::string& what, const std::function<void()>& work) {
   Part mine;
   try {
-    if (leads()) work();
+    work();
   } catch (...) {
     mine.failure = failure_of(std::current_exception(), device_);
   }
   end_together(*group_, hosts_, mine, what);
+}
+
+void Crew::on_leader(const std::string& what, const std::function<void()>& work) {
+  together(what, [&] {
+    if (leads()) work();
+  });
 }
 
 std::optional<std::vector<std::string>> Crew::collect(

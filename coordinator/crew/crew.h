@@ -73,7 +73,10 @@ class Crew {
   std::optional<std::vector<std::string>> collect(
       const Batches& batches, const std::function<std::string(int64_t, int64_t)>& work);
 
-  // Collective. Rank 0 does this alone; an exception there is an AgreedError everywhere.
+  // Collective. Every rank does this, and all have when it returns; an exception on any of them is
+  // the same AgreedError everywhere.
+  void together(const std::string& what, const std::function<void()>& work);
+  // Collective. The same of what rank 0 does alone.
   void on_leader(const std::string& what, const std::function<void()>& work);
 
   // A piece of this kind has taken so long before.

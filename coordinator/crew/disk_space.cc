@@ -7,8 +7,8 @@
 #include <filesystem>
 
 #include "checkpoints/file.h"
+#include "checkpoints/journal_files.h"
 #include "checkpoints/run_checkpoint.h"
-#include "checkpoints/run_names.h"
 #include "comm/error.h"
 #include "coordinator/config/targets.h"
 #include "svd/store.h"
@@ -36,19 +36,10 @@ bool same_disk(const std::string& a, const std::string& b) {
   return stat(a.c_str(), &one) == 0 && stat(b.c_str(), &other) == 0 && one.st_dev == other.st_dev;
 }
 
-// Files of the journal that belong to steps that are not finished.
-int64_t chunks_there(const std::string& run_dir, int64_t step) {
-  int64_t count = 0;
-  for (const std::string& name : list_folder(run_dir + "/chunks"))
-    if (const auto of = named_step(name); of && of->rest.ends_with(".h5"))
-      count += of->step >= step;
-  return count;
-}
-
 FilesThere files_there(const std::string& run_dir, int64_t step) {
   FilesThere there;
   there.checkpoints = int64_t(checkpoint_steps(run_dir).size());
-  there.chunks = chunks_there(run_dir, step);
+  there.chunks = count_chunks(run_dir, step);
   for (const std::string& name : list_folder(run_dir + "/experts"))
     there.experts += name.ends_with(".safetensors");
   return there;

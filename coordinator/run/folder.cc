@@ -60,6 +60,9 @@ std::string open_run(const std::string& path, const Config& config) {
 // How long a start waits for an owner that is about to go.
 constexpr double kOwnerPatience_s = 300;
 
+// How old the look at the owner may be on other ranks, for a chunk that is added to the journal.
+constexpr double kAppendPatience_s = 1;
+
 OwnerIdentity this_process(const Group& group) {
   const SlurmJob slurm = slurm_job();
   OwnerIdentity me;
@@ -142,7 +145,8 @@ RunFolder::RunFolder(const Config& config, Group& group)
   }
   token_ = told.substr(0, told.find('\n'));
   run_id_ = told.substr(told.find('\n') + 1);
-  if (!group.rank() == 0) guard();
+  if (group.rank() != 0) guard();
+  journal_.emplace(path_, run_id_, token_, group.rank());
 }
 
 void RunFolder::check_seen(Group& group) const {
@@ -179,7 +183,8 @@ void RunFolder::check_seen(Group& group) const {
 }
 
 void RunFolder::guard() {
-  guard_.emplace(path_, [this] { verify_owner(); });
+  guard_.emplace(
+      path_, [this] { verify_owner(); }, owner_ ? 0 : kAppendPatience_s);
 }
 
 void RunFolder::verify_owner() const {

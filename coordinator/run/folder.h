@@ -1,9 +1,10 @@
-// What a training run keeps on the shared disk. Rank 0 alone lists, reads and writes it (chunk
-// files apart); other nodes may see a listing that is a minute old.
+// What a training run keeps on the shared disk. Rank 0 alone lists, reads and writes it (what the
+// journals of other ranks add apart); other nodes may see a listing that is a minute old.
 //
 // While a RunFolder lives, no rank changes anything below its path without a look at the owner file
-// first: a process that was stopped or cut off and comes back after a take-over gets the error of
-// verify_owner() (checkpoints/owner.h) at its next write, whatever that is.
+// first, at most a second before where it only adds to a journal of its own: a process that was
+// stopped or cut off and comes back after a take-over gets the error of verify_owner()
+// (checkpoints/owner.h) at its next write, whatever that is.
 #pragma once
 
 #include <memory>
@@ -11,6 +12,7 @@
 #include <string>
 
 #include "checkpoints/file.h"
+#include "checkpoints/journal.h"
 #include "checkpoints/owner.h"
 #include "checkpoints/run_checkpoint.h"
 #include "comm/group.h"
@@ -47,6 +49,9 @@ class RunFolder {
   // reported and passed over.
   std::optional<RunState> newest(Group& group) const;
 
+  // Of this rank.
+  Journal& journal() { return *journal_; }
+
   // Any rank: Error(kExitRequeue), naming the new owner, when the folder has changed hands.
   void verify_owner() const;
 
@@ -59,6 +64,7 @@ class RunFolder {
   std::string token_;                // of the owner file, on all ranks
   std::unique_ptr<Owner> owner_;     // rank 0
   std::optional<WriteGuard> guard_;  // ends before the owner does
+  std::optional<Journal> journal_;   // and this before the guard
 };
 
 }  // namespace svfleet

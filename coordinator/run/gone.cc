@@ -1,15 +1,14 @@
 #include "coordinator/run/gone.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cstdint>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
 #include "checkpoints/file.h"
+#include "checkpoints/journal_files.h"
 #include "checkpoints/run_checkpoint.h"
-#include "checkpoints/run_names.h"
 #include "cluster/exit_report.h"
 #include "comm/error.h"
 #include "coordinator/config/config.h"
@@ -82,13 +81,8 @@ int64_t resumed_at(const std::string& run_dir) {
 // The first step that has finished chunks: behind a checkpoint those of the steps before it go.
 int64_t first_chunk(const std::string& run_dir) {
   int64_t first = -1;
-  for (const std::string& name : list_folder(run_dir + "/chunks")) {
-    if (!is_run_name("chunks", name)) continue;
-    int64_t step = -1;
-    std::from_chars(name.data() + std::string_view("step-").size(), name.data() + name.size(),
-                    step);
-    if (first < 0 || step < first) first = step;
-  }
+  for (const std::string& name : list_folder(chunks_folder(run_dir)))
+    if (const auto of = chunk_file(name); of && (first < 0 || of->step < first)) first = of->step;
   return first;
 }
 

@@ -3,8 +3,8 @@
 #include <cmath>
 
 #include "checkpoints/file.h"
+#include "checkpoints/journal_files.h"
 #include "checkpoints/run_checkpoint.h"
-#include "checkpoints/run_names.h"
 #include "cluster/program.h"
 #include "cluster/slurm.h"
 #include "comm/clock.h"
@@ -113,8 +113,7 @@ Status look_at_run(std::string run_dir) {
   now.stop_asked = end_requested(run_dir);
   now.account = read_account(run_dir, now.sign ? now.sign->time_s : 0);
   now.checkpoints = checkpoint_steps(run_dir);
-  for (const std::string& name : list_folder(run_dir + "/chunks"))
-    now.kept_chunks += is_run_name("chunks", name);
+  now.kept_chunks = count_chunks(run_dir, now.checkpoints.empty() ? 0 : now.checkpoints.back());
   LastRecords last = last_records(run_dir, kStepsShown);
   now.steps = std::move(last.steps);
   now.validation = std::move(last.evaluation);

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "checkpoints/journal.h"
+#include "checkpoints/finished_chunk.h"
 #include "coordinator/base/base.h"
 #include "coordinator/training/policy.h"
 #include "rl/advantage.h"

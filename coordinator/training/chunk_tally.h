@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "checkpoints/journal.h"
+#include "checkpoints/finished_chunk.h"
 #include "coordinator/training/tally.h"
 #include "rl/objective.h"
 #include "rl/task.h"

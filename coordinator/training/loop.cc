@@ -6,7 +6,6 @@
 #include <mutex>
 
 #include "checkpoints/file.h"
-#include "checkpoints/journal.h"
 #include "comm/error.h"
 #include "comm/exact_sum.h"
 #include "coordinator/run/stop_request.h"
@@ -88,7 +87,7 @@ std::vector<FinishedChunk> TrainingLoop::from_journal(std::vector<int>* missing)
   std::vector<FinishedChunk> own;
   if (!run_.crew.leads()) return own;
   std::vector<std::string> ignored;
-  own = read_chunks(run_.folder.path(), run_.folder.run_id(), state().step, policy_.hash, &ignored);
+  own = run_.folder.journal().read(state().step, policy_.hash, &ignored);
   for (const std::string& line : ignored) spdlog::warn("chunk not used: {}", line);
   for (int c = 0; c < run_.plan.chunks_per_step; ++c)
     if (std::none_of(own.begin(), own.end(),
@@ -115,7 +114,7 @@ std::optional<std::vector<FinishedChunk>> TrainingLoop::chunks() {
     FinishedChunk chunk = compute_chunk(run_.base, policy_, rules, c,
                                         run_.plan.prompts(run_.config, state().position, c));
     Stopwatch watch;
-    write_chunk(run_.folder.path(), chunk);
+    run_.folder.journal().add(chunk);
     std::lock_guard lock(mutex);
     seconds_["journal"] += watch.lap();
     own.push_back(std::move(chunk));
@@ -199,19 +198,22 @@ void TrainingLoop::mend_best() {
 }
 
 void TrainingLoop::checkpoint() {
-  const RunFolder& folder = run_.folder;
+  RunFolder& folder = run_.folder;
   saved_step_ = state().step;
   timed("save", [&] {
-    run_.crew.on_leader("save a checkpoint", [&] {
+    run_.crew.together("save a checkpoint", [&] {
+      folder.journal().flush();
+      if (!run_.crew.leads()) return;
       narrator_.settle(run_.crew.timeout_s());
       narrator_.doing("saving");
       if (trust_) trust_->note();
       save_checkpoint(folder.path(), state());
       prune_checkpoints(folder.path(), int(run_.config.train.keep_checkpoints), state().best_step,
                         trust_ ? trust_->clean_step() : 0);
-      clear_chunks_before(folder.path(), state().step);
     });
   });
+  // Every rank has written all of its own by now: nobody writes to a file that is removed.
+  folder.journal().checkpointed(state().step);
   run_.crew.note_save(seconds_["save"] + (trust_ ? trust_->all_s() : 0));
 }
 
@@ -245,6 +247,7 @@ int TrainingLoop::end_as_asked() {
 }
 
 int TrainingLoop::stop(const std::string& why) {
+  run_.crew.together("keep finished chunks", [&] { run_.folder.journal().flush(); });
   if (run_.crew.leads()) {
     save("last");
     spdlog::warn("{}: stopped in step {}, finished chunks are kept; start again to go on", why,

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "checkpoints/journal.h"
+#include "checkpoints/finished_chunk.h"
 #include "coordinator/crew/crew.h"
 #include "coordinator/training/chunk_tally.h"
 #include "coordinator/training/evaluation.h"

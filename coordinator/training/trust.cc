@@ -23,7 +23,7 @@ CleanRecord begun_at(int64_t step, std::optional<CleanRecord> before, int64_t fi
 
 }  // namespace
 
-Trust::Trust(const Base& base, Crew& crew, const RunFolder& folder, Narrator& narrator,
+Trust::Trust(const Base& base, Crew& crew, RunFolder& folder, Narrator& narrator,
              const RunState& state)
     : crew_(crew), folder_(folder), narrator_(narrator), watch_(frozen(base), crew, state.step) {
   if (!crew.leads()) return;
@@ -46,6 +46,8 @@ void Trust::note() {
 void Trust::act_on(const std::string& change, int64_t step) {
   if (change.empty()) return;
   const int64_t clean_step = watch_.clean_step();
+  // None may come after they are removed.
+  crew_.together("finish writing chunks", [&] { folder_.journal().flush(); });
   if (crew_.leads()) {
     clean_.step = clean_step;
     clean_.changed = change;

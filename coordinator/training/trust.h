@@ -16,8 +16,7 @@ class Trust {
  public:
   // Collective. Looks at the frozen weights as they are now, and at what an earlier process left of
   // a run that goes on from `state`.
-  Trust(const Base& base, Crew& crew, const RunFolder& folder, Narrator& narrator,
-        const RunState& state);
+  Trust(const Base& base, Crew& crew, RunFolder& folder, Narrator& narrator, const RunState& state);
 
   // Collective. Looks at a share of the weights, or at all. Where something has changed, what was
   // made since the last clean step is set aside and an Error(kExitRequeue) asks for a new start.
@@ -34,7 +33,7 @@ class Trust {
   void act_on(const std::string& change, int64_t step);
 
   Crew& crew_;
-  const RunFolder& folder_;
+  RunFolder& folder_;
   Narrator& narrator_;
   WeightWatch watch_;
   CleanRecord clean_;

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import time
 
+import journal_file
 from chaos_bench import cluster, memory, run
 from chaos_bench.cluster import Broken, TooLate, wait_for
 
@@ -258,30 +259,37 @@ def hung(scene):
     return f"no rank left after {took:.0f} s"
 
 
+def place_of(what):
+    """(file, first byte, end) of a whole file or of one record of the journal."""
+    if isinstance(what, journal_file.Record):
+        return what.path, what.at, what.end
+    return what, 0, what.stat().st_size
+
+
 def killed_with_damage(scene, pick, damage):
     """All ranks killed, one file damaged before the job starts again, which must name that file."""
     ranks = scene.frozen(pick)
-    path = scene.chance.choice(pick())
+    path, begin, end = place_of(scene.chance.choice(pick()))
     scene.now()
     for rank in ranks:
         rank.signal(signal.SIGKILL)
     wait_for(lambda: not any(rank.alive() for rank in ranks), 20, "the end of the ranks")
-    what = damage(scene.chance, path)
+    what = damage(scene.chance, path, begin, end)
     scene.must_name(path.name)
     return f"{what} of {path.name}"
 
 
-def flip(chance, path):
+def flip(chance, path, begin, end):
     data = bytearray(path.read_bytes())
-    bit = chance.randrange(8 * len(data))
+    bit = chance.randrange(8 * begin, 8 * end)
     data[bit // 8] ^= 1 << bit % 8
     path.write_bytes(data)
     return f"bit {bit}"
 
 
-def cut_short(chance, path):
+def cut_short(chance, path, begin, end):
     size = path.stat().st_size
-    left = chance.randrange(size)
+    left = chance.randrange(begin + 1, end)  # inside of it
     with open(path, "r+b") as file:
         file.truncate(left)
     return f"{left} of {size} bytes left"
@@ -295,11 +303,11 @@ def newest_checkpoint(scene):
 
 def readable_chunks(scene):
     """Those that a restart reads first: of the step after the newest checkpoint."""
-    found = run.chunk_files(scene.job.run_dir)
-    return [path for path in found if run.step_in(path) == run.step_in(found[0])]
+    found = run.chunks(scene.job.run_dir)
+    return [chunk for chunk in found if chunk.step == found[0].step]
 
 
-DAMAGED = (r"^.*damaged.*",)
+DAMAGED = (r"^.*(?:damaged|not finished).*",)
 
 
 @kind("a bit of the newest checkpoint flipped, and all ranks killed", said=DAMAGED)

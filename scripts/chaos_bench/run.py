@@ -7,6 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import journal_file
 from chaos_bench import cluster
 from chaos_bench.cluster import SOURCE, Broken, must
 
@@ -114,25 +115,27 @@ def checkpoints(run_dir):
     return sorted((Path(run_dir) / "checkpoints").glob("step-*[0-9].h5"))
 
 
-def chunk_files(run_dir):
-    """Finished chunks that no checkpoint holds yet, oldest first."""
-    saved = step_in(checkpoints(run_dir)[-1]) if checkpoints(run_dir) else 0
-    return [path for path in sorted((Path(run_dir) / "chunks").glob("step-*[0-9].h5"))
-            if step_in(path) >= saved]
+def saved_step(run_dir):
+    return step_in(checkpoints(run_dir)[-1]) if checkpoints(run_dir) else 0
+
+
+def chunks(run_dir):
+    """Finished ones that no checkpoint holds yet, oldest first."""
+    return journal_file.chunks(run_dir, saved_step(run_dir))
 
 
 def where(run_dir):
     """(step, finished chunks of that step) as the disk shows it."""
-    saved = step_in(checkpoints(run_dir)[-1]) if checkpoints(run_dir) else 0
-    steps = [step_in(path) for path in chunk_files(run_dir)]
-    step = max(steps, default=saved)
+    steps = [chunk.step for chunk in chunks(run_dir)]
+    step = max(steps, default=saved_step(run_dir))
     return step, steps.count(step)
 
 
 def finished_after(run_dir, moment):
-    """When the first chunk or checkpoint after `moment` was finished, by the disk's own clock."""
+    """When the last chunk of a rank or the first checkpoint after `moment` was finished, by the disk's own
+    clock: soon after the moment, that is the first."""
     times = []  # of all chunks: after a damaged checkpoint older ones are computed again
-    for path in checkpoints(run_dir) + list((Path(run_dir) / "chunks").glob("step-*[0-9].h5")):
+    for path in checkpoints(run_dir) + list((Path(run_dir) / "chunks").glob("step-*.journal")):
         try:
             times.append(path.stat().st_mtime)
         except FileNotFoundError:

@@ -5,10 +5,10 @@
 
 #include "checkpoints/expert.h"
 #include "checkpoints/file.h"
-#include "checkpoints/journal.h"
 #include "checkpoints/run_checkpoint.h"
 #include "tests/checkpoints/crash_disk.h"
 #include "tests/checkpoints/example_state.h"
+#include "tests/checkpoints/journal_example.h"
 #include "tests/checkpoints/scratch.h"
 
 namespace svfleet {
@@ -32,12 +32,7 @@ void make_run(const std::string& run) {
   expert(run, "best", "5");
   expert(run, "last", "3");
   expert(run, "mine", "5");  // not the run's
-  FinishedChunk chunk;
-  chunk.step = 5;
-  chunk.gradient = {1};
-  chunk.counts = {1};
-  chunk.sums = {1};
-  write_chunk(run, chunk);
+  write_journal(run, "a", {example_chunk(5, 0)});
 }
 
 const CleanRecord kFound{3, {{1, 2}}, "W on rank 0"};

@@ -2,11 +2,13 @@
 // killed: kill_test.cc.
 #include <gtest/gtest.h>
 
+#include <memory>
+
 #include "checkpoints/file.h"
-#include "checkpoints/journal.h"
 #include "checkpoints/publish.h"
 #include "checkpoints/run_checkpoint.h"
 #include "tests/checkpoints/crash_disk.h"
+#include "tests/checkpoints/journal_example.h"
 #include "tests/checkpoints/scratch.h"
 
 namespace svfleet {
@@ -157,20 +159,70 @@ TEST(Crash, InTheFirstSaveOfARun) {
   EXPECT_EQ(crash_everywhere([](const std::string&) {}, save, good).lost, 0);
 }
 
-TEST(Crash, WhileAChunkIsWritten) {
-  auto prepare = [](const std::string& run) {
-    write_chunk(run, {"r", 1, 0, "z", {1}, {1}, {1}, "[]", ""});
+// A journal to which a second chunk is added, after one in the same file or in a new one.
+int64_t lost_in_the_journal(bool same_file, size_t largest_write = SIZE_MAX,
+                            bool syncs_lie = false) {
+  std::unique_ptr<Journal> journal;
+  auto prepare = [&](const std::string& run) {
+    journal = std::make_unique<Journal>(run, "run", "a", 0);
+    journal->add(example_chunk(1, 0));
+    journal->flush();
+    if (!same_file) journal = std::make_unique<Journal>(run, "run", "b", 0);
   };
-  auto save = [](const std::string& run, bool& returned) {
-    write_chunk(run, {"r", 1, 1, "z", {2}, {1}, {1}, "[]", ""});
+  auto save = [&](const std::string&, bool& returned) {
+    const std::shared_ptr<void> ends(nullptr, [&](void*) { journal.reset(); });
+    journal->add(example_chunk(1, 1));
+    journal->flush();
     returned = true;
+    journal->add(example_chunk(1, 2));
+    journal->flush();
   };
-  auto good = [](const std::string& run, bool returned) {
+  auto good = [&](const std::string& run, bool returned) {
     std::vector<std::string> ignored;
-    const auto chunks = read_chunks(run, "r", 1, "z", &ignored);
-    return ignored.empty() && chunks.size() >= (returned ? 2u : 1u) && chunks[0].gradient[0] == 1;
+    const auto chunks = read_journal(run, 1, &ignored);
+    for (size_t i = 0; i < chunks.size(); ++i)
+      if (chunks[i].chunk != int(i) || chunks[i].gradient[0] != float(i)) return false;
+    return chunks.size() >= (returned ? 2u : 1u) &&
+           count_chunks(run, 1) == int64_t(chunks.size()) &&
+           ignored.size() <= 1;  // a record that was not finished
   };
-  EXPECT_EQ(crash_everywhere(prepare, save, good).lost, 0);
+  const Crashes count = crash_everywhere(prepare, save, good, syncs_lie, largest_write);
+  EXPECT_GE(count.points, same_file ? 4 : 6);
+  return count.lost;
+}
+
+TEST(Crash, WhileAChunkIsWritten) {
+  for (bool same_file : {true, false}) {
+    EXPECT_EQ(lost_in_the_journal(same_file), 0) << same_file;
+    EXPECT_EQ(lost_in_the_journal(same_file, 70), 0) << same_file;
+    EXPECT_GT(lost_in_the_journal(same_file, SIZE_MAX, /*syncs_lie=*/true), 0);  // control
+  }
+}
+
+TEST(Crash, WhileTheJournalIsCleared) {
+  std::unique_ptr<Journal> journal;
+  auto prepare = [&](const std::string& run) {
+    for (const char* token : {"a", "b"}) write_journal(run, token, {example_chunk(1, 0)});
+    journal = std::make_unique<Journal>(run, "run", "c", 0);
+    journal->add(example_chunk(1, 1));
+    journal->flush();
+  };
+  auto save = [&](const std::string&, bool& returned) {
+    const std::shared_ptr<void> ends(nullptr, [&](void*) { journal.reset(); });
+    journal->checkpointed(2);
+    journal->add(example_chunk(2, 0));
+    journal->flush();
+    returned = true;
+    journal->add(example_chunk(2, 1));
+    journal->flush();
+  };
+  auto good = [&](const std::string& run, bool returned) {
+    std::vector<std::string> ignored;
+    return read_journal(run, 2, &ignored).size() >= (returned ? 1u : 0u) && ignored.size() <= 1;
+  };
+  const Crashes count = crash_everywhere(prepare, save, good);
+  EXPECT_GE(count.points, 10);
+  EXPECT_EQ(count.lost, 0);
 }
 
 // One failing call, and life goes on: either the save says so, or it has worked.

@@ -1,10 +1,13 @@
 #include "checkpoints/journal.h"
 
 #include <gmock/gmock.h>
+#include <xxhash.h>
 
-#include <cmath>
+#include <cstring>
 
-#include "checkpoints/file.h"
+#include "checkpoints/hdf5_image.h"
+#include "checkpoints/journal_files.h"
+#include "tests/checkpoints/journal_example.h"
 #include "tests/checkpoints/scratch.h"
 
 namespace svfleet {
@@ -13,31 +16,34 @@ namespace {
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::IsEmpty;
 
-FinishedChunk example(int64_t step, int chunk, const std::string& z = "z") {
-  return {"run",
-          step,
-          chunk,
-          z,
-          {static_cast<float>(chunk), 0.5f},
-          {1, chunk},
-          {0.25, std::nan("")},
-          R"([{"reply":"ab"}])",
-          ""};
-}
+constexpr char kFile[] = "chunks/step-000003-rank-0000-a.journal";
 
-std::vector<int> numbers(const std::vector<FinishedChunk>& chunks) {
-  std::vector<int> out;
-  for (const FinishedChunk& chunk : chunks) out.push_back(chunk.chunk);
-  return out;
+// One frame, for a test to put it where it does not belong.
+std::string frame_of(const FinishedChunk& chunk, const std::string& token,
+                     const std::string& run_id = "run", FrameKind kind = FrameKind::kChunk) {
+  Frame frame;
+  frame.kind = kind;
+  frame.step = chunk.step;
+  frame.chunk = chunk.chunk;
+  frame.run_id = run_id;
+  frame.z_hash = chunk.z_hash;
+  frame.token = token;
+  return encode_frame(frame, chunk);
 }
 
 TEST(Journal, ChunksComeBackByNumber) {
   const Scratch scratch;
   std::vector<std::string> ignored;
-  EXPECT_TRUE(read_chunks(scratch.path(), "run", 3, "z", &ignored).empty());
-  for (int chunk : {10000, 9999, 0, 12}) write_chunk(scratch.path(), example(3, chunk));
-  const auto chunks = read_chunks(scratch.path(), "run", 3, "z", &ignored);
+  EXPECT_THAT(read_journal(scratch.path(), 3, &ignored), IsEmpty());
+  write_journal(scratch.path(), "a", {example_chunk(3, 10000), example_chunk(3, 0)});
+  write_journal(scratch.path(), "a", {example_chunk(3, 9999), example_chunk(4, 1)}, /*rank=*/12);
+  write_journal(scratch.path(), "b", {example_chunk(3, 12)});
+  EXPECT_THAT(list_folder(scratch / "chunks"),
+              ElementsAre("step-000003-rank-0000-a.journal", "step-000003-rank-0000-b.journal",
+                          "step-000003-rank-0012-a.journal"));
+  const auto chunks = read_journal(scratch.path(), 3, &ignored);
   EXPECT_THAT(numbers(chunks), ElementsAre(0, 12, 9999, 10000));
   EXPECT_THAT(chunks[1].gradient, ElementsAre(12.f, 0.5f));
   EXPECT_THAT(chunks[1].counts, ElementsAre(1, 12));
@@ -46,60 +52,194 @@ TEST(Journal, ChunksComeBackByNumber) {
   EXPECT_EQ(chunks[1].run_id, "run");
   EXPECT_EQ(chunks[1].step, 3);
   EXPECT_EQ(chunks[1].z_hash, "z");
-  EXPECT_TRUE(ignored.empty());
+  EXPECT_THAT(ignored, IsEmpty());
 }
 
-// Made by the first version; every later one must read it.
+TEST(Journal, WhatOneHasWrittenOneselfIsNotReadAgain) {
+  const Scratch scratch;
+  write_journal(scratch.path(), "a", {example_chunk(3, 0)});
+  Journal journal(scratch.path(), "run", "b", 0);
+  std::vector<std::string> ignored;
+  journal.add(example_chunk(3, 1));
+  journal.flush();
+  EXPECT_THAT(numbers(journal.read(3, "z", &ignored)), ElementsAre(0));
+}
+
+// Made by another program, as docs/formats.md says; every later version must read it.
 TEST(Journal, ReadsVersion1) {
   const Scratch scratch;
   make_folder(scratch / "chunks");
-  write_file_atomic(scratch / "chunks/step-000012-chunk-0003.h5",
-                    read_file(fixture("chunk_v1.h5")));
+  const std::string path = scratch / "chunks/step-000012-rank-0000-0123abcd.journal";
+  write_file_atomic(path, read_file(fixture("journal_v1.journal")));
   std::vector<std::string> ignored;
-  const auto chunks = read_chunks(scratch.path(), "run-1", 12, "0a1b", &ignored);
+  Journal journal(scratch.path(), "run-1", "b", 0);
+  const auto chunks = journal.read(12, "0a1b", &ignored);
   ASSERT_EQ(chunks.size(), 1u);
   EXPECT_EQ(chunks[0].chunk, 3);
   EXPECT_THAT(chunks[0].gradient, ElementsAre(1.5f, -2.5f));
-  EXPECT_EQ(chunks[0].summary, R"({"tokens":7})");
+  EXPECT_THAT(chunks[0].counts, ElementsAre(7, -1));
+  EXPECT_THAT(chunks[0].sums, ElementsAre(0.5));
+  EXPECT_EQ(chunks[0].texts, R"(["a"])");
+  EXPECT_EQ(journal.read(13, "0a1b", &ignored).size(), 1u);
+  EXPECT_THAT(ignored, IsEmpty());
+  EXPECT_EQ(count_chunks(scratch.path(), 12), 2);
+  EXPECT_EQ(count_chunks(scratch.path(), 13), 1);
+  EXPECT_NO_THROW(check_chunk_file(path));
+}
+
+// Made by earlier versions; every later one must read them, and clear them.
+TEST(Journal, ReadsAndClearsAFileForEachChunk) {
+  const Scratch scratch;
+  make_folder(scratch / "chunks");
+  const auto put = [&](int chunk, const std::string& bytes) {
+    write_file_atomic(scratch / ("chunks/step-000012-chunk-000" + std::to_string(chunk) + ".h5"),
+                      bytes);
+  };
+  const auto read = [&](std::vector<std::string>* ignored) {
+    return Journal(scratch.path(), "run-1", "b", 0).read(12, "0a1b", ignored);
+  };
+  std::vector<std::string> ignored;
+  put(3, read_file(fixture("chunk_v1.h5")));
+  FinishedChunk old = read(&ignored).at(0);
+  EXPECT_EQ(old.chunk, 3);
+  EXPECT_THAT(old.gradient, ElementsAre(1.5f, -2.5f));
+  EXPECT_EQ(old.summary, R"({"tokens":7})");
+  std::string bytes = read_file(fixture("chunk_v2.h5"));
+  put(3, bytes);
+  old = read(&ignored).at(0);
+  EXPECT_THAT(old.gradient, ElementsAre(1.5f, -2.5f));
+  EXPECT_THAT(old.counts, ElementsAre(7, -1));
+  EXPECT_THAT(old.sums, ElementsAre(0.5));
+  EXPECT_EQ(old.texts, R"(["a"])");
+  EXPECT_THAT(ignored, IsEmpty());
+
+  put(4, bytes);  // another chunk's name
+  put(6, bytes.substr(0, bytes.size() / 2));
+  bytes[100] = static_cast<char>(bytes[100] ^ 1);
+  put(5, bytes);
+  Hdf5Writer later;
+  later.text("format", "svfleet-chunk");
+  later.integer("version", 3);
+  put(7, later.finish());
+  EXPECT_THAT(numbers(read(&ignored)), ElementsAre(3));
+  EXPECT_THAT(ignored, ElementsAre(AllOf(HasSubstr("chunk-0004"), HasSubstr("chunk 3, not 4")),
+                                   AllOf(HasSubstr("chunk-0005"), HasSubstr("checksum")),
+                                   AllOf(HasSubstr("chunk-0006"), HasSubstr("damaged")),
+                                   AllOf(HasSubstr("chunk-0007"), HasSubstr("not a chunk"))));
+  EXPECT_EQ(count_chunks(scratch.path(), 12), 5);
+  Journal journal(scratch.path(), "run-1", "b", 0);
+  for (const int64_t step : {12, 13}) {
+    journal.checkpointed(step);
+    journal.flush();
+    EXPECT_EQ(list_folder(scratch / "chunks").size(), step == 12 ? 5u : 0u);
+  }
+}
+
+// Resealed: the checksum of the header is over its first 144 bytes, and stands behind them.
+std::string of_version(std::string frame, uint32_t version) {
+  std::memcpy(&frame[8], &version, sizeof version);
+  const uint64_t hash = XXH3_64bits(frame.data(), kFrameHeader - 8);
+  std::memcpy(&frame[kFrameHeader - 8], &hash, sizeof hash);
+  return frame;
+}
+
+TEST(Journal, RecordsOfALaterVersionAreNamedAndNoDamage) {
+  const Scratch scratch;
+  make_folder(scratch / "chunks");
+  write_file_atomic(scratch / kFile, of_version(frame_of(example_chunk(3, 0), "a"), 2) +
+                                         frame_of(example_chunk(3, 1), "a") +
+                                         of_version(frame_of(example_chunk(3, 2), "a"), 2));
+  std::vector<std::string> ignored;
+  EXPECT_THAT(numbers(read_journal(scratch.path(), 3, &ignored)), ElementsAre(1));
+  EXPECT_THAT(ignored, ElementsAre(AllOf(HasSubstr(kFile), HasSubstr("records of version 2,"))));
+  EXPECT_EQ(count_chunks(scratch.path(), 3), 1);
+  EXPECT_NO_THROW(check_chunk_file(scratch / kFile));
 }
 
 TEST(Journal, WhatDoesNotFitIsNamedAndNotUsed) {
   const Scratch scratch;
-  auto path = [&](const std::string& name) { return scratch / ("chunks/" + name); };
-  for (int chunk = 0; chunk < 5; ++chunk) write_chunk(scratch.path(), example(3, chunk));
-  std::string bytes = read_file(path("step-000003-chunk-0000.h5"));
-  write_file_atomic(path("step-000003-chunk-0006.h5"), bytes);  // another chunk's name
-  write_file_atomic(path("step-000003-chunk-0001.h5"), bytes.substr(0, bytes.size() / 2));  // torn
-  bytes[100] = static_cast<char>(bytes[100] ^ 1);  // flipped
-  write_file_atomic(path("step-000003-chunk-0000.h5"), bytes);
-  write_chunk(scratch.path(), example(3, 2, "other z"));
-  FinishedChunk foreign = example(3, 3);
-  foreign.run_id = "other run";
-  write_chunk(scratch.path(), foreign);
-  write_chunk(scratch.path(), example(2, 0));  // waits for its checkpoint: no word of it
-  write_file_atomic(path("odd.h5"), "");
-  write_file_atomic(path("step-000003-chunk-0007.h5.tmp-a-1-1-1"), "half");
+  make_folder(scratch / "chunks");
+  const std::string good = frame_of(example_chunk(3, 0), "a");
+  write_file_atomic(
+      scratch / kFile,
+      good + frame_of(example_chunk(3, 1, "other z"), "a") +
+          frame_of(example_chunk(3, 2), "a", "other run") +
+          frame_of(example_chunk(2, 3), "a") +  // before the file's first
+          frame_of(example_chunk(3, 4), "other") + good +
+          frame_of(example_chunk(3, 5), "a", "run", FrameKind::kReply) +  // passed over
+          frame_of(example_chunk(3, 6), "a", "run", FrameKind(77)) +
+          frame_of(example_chunk(4, 7), "a") +  // waits for its turn: no word of it
+          frame_of(example_chunk(3, 8), "a"));
+  write_file_atomic(scratch / "chunks/odd.h5", "");
+  write_file_atomic(scratch / (std::string(kFile) + ".tmp-a-1-1-1"), "half");
+  EXPECT_NO_THROW(check_chunk_file(scratch / kFile));  // all of them are whole
 
+  Journal journal(scratch.path(), "run", "b", 0);
   std::vector<std::string> ignored;
-  const auto chunks = read_chunks(scratch.path(), "run", 3, "z", &ignored);
-  EXPECT_THAT(numbers(chunks), ElementsAre(4));
-  EXPECT_THAT(ignored, testing::UnorderedElementsAre(
-                           AllOf(HasSubstr("chunk-0000"), HasSubstr("checksum")),
-                           AllOf(HasSubstr("chunk-0001"), HasSubstr("damaged")),
-                           AllOf(HasSubstr("chunk-0002"), HasSubstr("other z")),
-                           AllOf(HasSubstr("chunk-0003"), HasSubstr("other run")),
-                           AllOf(HasSubstr("chunk-0006"), HasSubstr("chunk 0, not 6")),
-                           HasSubstr("odd.h5")));
+  EXPECT_THAT(numbers(journal.read(3, "z", &ignored)), ElementsAre(0, 8));
+  EXPECT_THAT(ignored,
+              testing::UnorderedElementsAre(
+                  HasSubstr("odd.h5"), AllOf(HasSubstr("chunk 1)"), HasSubstr("other z, not z")),
+                  AllOf(HasSubstr("chunk 2)"), HasSubstr("run other run, not run")),
+                  AllOf(HasSubstr("chunk 3)"), HasSubstr("step 2, not 3")),
+                  AllOf(HasSubstr("chunk 4)"), HasSubstr("owner other, not a")),
+                  AllOf(HasSubstr("chunk 0)"), HasSubstr("another one"))));
   for (const std::string& line : ignored) EXPECT_EQ(line.find('\n'), line.npos);
+  ignored.clear();
+  EXPECT_THAT(numbers(journal.read(4, "z", &ignored)), ElementsAre(7));
+  EXPECT_THAT(ignored, IsEmpty());  // said once
 }
 
-TEST(Journal, EarlierStepsAreCleared) {
+// The same bytes in a file of another token or a later window are not used either: blocks of an
+// earlier file, as a power loss may leave them.
+TEST(Journal, AFileOfAnotherNameIsNotUsed) {
+  for (const char* name : {"step-000003-rank-0000-c.journal", "step-000004-rank-0000-a.journal"}) {
+    const Scratch scratch;
+    make_folder(scratch / "chunks");
+    write_file_atomic(scratch / ("chunks/" + std::string(name)),
+                      frame_of(example_chunk(3, 0), "a"));
+    std::vector<std::string> ignored;
+    EXPECT_THAT(read_journal(scratch.path(), 3, &ignored), IsEmpty()) << name;
+    EXPECT_EQ(ignored.size(), 1u) << name;
+  }
+}
+
+TEST(Journal, ACheckpointBeginsAFileAndClearsTheOnesBefore) {
   const Scratch scratch;
-  clear_chunks_before(scratch.path(), 3);
-  for (int64_t step : {1, 2, 3, 4}) write_chunk(scratch.path(), example(step, 0));
-  clear_chunks_before(scratch.path(), 3);
+  Journal other(scratch.path(), "run", "a", 1), journal(scratch.path(), "run", "a", 0);
+  for (Journal* one : {&journal, &other}) {
+    for (int64_t step : {3, 4}) one->add(example_chunk(step, 0));
+    one->flush();
+  }
+  EXPECT_EQ(list_folder(scratch / "chunks").size(), 2u);
+  for (Journal* one : {&journal, &other}) {
+    one->checkpointed(5);
+    one->add(example_chunk(5, 0));
+    one->flush();
+  }
   EXPECT_THAT(list_folder(scratch / "chunks"),
-              ElementsAre("step-000003-chunk-0000.h5", "step-000004-chunk-0000.h5"));
+              ElementsAre("step-000005-rank-0000-a.journal", "step-000005-rank-0001-a.journal"));
+  clear_chunks_before(scratch.path(), INT64_MAX);
+  EXPECT_THAT(list_folder(scratch / "chunks"), IsEmpty());
+}
+
+// A run that was further on before it lost its newest checkpoint.
+TEST(Journal, ChunksOfLaterStepsAreKept) {
+  const Scratch scratch;
+  write_journal(scratch.path(), "a", {example_chunk(3, 0), example_chunk(5, 0)});
+  write_journal(scratch.path(), "b", {example_chunk(3, 1)});
+  write_journal(scratch.path(), "b", {example_chunk(1, 0)}, /*rank=*/1);  // left by an earlier one
+  Journal journal(scratch.path(), "run", "c", 0);
+  std::vector<std::string> ignored;
+  EXPECT_EQ(journal.read(3, "z", &ignored).size(), 2u);
+  journal.checkpointed(4);
+  journal.flush();
+  EXPECT_THAT(list_folder(scratch / "chunks"), ElementsAre("step-000003-rank-0000-a.journal"));
+  EXPECT_EQ(journal.read(5, "z", &ignored).size(), 1u);
+  journal.checkpointed(6);
+  journal.flush();
+  EXPECT_THAT(list_folder(scratch / "chunks"), IsEmpty());
+  EXPECT_THAT(ignored, IsEmpty());
 }
 
 }  // namespace

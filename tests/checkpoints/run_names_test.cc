@@ -57,7 +57,12 @@ TEST(RunNames, AreTheFilesOfTheDocumentedFormats) {
   for (const char* name : {"checkpoint-500", "step-.h5", "step-000001.h5.bak", "run.json"})
     EXPECT_FALSE(is_run_name("checkpoints", name)) << name;
   EXPECT_TRUE(is_run_name("chunks", "step-000001-chunk-0002.h5"));
-  EXPECT_FALSE(is_run_name("chunks", "step-000001.h5"));
+  EXPECT_TRUE(is_run_name("chunks", "step-000001-rank-0002-0123abcd.journal"));
+  for (const char* name :
+       {"step-000001.h5", "step-000001-rank-0002.journal", "step-000001-rank-0002-.journal",
+        "step-000001-rank-2-0123.journal", "step-000001-rank-0002-01 3.journal",
+        "step-000001-chunk-0002.journal", "step-000001-rank-0002-0123.h5"})
+    EXPECT_FALSE(is_run_name("chunks", name)) << name;
   EXPECT_TRUE(is_run_name("experts", "anybody's.safetensors"));
   for (const char* name : {"best", "last", "final", "best-step-12"})
     EXPECT_TRUE(is_run_expert(std::string(name) + ".safetensors")) << name;
@@ -86,6 +91,7 @@ TEST(RunNames, ATemporaryFileHasAMarkBehindAName) {
   EXPECT_TRUE(is_run_temporary("", "exit.json.tmp-" + mark));
   EXPECT_TRUE(is_run_temporary("", "log.jsonl.tmp-another-host-17-4711-0"));
   EXPECT_TRUE(is_run_temporary("", "owner.json.after-0123.tmp-" + mark));
+  EXPECT_TRUE(is_run_temporary("chunks", "step-000001-rank-0002-0123.journal.tmp-" + mark));
   EXPECT_FALSE(is_run_temporary("", "notes.txt.tmp-" + mark));
   EXPECT_FALSE(is_run_temporary("", "log.jsonl.tmp-before-lunch"));
   EXPECT_FALSE(is_run_temporary("", "log.jsonl"));

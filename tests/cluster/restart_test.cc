@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "checkpoints/file_system.h"
+#include "tests/checkpoints/journal_example.h"
 #include "tests/cluster/scratch.h"
 
 namespace svfleet {
@@ -136,6 +137,27 @@ TEST_F(AfterRun, StepsBetweenCheckpointsAreProgress) {
     EXPECT_EQ(decide(turn).code, 75) << turn;
     run_.write("chunks/step-000005-chunk-000" + std::to_string(turn) + ".h5", "");
   }
+}
+
+// A long step without a checkpoint: only records say that it gets on, the names stay the same.
+TEST_F(AfterRun, RecordsOfTheJournalAreProgress) {
+  const std::string run = run_.path, file = "chunks/step-000004-rank-0000-a.journal";
+  run_.write("checkpoints/step-000004.h5", "");
+  write_journal(run, "a", {example_chunk(4, 0)});
+  EXPECT_EQ(decide(0).code, 75);
+  for (int turn = 1; turn < 5; ++turn) {  // killed four times and more, with a chunk more each time
+    write_journal(run, "a", {example_chunk(4, turn)});
+    EXPECT_EQ(decide(turn).code, 75) << turn;
+  }
+  EXPECT_THAT(decide(5).message, HasSubstr("step 4 and 5 chunks finished"));
+  write_journal(run, "b", {example_chunk(4, 3)});  // one that is there already
+  EXPECT_EQ(decide(6).code, 75);
+  // One that is torn.
+  write_journal(run, "a", {example_chunk(4, 5)});
+  fs::resize_file(run_.path / file, fs::file_size(run_.path / file) - 1);
+  const RunDecision last = decide(7);
+  EXPECT_EQ(last.code, 76);
+  EXPECT_THAT(last.message, HasSubstr("3 restarts (step 4 and 5 chunks finished)"));
 }
 
 // Everything is full, also for the count of the restarts.

@@ -393,6 +393,21 @@ def fills_up(arguments, disk, ranks):
     (disk / "filler").unlink()
 
 
+def journal_full(b, ranks):
+    """No room for one chunk, which a thread writes behind the back of those who compute."""
+    run = b.folder / f"journal_full_{ranks}"
+    shutil.copytree(b.run, run)
+    (run / "chunks").mkdir(exist_ok=True)
+    check(runs.mount("-t", "tmpfs", "-o", "size=4k,mode=777", "svfleet-test", str(run / "chunks")), "mounted")
+    try:
+        refused("full journal", b.train(run=run), DISK,
+                ["disk full writing", f"{run}/chunks/step-", ".journal'", "free space and start again"], (ranks,))
+        check(runs.content_hash(run) == b.hash_half, "a full journal: the run is unchanged")
+    finally:
+        subprocess.run(["umount", str(run / "chunks")], check=True)
+    resume("a journal that was full", str(b.config), run, b.hash_end)
+
+
 def mounted(b):
     """Full and read-only disks: small ones of memory, which only root can mount."""
     disk = b.folder / "disk"
@@ -424,6 +439,8 @@ def mounted(b):
             shutil.copytree(b.run, disk / "run")
             fills_up(b.train(run=disk / "run"), disk, ranks)
             resume("a disk that filled up", str(b.config), disk / "run", b.hash_end)
+        for ranks in (1, 2):
+            journal_full(b, ranks)
         shutil.rmtree(disk / "run")
         shutil.copytree(b.run, disk / "run")
         if runs.mount("-o", "remount,ro", str(disk)):

@@ -14,7 +14,7 @@
 #include "checkpoints/content_hash.h"
 #include "checkpoints/expert.h"
 #include "checkpoints/file.h"
-#include "checkpoints/journal.h"
+#include "checkpoints/journal_files.h"
 #include "checkpoints/own_lines.h"
 #include "checkpoints/owner.h"
 #include "checkpoints/run_checkpoint.h"
@@ -28,6 +28,7 @@
 #include "coordinator/run/status.h"
 #include "rl/task.h"
 #include "svd/store.h"
+#include "tests/checkpoints/journal_example.h"
 #include "tests/checkpoints/scratch.h"
 #include "tests/mutation.h"
 #include "worker/model/architecture.h"
@@ -157,7 +158,8 @@ TEST_F(DamagedFiles, OfARun) {
   state.bits_config = "{}";
   state.identity = R"({"program": "p", "torch": "2.11.0 hash 1"})";
   save_checkpoint(run, state);
-  write_chunk(run, {"0123", 1, 0, "z", {1, 2, 3}, {1}, {1}, "[]", ""});
+  write_journal(run, "a", {example_chunk(1, 0), example_chunk(1, 1)});
+  write("run/chunks/step-000012-chunk-0003.h5", read_file(kData + "/formats/chunk_v1.h5"));
   Expert expert;
   expert.z["w"] = {1, 2, 3};
   make_folder(run + "/experts");
@@ -226,10 +228,20 @@ TEST_F(DamagedFiles, OfARun) {
            }},
           {"run/checkpoints/step-000001.h5", good("run/checkpoints/step-000001.h5"),
            [&] { load_checkpoint(run, 1); }},
-          {"run/chunks/step-000001-chunk-0000.h5", good("run/chunks/step-000001-chunk-0000.h5"),
+          {"run/chunks/step-000001-rank-0000-a.journal",
+           good("run/chunks/step-000001-rank-0000-a.journal"),
            [&] {
              std::vector<std::string> ignored;
-             read_chunks(run, "0123", 1, "z", &ignored);
+             read_journal(run, 1, &ignored);
+             count_chunks(run, 0);
+             check_chunk_file(run + "/chunks/step-000001-rank-0000-a.journal");
+           },
+           300},
+          {"run/chunks/step-000012-chunk-0003.h5", good("run/chunks/step-000012-chunk-0003.h5"),
+           [&] {
+             std::vector<std::string> ignored;
+             read_journal(run, 12, &ignored);
+             check_chunk_file(run + "/chunks/step-000012-chunk-0003.h5");
            }},
           {"run/experts/best.safetensors", good("run/experts/best.safetensors"),
            [&] { load_expert(run + "/experts/best.safetensors"); }, 200},

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import runs
-from runs import check
+from runs import check, journal_file
 
 
 def svfleet(arguments, ranks=1):
@@ -202,26 +202,32 @@ def signals(folder):
 
 # The journal.
 
-def reseal(path, change):
-    """Changes the HDF5 image and makes its checksum right again: docs/formats.md."""
+def xxh3(data):
     xxhash = ctypes.CDLL(ctypes.util.find_library("xxhash") or "libxxhash.so.0")
     xxhash.XXH3_64bits.restype = ctypes.c_uint64
     xxhash.XXH3_64bits.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
-    data = change(path.read_bytes()[:-8])
-    path.write_bytes(data + struct.pack("<Q", xxhash.XXH3_64bits(data, len(data))))
+    return xxhash.XXH3_64bits(data, len(data))
 
 
-def gradient_at(path):
-    """Where the gradient is in a chunk's file: a stretch of 500 ordinary numbers. None in a chunk
-    without a signal."""
-    data = path.read_bytes()
-    floats = struct.unpack(f"<{len(data) // 4}f", data[:len(data) // 4 * 4])
-    length = 0
-    for i, value in enumerate(floats):
-        length = length + 1 if 1e-9 < abs(value) < 100 else 0
-        if length == 500:
-            return 4 * (i + 1 - length), 4 * (i + 1)
-    return None
+def reseal(chunk, change):
+    """Changes a record and makes its checksums right again: docs/formats.md."""
+    data = bytearray(chunk.path.read_bytes())
+    header = journal_file.HEADER.size
+    record = bytearray(change(bytes(data[chunk.at:chunk.end])))
+    record[header - 16:header - 8] = struct.pack("<Q", xxh3(bytes(record[header:])))
+    record[header - 8:header] = struct.pack("<Q", xxh3(bytes(record[:header - 8])))
+    data[chunk.at:chunk.end] = record
+    chunk.path.write_bytes(bytes(data))
+
+
+def gradient_of(chunk):
+    """Where its gradient is in its record; None in a chunk without a signal."""
+    with open(chunk.path, "rb") as file:
+        file.seek(chunk.payload)
+        count, *_ = struct.unpack("<4Q", file.read(32))
+        values = struct.unpack(f"<{count}f", file.read(4 * count))
+    begin = journal_file.HEADER.size + 32
+    return (begin, begin + 4 * count) if any(values) else None
 
 
 def killed_inside_a_step(config, run_dir, steps):
@@ -236,7 +242,7 @@ def killed_inside_a_step(config, run_dir, steps):
         job.kill()
         job.wait()
         if (3 <= len(runs.journal(run_dir)) <= 7 and 0 < runs.newest_step(run_dir) < steps and
-                any(map(gradient_at, runs.journal(run_dir)))):
+                any(map(gradient_of, runs.journal(run_dir)))):
             return
     sys.exit("FAILED: no run could be killed inside a step")
 
@@ -244,21 +250,24 @@ def killed_inside_a_step(config, run_dir, steps):
 def journal(folder, config, expected_hash, steps):
     killed = folder / "killed"
     killed_inside_a_step(config, killed, steps)
-    step, files = runs.newest_step(killed), [path.name for path in runs.journal(killed)]
+    step, count = runs.newest_step(killed), len(runs.journal(killed))
     z = runs.log_steps(killed)[step]["z_hash"].encode()
-    print(f"killed in step {step} with chunks {files}", flush=True)
+    print(f"killed in step {step} with chunks {runs.journal(killed)}", flush=True)
 
     def resumed(name, change, ranks=2):
         run_dir = folder / name
         shutil.copytree(killed, run_dir)
-        change([run_dir / "chunks" / file for file in files])
+        chunks = runs.journal(run_dir)
+        change(chunks)
         runs.run(config, run_dir, ranks)
         log = (run_dir / "svfleet.log").read_text()
         found = re.search(rf"step {step}: (\d+) finished chunks restored", log)
-        return runs.content_hash(run_dir), int(found.group(1)) if found else 0, log, run_dir
+        names = [f"at byte {chunk.at} (step {chunk.step}, chunk {chunk.chunk})" for chunk in chunks]
+        refused = [i for i, name in enumerate(names) if f"{chunks[i].path.name}', record {name}" in log]
+        return runs.content_hash(run_dir), int(found.group(1)) if found else 0, log, run_dir, refused
 
-    result, used, _, run_dir = resumed("restored", lambda chunks: None)
-    check(used == len(files) and result == expected_hash,
+    result, used, _, run_dir, _ = resumed("restored", lambda chunks: None)
+    check(used == count and result == expected_hash,
           f"all {used} finished chunks are used, and the hash is that of an undisturbed run")
     record = steps_of(run_dir)[step]
     check(record["restored_chunks"] == used and sum(record["chunks_by_rank"]) == 8 - used,
@@ -270,18 +279,18 @@ def journal(folder, config, expected_hash, steps):
             return data.replace(z, bytes(reversed(z)))
         reseal(chunks[1], change)
 
-    result, used, log, _ = resumed("stale", other_policy)
-    check(used == len(files) - 1 and files[1] in log and "belongs to the policy" in log,
+    result, used, log, _, refused = resumed("stale", other_policy)
+    check(used == count - 1 and refused == [1] and "belongs to the policy" in log,
           "a chunk of another policy is refused by name")
     check(result == expected_hash, "and the hash is that of an undisturbed run")
 
     def one_bit(chunks):
-        data = bytearray(chunks[0].read_bytes())
-        data[len(data) // 2] ^= 16
-        chunks[0].write_bytes(data)
+        data = bytearray(chunks[0].path.read_bytes())
+        data[(chunks[0].payload + chunks[0].end) // 2] ^= 16
+        chunks[0].path.write_bytes(data)
 
-    result, used, log, _ = resumed("flipped", one_bit, 1)
-    check(used == len(files) - 1 and files[0] in log and "checksum is wrong" in log,
+    result, used, log, _, refused = resumed("flipped", one_bit, 1)
+    check(used == count - 1 and refused == [0] and "checksum is wrong" in log,
           "a chunk with one flipped bit is refused by name")
     check(result == expected_hash, "and the hash is that of an undisturbed run")
 
@@ -289,24 +298,24 @@ def journal(folder, config, expected_hash, steps):
         run_id = json.loads((killed / "run.json").read_text())["run_id"].encode()
         reseal(chunks[2], lambda data: data.replace(run_id, bytes(reversed(run_id))))
 
-    result, used, log, _ = resumed("foreign", other_run)
-    check(used == len(files) - 1 and "belongs to run" in log and result == expected_hash,
+    result, used, log, _, refused = resumed("foreign", other_run)
+    check(used == count - 1 and refused == [2] and "belongs to run" in log and result == expected_hash,
           "a chunk of another run is refused by name, and the hash is the same")
 
     # Control: a restored chunk does count. Its gradient made another one, rightly sealed, another
     # hash follows.
     def other_gradient(chunks):
-        path = next(path for path in chunks if gradient_at(path))
-        begin, end = gradient_at(path)
+        chunk = next(chunk for chunk in chunks if gradient_of(chunk))
+        begin, end = gradient_of(chunk)
 
         def change(data):
             values = struct.unpack(f"<{(end - begin) // 4}f", data[begin:end])
             values = [-value for value in values]
             return data[:begin] + struct.pack(f"<{len(values)}f", *values) + data[end:]
-        reseal(path, change)
+        reseal(chunk, change)
 
-    result, used, _, _ = resumed("control", other_gradient)
-    check(used == len(files) and result != expected_hash,
+    result, used, _, _, _ = resumed("control", other_gradient)
+    check(used == count and result != expected_hash,
           "control: with another gradient in a restored chunk the hash is another")
 
 

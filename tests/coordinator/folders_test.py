@@ -73,7 +73,8 @@ def files_of_our_names(folder):
                  "alive.json", "clean.json", "stop.json", "restarts.json", "last-line", "owner.json",
                  "effective.yaml", "config.yaml", "job.sh", "bin/svfleet", "bin/program.json",
                  "experts/best.safetensors", "experts/mine.safetensors", "checkpoints/step-000001.h5",
-                 "checkpoints/weights.h5", "chunks/step-000000-chunk-0000.h5"):
+                 "checkpoints/weights.h5", "chunks/step-000000-chunk-0000.h5",
+                 "chunks/step-000000-rank-0000-0a.journal"):
         project = folder / "named"
         config = small(project, "my.yaml", project)
         (project / name).parent.mkdir(parents=True, exist_ok=True)

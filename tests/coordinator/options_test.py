@@ -42,7 +42,7 @@ def killed_and_resumed(config, run_dir, settings):
                            stderr=subprocess.DEVNULL)
     deadline = time.time() + 60
     while job.poll() is None and time.time() < deadline:
-        if list((run_dir / "chunks").glob("step-000001-*.h5")):
+        if any(chunk.step == 1 for chunk in runs.journal_file.chunks(run_dir)):
             break
         time.sleep(0.002)
     pids = runs.ranks_of(job.pid)

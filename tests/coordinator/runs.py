@@ -9,6 +9,9 @@ import tempfile
 from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parents[2]
+sys.path.append(str(SOURCE / "scripts"))
+import journal_file  # noqa: E402
+
 SVFLEET = os.environ.get("SVFLEET", str(SOURCE / "build" / "svfleet"))
 MPIRUN = ["mpirun", "-q", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none"]
 
@@ -133,10 +136,8 @@ def newest_step(run_dir):
 
 
 def journal(run_dir):
-    """Chunk files of the unfinished step."""
-    step = newest_step(run_dir)
-    return [] if step is None else sorted(
-        (Path(run_dir) / "chunks").glob(f"step-{step:06d}-chunk-*.h5"))
+    """Finished chunks of the unfinished step, as records of the journal."""
+    return journal_file.unfinished(run_dir)
 
 
 def stops_at_pieces(pid):

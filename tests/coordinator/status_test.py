@@ -99,7 +99,7 @@ def killed_and_resumed(folder, config, expected):
     time.sleep(0.5)
     now = status(run_dir)
     check(now["state"] == "killed" and not now["live"], "after kill -9: " + now["state"])
-    kept = list((run_dir / "chunks").glob("*.h5"))
+    kept = runs.journal_file.chunks(run_dir, runs.newest_step(run_dir))
     check(now["kept_chunks"] == len(kept) > 0 and f"{len(kept)} finished chunk" in svfleet("status", run_dir).stdout,
           f"{len(kept)} chunks are kept since the checkpoint, and shown")
     requeued(run_dir)

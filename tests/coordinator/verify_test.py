@@ -40,7 +40,7 @@ def verify_finds(folder, config, run_dir, model):
         return {"model": len(json.loads((folder / "store/store.json").read_text())["tensor_hashes"]),
                 "factors": len(list((folder / "store").glob("*.h5"))),
                 "checkpoints": len(list((run_dir / "checkpoints").glob("step-*.h5"))),
-                "chunks": len(list((run_dir / "chunks").glob("*.h5"))),
+                "chunks": len(list((run_dir / "chunks").glob("*.journal"))),
                 "experts": len(list((run_dir / "experts").glob("*.safetensors")))}
 
     wanted = counted()
@@ -55,7 +55,7 @@ def verify_finds(folder, config, run_dir, model):
     oldest = sorted((run_dir / "checkpoints").glob("step-*.h5"))[0]
     shard = sorted(model.glob("*.safetensors"))[-1]
     targets = {"model": shard, "factors": folder / "store/model.layers.1.mlp.up_proj.weight.h5",
-               "checkpoints": oldest, "chunks": sorted((run_dir / "chunks").glob("*.h5"))[1],
+               "checkpoints": oldest, "chunks": runs.journal(run_dir)[1].path,
                "experts": sorted((run_dir / "experts").glob("*.safetensors"))[0]}
     for kind, path in targets.items():
         size = path.stat().st_size
