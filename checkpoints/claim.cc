@@ -19,11 +19,12 @@ double seconds_since(Clock::time_point begin) {
 
 // Whose claim it is; empty when there is none, or a torn one.
 std::string holder(const std::string& file) {
-  try {
-    return file_exists(file) ? read_file(file) : "";
-  } catch (const Error&) {
-    if (file_exists(file)) throw;
-    return "";  // given back in between
+  for (int tries = 10;; --tries) {
+    try {
+      return file_exists(file) ? read_file(file) : "";
+    } catch (const Error&) {  // given back in between, and perhaps made again
+      if (tries == 1) throw;
+    }
   }
 }
 
@@ -33,10 +34,14 @@ bool make(const std::string& file, const std::string& mark) {
   return !existed;
 }
 
-// One of those that find a claim abandoned may put theirs in its place.
+// One of those that find a claim abandoned may put theirs in its place; where that one dies on the
+// way, another in its.
 bool succeed(const std::string& file, const std::string& before, const std::string& mark) {
   const std::string after = file + ".after-" + before;
-  if (!make(after, mark)) return false;
+  if (!make(after, mark)) {
+    const std::string other = holder(after);
+    if (!mark_is_dead(other).value_or(false) || !succeed(after, other, mark)) return false;
+  }
   if (file_exists(file) && holder(file) == before) return rename_file(after, file);
   remove_file(after);
   return false;

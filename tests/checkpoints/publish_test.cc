@@ -130,11 +130,14 @@ void count_up(const std::string& path, double patience_s) {
   write_file_atomic(path, std::to_string(now + 1));
 }
 
-int64_t counted_after(const std::string& left_behind, double patience_s) {
+int64_t counted_after(const std::string& left_behind, double patience_s,
+                      const std::string& left_by_successor = "") {
   const Scratch scratch;
   const std::string path = scratch / "number";
   write_file_atomic(path, "0");
   if (!left_behind.empty()) write_file_atomic(path + ".claim", left_behind);
+  if (!left_by_successor.empty())
+    write_file_atomic(path + ".claim.after-" + left_behind, left_by_successor);
   side_by_side(kProcesses, [&](int) {
     for (int i = 0; i < kRounds; ++i) count_up(path, patience_s);
     return true;
@@ -153,6 +156,7 @@ TEST(Claim, OfADeadProcessIsSucceededOnce) {
   waitpid(child, nullptr, 0);
   const std::string dead = host_name().substr(0, 64) + "-" + std::to_string(child) + "-5-0";
   EXPECT_EQ(counted_after(dead, 60), kProcesses * kRounds);
+  EXPECT_EQ(counted_after(dead, 60, dead + "1"), kProcesses * kRounds);  // which died on the way
   EXPECT_EQ(counted_after("elsewhere-1-1-0", 2), kProcesses * kRounds);
 }
 
