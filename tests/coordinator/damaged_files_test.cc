@@ -143,59 +143,64 @@ class DamagedFiles : public testing::Test {
     }
   }
 
+  // A file of each kind that a run, its store and its jobs leave.
+  void write_run(const std::string& run) {
+    write("run/run.json",
+          R"({"format": "svfleet-run", "version": 1, "run_id": "0123", "config": "a.yaml",
+      "parent": {"run_dir": "/x", "run_id": "4567", "step": 2, "state_hash": "89"}, "changed": ["a"]})");
+    RunState state;
+    state.step = 1;
+    state.slots = {{"w", 0, 3}};
+    state.p = state.m = state.v = {1, 2, 3};
+    state.bits_config = "{}";
+    state.identity = R"({"program": "p", "torch": "2.11.0 hash 1"})";
+    save_checkpoint(run, state);
+    write_journal(run, "a", {example_chunk(1, 0), example_chunk(1, 1)});
+    write("run/chunks/step-000012-chunk-0003.h5", read_file(kData + "/formats/chunk_v1.h5"));
+    Expert expert;
+    expert.z["w"] = {1, 2, 3};
+    make_folder(run + "/experts");
+    save_expert(run + "/experts/best.safetensors", expert);
+    {
+      const Owner left = Owner::take(run, {"node7", 4711, "", 0, ""});
+      write("owner.json", read_file(run + "/owner.json"));
+    }
+    write_exit_report(run, {"why", 75, "", 0, 1, 0, {"n1"}});
+    write_clean(run, {1, {{0, 1}}, ""});
+    append_own_line(
+        run + "/log.jsonl",
+        R"({"kind": "step", "time": "t", "step": 1, "attempt": 1, "reward": 0.5, "seconds": {"save": 1}})");
+    append_own_line(
+        run + "/log.jsonl",
+        R"({"kind": "evaluation", "time": "t", "step": 1, "attempt": 1, "name": "validation", "accuracy": 0.5})");
+    write(
+        "run/ledger.jsonl",
+        R"({"kind": "start", "time": 5, "began": 1, "job": "", "restarts": 0, "start": 0, "ranks": 1, "slots": 1, "hosts": ["a"], "previous_sign": 1}
+  {"kind": "spent", "time": 6, "seconds": {"loading": 1}, "step": 1}
+  )");
+    write("run/alive.json",
+          R"({"format": "svfleet-alive", "version": 1, "time": 5, "host": "h", "pid": 1,
+      "job": "", "restarts": 0, "doing": "it", "doing_since": 1, "step": 1, "steps": 2, "chunks": 0,
+      "chunks_per_step": 1, "steps_per_s": 1, "out": [{"chunk": 1, "rank": 0, "seconds": 1}]})");
+    write("run/restarts.json",
+          R"({"step": 1, "chunks": 0, "factors": 0, "without_progress": 1, "job": "",
+      "restarts": 0, "start": 0, "at_fault": ["a"], "disk": ["b"]})");
+    write("run/stop.json",
+          R"({"format": "svfleet-stop", "version": 1, "time": 1, "host": "h", "pid": 1})");
+    write(
+        "program.json",
+        R"({"format": "svfleet-program", "version": 1, "hash": "h", "torch": "t", "libraries": ["/a/b.so"]})");
+    write("store/store.json", R"({"format": "svfleet-factor-store", "version": 1, "model_hash": "m",
+      "model_fingerprint": "f", "tensor_hashes": {"w": "t"}, "storage": "float32", "machines": {"h": {"cpu": "c"}},
+      "made_on": {"w": "h"}})");
+  }
+
   Scratch scratch_;
 };
 
 TEST_F(DamagedFiles, OfARun) {
   const std::string run = in("run"), store = in("store");
-  write("run/run.json",
-        R"({"format": "svfleet-run", "version": 1, "run_id": "0123", "config": "a.yaml",
-    "parent": {"run_dir": "/x", "run_id": "4567", "step": 2, "state_hash": "89"}, "changed": ["a"]})");
-  RunState state;
-  state.step = 1;
-  state.slots = {{"w", 0, 3}};
-  state.p = state.m = state.v = {1, 2, 3};
-  state.bits_config = "{}";
-  state.identity = R"({"program": "p", "torch": "2.11.0 hash 1"})";
-  save_checkpoint(run, state);
-  write_journal(run, "a", {example_chunk(1, 0), example_chunk(1, 1)});
-  write("run/chunks/step-000012-chunk-0003.h5", read_file(kData + "/formats/chunk_v1.h5"));
-  Expert expert;
-  expert.z["w"] = {1, 2, 3};
-  make_folder(run + "/experts");
-  save_expert(run + "/experts/best.safetensors", expert);
-  {
-    const Owner left = Owner::take(run, {"node7", 4711, "", 0, ""});
-    write("owner.json", read_file(run + "/owner.json"));
-  }
-  write_exit_report(run, {"why", 75, "", 0, 1, 0, {"n1"}});
-  write_clean(run, {1, {{0, 1}}, ""});
-  append_own_line(
-      run + "/log.jsonl",
-      R"({"kind": "step", "time": "t", "step": 1, "attempt": 1, "reward": 0.5, "seconds": {"save": 1}})");
-  append_own_line(
-      run + "/log.jsonl",
-      R"({"kind": "evaluation", "time": "t", "step": 1, "attempt": 1, "name": "validation", "accuracy": 0.5})");
-  write(
-      "run/ledger.jsonl",
-      R"({"kind": "start", "time": 5, "began": 1, "job": "", "restarts": 0, "start": 0, "ranks": 1, "slots": 1, "hosts": ["a"], "previous_sign": 1}
-{"kind": "spent", "time": 6, "seconds": {"loading": 1}, "step": 1}
-)");
-  write("run/alive.json",
-        R"({"format": "svfleet-alive", "version": 1, "time": 5, "host": "h", "pid": 1,
-    "job": "", "restarts": 0, "doing": "it", "doing_since": 1, "step": 1, "steps": 2, "chunks": 0,
-    "chunks_per_step": 1, "steps_per_s": 1, "out": [{"chunk": 1, "rank": 0, "seconds": 1}]})");
-  write("run/restarts.json",
-        R"({"step": 1, "chunks": 0, "factors": 0, "without_progress": 1, "job": "",
-    "restarts": 0, "start": 0, "at_fault": ["a"], "disk": ["b"]})");
-  write("run/stop.json",
-        R"({"format": "svfleet-stop", "version": 1, "time": 1, "host": "h", "pid": 1})");
-  write(
-      "program.json",
-      R"({"format": "svfleet-program", "version": 1, "hash": "h", "torch": "t", "libraries": ["/a/b.so"]})");
-  write("store/store.json", R"({"format": "svfleet-factor-store", "version": 1, "model_hash": "m",
-    "model_fingerprint": "f", "tensor_hashes": {"w": "t"}, "storage": "float32", "machines": {"h": {"cpu": "c"}},
-    "made_on": {"w": "h"}})");
+  write_run(run);
   const auto good = [&](const char* name) { return read_file(in(name)); };
   const std::string owner = good("owner.json"), program = good("program.json");
 
