@@ -245,9 +245,14 @@ def main():
         (parent / "run.json").write_text('{"run_id": "1"}')
         (parent / "config.yaml").write_text(Path(config).read_text())
         words = [*good, "--set", f"run_dir={folder}/child", "--dry-run"]
-        fork = [runs.SVFLEET, "submit", "--fork", f"{parent}@12"]
+        fork = [runs.SVFLEET, "submit", "--fork", f"{parent}@2"]
         done = subprocess.run(fork + words, capture_output=True, text=True, env=environment)
-        line = f"arguments=('train' '--fork' '{parent}@12' '--set' 'model.path={model}' "
+        check(done.returncode == 2 and "has no checkpoint of step 2" in done.stderr,
+              "a child of a step that was not saved is refused: " + done.stderr)
+        (parent / "checkpoints").mkdir()
+        (parent / "checkpoints" / "step-000002.h5").write_text("read where the job runs")
+        done = subprocess.run(fork + words, capture_output=True, text=True, env=environment)
+        line = f"arguments=('train' '--fork' '{parent}@2' '--set' 'model.path={model}' "
         if done.returncode != 0 or line not in done.stdout:
             sys.exit(f"FAILED: a child run: {done}")
         done = subprocess.run(fork + good, capture_output=True, text=True, env=environment)

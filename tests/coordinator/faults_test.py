@@ -108,7 +108,7 @@ def not_finite(folder, base_config):
     arguments = ["train", config, "--quiet", "--set", f"run_dir={run_dir}", "--set",
                  "train.steps=6"]
     done = svfleet(arguments + ["--set", "train.max_nonfinite_steps=1"], 2)
-    check(done.returncode == 76 and len(ours(done)) == 1 and "not finite in 1 steps" in ours(done)[0],
+    check(done.returncode == 76 and len(ours(done)) == 1 and "not finite in 1 step in a row" in ours(done)[0],
           "max_nonfinite_steps ends it with code 76: " + ours(done)[0])
     report = exit_report(run_dir)
     check(report["code"] == 76 and "not finite" in report["reason"], "exit.json says so")
