@@ -242,7 +242,10 @@ def readonly(scene):
 
 
 @kind("the run's disk hangs: what reads or writes it waits", needs_fuse=True, share=1,
-      said=(r"^svfleet: timeout after .* s in '.+' of step \d+: rank \d+ \(host \w+\) .*stands still.*",))
+      # Who hangs in a chunk stands still; whom the others wait for does not arrive; and what was told
+      # may wait, too.
+      said=(r"^svfleet: (timeout after .* s in '.+' of step \d+: rank \d+ \(host \w+\) "
+            r"(.*stands still|did not arrive)|log\.jsonl and ledger\.jsonl .* have not been written).*",))
 def hung(scene):
     ranks = scene.frozen(lambda: True)
     scene.now()
