@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "comm/counted.h"
 #include "comm/error.h"
 #include "rl/control_chars.h"
 #include "rl/fields.h"
@@ -30,10 +31,6 @@ std::string need_text(const json* value, const std::string& where, const std::st
   const auto text = value ? field_text(*value) : std::nullopt;
   if (!text) throw user_error(where, ": ", what, " must be a text");
   return readable(*text, where, what);
-}
-
-std::string counted(size_t n, const std::string& what) {
-  return std::to_string(n) + " " + what + (n == 1 ? "" : "s");
 }
 
 // Labels and texts of the choices; false when the labels are implied.
@@ -66,8 +63,8 @@ bool read_choices(const json& choices, const std::string& where, Gold* gold) {
     throw user_error(where, ": choices must be a list");
   }
   if (gold->labels.size() != gold->choices.size())
-    throw user_error(where, ": ", counted(gold->labels.size(), "label"), " for ",
-                     counted(gold->choices.size(), "choice"));
+    throw user_error(where, ": ", counted(int64_t(gold->labels.size()), "label"), " for ",
+                     counted(int64_t(gold->choices.size()), "choice"));
   std::set<std::string> seen;
   for (const std::string& label : gold->labels) {
     if (normalise(label, true).empty()) throw user_error(where, ": a choice's label is empty");

@@ -46,15 +46,6 @@ std::vector<Task> load_tasks(const Config& config, Crew& crew) {
   return tasks;
 }
 
-EvaluationOptions options_of(const Config& config) {
-  EvaluationOptions options;
-  options.batch = config.evaluate.batch;
-  options.sampling = {config.evaluate.temperature,    config.evaluate.top_k,
-                      config.evaluate.top_p,          config.evaluate.min_p,
-                      uint64_t(config.evaluate.seed), 0};
-  return options;
-}
-
 // What is measured beside the base.
 struct Measured {
   std::string name;
@@ -81,7 +72,7 @@ std::optional<std::vector<EvaluationRow>> measure(const Base& base, Crew& crew,
                                                   const std::vector<Task>& tasks,
                                                   const std::vector<Measured>& all,
                                                   const Config& config) {
-  const EvaluationOptions options = options_of(config);
+  const EvaluationOptions options = evaluation_options(config);
   WeightWatch watch(frozen(base), crew, 0);
   const auto of_base = evaluate_policy(base, crew, base_policy(base), tasks, options, "base");
   if (!of_base) return std::nullopt;
@@ -104,11 +95,12 @@ void tell(const std::vector<EvaluationRow>& rows, const Config& config, bool as_
                       {"n", rows[0].evaluation.all.counted},
                       {"temperature", config.evaluate.temperature},
                       {"results", results_json(rows)}};
-  if (as_json)
+  if (as_json) {
     std::printf("%s\n", json_line(found).c_str());
-  else
+    warn_of_controls(found);
+  } else {
     std::fputs(evaluation_table(found).c_str(), stdout);
-  if (as_json) warn_of_controls(found);
+  }
   std::fflush(stdout);  // what was measured is told even where the file fails now
 }
 

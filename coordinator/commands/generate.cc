@@ -12,6 +12,7 @@
 #include "coordinator/commands/reply_printer.h"
 #include "coordinator/config/targets.h"
 #include "coordinator/config/utf8.h"
+#include "coordinator/training/evaluation.h"
 #include "coordinator/training/policy.h"
 #include "coordinator/training/trained_with.h"
 
@@ -50,16 +51,6 @@ std::vector<std::string> prompts_of(const CommandLine& line, Crew& crew) {
   return prompts;
 }
 
-SamplingOptions sampling_of(const CommandLine& line, const Config& config) {
-  SamplingOptions sampling;
-  sampling.temperature = line.temperature.value_or(config.evaluate.temperature);
-  sampling.top_k = config.evaluate.top_k;
-  sampling.top_p = config.evaluate.top_p;
-  sampling.min_p = config.evaluate.min_p;
-  sampling.seed = uint64_t(config.evaluate.seed);
-  return sampling;
-}
-
 // Each text as a user message to a task: its system message, prefill and limits apply.
 std::vector<Prompt> as_messages(const std::vector<std::string>& texts, const TaskSpec& spec,
                                 const Base& base, const CommandLine& line) {
@@ -95,7 +86,8 @@ int generate_command(const CommandLine& line, const Config& given) {
   const std::vector<Prompt> asked = as_messages(texts, spec, base, line);
   if (crew.leads())
     warn_of_endless_turns(base.weights->architecture(), *base.tokenizer, base.chat.get(), {spec});
-  const SamplingOptions sampling = sampling_of(line, config);
+  SamplingOptions sampling = evaluation_options(config).sampling;
+  if (line.temperature) sampling.temperature = *line.temperature;
   // As evaluate applies them: another form is another rounding, and may give another reply.
   const bool merged = config.train.sampling_form == "merged";
   const Policy the_base = base_policy(base);

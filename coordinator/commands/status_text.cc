@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "comm/clock.h"
+#include "comm/counted.h"
 #include "coordinator/commands/status_json.h"
 #include "coordinator/commands/status_tables.h"
 #include "coordinator/run/account.h"
@@ -65,8 +66,7 @@ void print_progress(const Status& now) {
     saved += (saved.empty() ? "" : ", ") + std::to_string(one);
   row("checkpoints", saved.empty() ? "none" : "after step " + saved);
   if (!now.live && now.kept_chunks > 0)
-    row("kept", std::to_string(now.kept_chunks) + " finished chunk" +
-                    (now.kept_chunks == 1 ? "" : "s") + " since then: a start goes on with " +
+    row("kept", counted(now.kept_chunks, "finished chunk") + " since then: a start goes on with " +
                     (now.kept_chunks == 1 ? "it" : "them"));
   if (!now.validation.is_null()) row("validation", validation_text(now.validation));
   if (!now.best.is_null()) row("best", validation_text(now.best) + ": experts/best.safetensors");

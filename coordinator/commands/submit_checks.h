@@ -1,4 +1,4 @@
-// What can be known of a job before the queue, without asking Slurm. All throw Error(kExitUser).
+// What can be known of a job before it is in the queue. All throw Error(kExitUser).
 #pragma once
 
 #include <string>

@@ -73,6 +73,13 @@ bool is_run_without_name(const std::string& run_dir) {
          (is_folder(run_dir + "/checkpoints") || file_exists(run_dir + "/log.jsonl"));
 }
 
+void check_run_has_name(const std::string& run_dir, const std::string& or_else) {
+  if (is_run_without_name(run_dir))
+    throw user_error("the run in '", run_dir,
+                     "' has lost its run.json, which says which run it is; put it back from a copy",
+                     or_else);
+}
+
 std::string begun_in(const std::string& run_dir) {
   const auto run = run_beside(run_dir + "/run.json");
   const json directory = run ? run->all.value("directory", json()) : json();

@@ -26,6 +26,8 @@ std::string effective_path(const std::string& run_dir);
 
 // Whether the folder has what only a run leaves there, but no run.json.
 bool is_run_without_name(const std::string& run_dir);
+// Error(kExitUser) where that is so; `or_else`: what may be done instead of mending it.
+void check_run_has_name(const std::string& run_dir, const std::string& or_else = "");
 
 // The working directory in which the run was begun, from which its paths go; empty when not known.
 std::string begun_in(const std::string& run_dir);

@@ -5,7 +5,7 @@
 
 namespace svfleet {
 
-// The first byte that belongs to no character of UTF-8; npos where all do.
+// Where the first bytes lie that are no character of UTF-8; npos where all are.
 size_t not_utf8_at(const std::string& text);
 
 }  // namespace svfleet

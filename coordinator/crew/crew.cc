@@ -73,7 +73,8 @@ std::optional<double> seconds_left(Group& group) {
 
 // Collective. The sums of a job on GPUs go over NCCL. It wants a GPU for each rank: where ranks
 // share one, or there is one rank, the host's transport stays, with the same (integer) sums.
-std::unique_ptr<Reducer> make_reducer(Group& group, const Device& device, double timeout_s) {
+std::unique_ptr<Reducer> make_reducer(Group& group, [[maybe_unused]] const Device& device,
+                                      [[maybe_unused]] double timeout_s) {
 #ifdef SVFLEET_HAVE_CUDA
   if (device.on_gpu() && group.size() > 1) {
     const std::vector<std::string> gpus =
@@ -84,9 +85,6 @@ std::unique_ptr<Reducer> make_reducer(Group& group, const Device& device, double
       return make_nccl_reducer(group, {.device = device.torch.index(), .timeout_s = timeout_s});
     if (group.rank() == 0) spdlog::warn("ranks share a GPU: their sums go through host memory");
   }
-#else
-  (void)device;
-  (void)timeout_s;
 #endif
   return make_host_reducer(group);
 }

@@ -10,6 +10,7 @@
 
 #include "checkpoints/file.h"
 #include "comm/clock.h"
+#include "comm/counted.h"
 #include "comm/error.h"
 #include "coordinator/crew/disk_space.h"
 
@@ -40,8 +41,7 @@ int32_t max_value(int rank, size_t i) {
 
 std::string Preflight::line() const {
   std::ostringstream out;
-  out << "preflight: " << ranks << (ranks == 1 ? " rank" : " ranks") << " on " << hosts
-      << (hosts == 1 ? " host, " : " hosts, ");
+  out << "preflight: " << counted(ranks, "rank") << " on " << counted(hosts, "host") << ", ";
   char text[96];
   if (ranks > 1) {
     std::snprintf(text, sizeof text, "all-reduce of 1 MiB in %.1f ms, clocks within %.2g s, ",

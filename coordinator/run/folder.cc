@@ -111,10 +111,7 @@ std::optional<Owner> try_to_take(const std::string& path, const OwnerIdentity& m
 void check_run_dir(const Config& config) {
   const std::string& path = config.run_dir;
   if (read_run_file(path) || !is_folder(path)) return;
-  if (is_run_without_name(path))
-    throw user_error("the run in '", path,
-                     "' has lost its run.json, which says which run it is; put ",
-                     "it back from a copy, or choose another run_dir");
+  check_run_has_name(path, ", or choose another run_dir");
   if (const std::string names = foreign_names(path, config.file); !names.empty())
     throw user_error(
         "run_dir '", path, "' holds no run, but ", names, ", which a new run would ",

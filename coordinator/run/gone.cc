@@ -38,7 +38,7 @@ struct Told {
 
 // The first checkpoint comes after the lines that tell of a start, and before this folder.
 bool has_saved(const std::string& run_dir) {
-  return is_folder(run_dir + "/chunks");
+  return is_folder(chunks_folder(run_dir));
 }
 
 Told read_log(const std::string& run_dir) {

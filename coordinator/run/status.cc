@@ -98,10 +98,7 @@ Status look_at_run(std::string run_dir) {
     throw user_error("'", run_dir, "' is a file; give the folder of a run, the run_dir of its ",
                      "configuration");
   if (!is_folder(run_dir)) throw user_error("there is no folder '", run_dir, "'");
-  if (is_run_without_name(run_dir))
-    throw user_error("the run in '", run_dir,
-                     "' has lost its run.json, which says which run it is; ",
-                     "put it back from a copy");
+  check_run_has_name(run_dir);
   if (!file_exists(run_dir + "/run.json") && !file_exists(run_dir + "/job.sh"))
     throw user_error("'", run_dir, "' is not a run folder: it has no run.json; give the run_dir ",
                      "of the configuration");

@@ -4,6 +4,8 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "comm/counted.h"
+
 namespace svfleet {
 namespace {
 
@@ -63,14 +65,13 @@ bool is_finished(const RunState& state, const Config& config) {
 std::string how_it_finished(const RunState& state, const Config& config) {
   if (!stopped_early(state, config)) return "finished";
   return "early_stop after " + std::to_string(state.step) + " of " +
-         std::to_string(config.train.steps) + (config.train.steps == 1 ? " step" : " steps") +
-         ", best score " + score_text(state.best_score) + " after step " +
-         std::to_string(state.best_step);
+         counted(config.train.steps, "step") + ", best score " + score_text(state.best_score) +
+         " after step " + std::to_string(state.best_step);
 }
 
 std::string last_words(const RunState& state, const Config& config, bool already,
                        const std::string& expert) {
-  const std::string steps = std::to_string(state.step) + (state.step == 1 ? " step" : " steps");
+  const std::string steps = counted(state.step, "step");
   if (!stopped_early(state, config))
     return (already ? "already finished after " : "finished after ") + steps + ": " + expert;
   return (already ? "already finished, " : "finished, ") + how_it_finished(state, config) + ": " +

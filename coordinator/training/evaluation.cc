@@ -53,6 +53,15 @@ std::vector<double> Evaluation::scores() const {
   return scores;
 }
 
+EvaluationOptions evaluation_options(const Config& config) {
+  EvaluationOptions options;
+  options.batch = config.evaluate.batch;
+  options.sampling = {config.evaluate.temperature,    config.evaluate.top_k,
+                      config.evaluate.top_p,          config.evaluate.min_p,
+                      uint64_t(config.evaluate.seed), 0};
+  return options;
+}
+
 std::optional<Evaluation> evaluate_policy(const Base& base, Crew& crew, const Policy& policy,
                                           const std::vector<Task>& tasks,
                                           const EvaluationOptions& options,

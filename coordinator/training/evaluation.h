@@ -35,6 +35,9 @@ struct EvaluationOptions {
   int64_t batch = 32;  // items generated together; part of what a reply depends on
 };
 
+// As `evaluate:` in the configuration says.
+EvaluationOptions evaluation_options(const Config& config);
+
 // Collective. Every rank gets the counts, rank 0 the items too. Nothing when a stop was asked for.
 std::optional<Evaluation> evaluate_policy(const Base& base, Crew& crew, const Policy& policy,
                                           const std::vector<Task>& tasks,

@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "checkpoints/file.h"
+#include "comm/counted.h"
 #include "comm/error.h"
 #include "coordinator/config/run_file.h"
 #include "coordinator/config/targets.h"
@@ -59,8 +60,8 @@ bool has_checkpoints(const std::string& run_dir) {
 
 void check_steps_left(int64_t of_parent, const TrainConfig& train) {
   if (of_parent >= train.steps)
-    throw user_error("--fork: the parent's checkpoint has ", of_parent,
-                     of_parent == 1 ? " step" : " steps", " and train.steps is ", train.steps,
+    throw user_error("--fork: the parent's checkpoint has ", counted(of_parent, "step"),
+                     " and train.steps is ", train.steps,
                      ": nothing is left to do; raise train.steps, or fork from an earlier step "
                      "with RUN@STEP");
 }

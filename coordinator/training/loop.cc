@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "checkpoints/file.h"
+#include "comm/counted.h"
 #include "comm/error.h"
 #include "comm/exact_sum.h"
 #include "coordinator/run/stop_request.h"
@@ -261,8 +262,8 @@ int TrainingLoop::stop(const std::string& why) {
 
 void TrainingLoop::give_up() {
   if (run_.crew.leads()) save("last");
-  throw make_error(kExitNoProgress, "the gradient was not finite in ", state().nonfinite_in_a_row,
-                   state().nonfinite_in_a_row == 1 ? " step" : " steps", " in a row, last in step ",
+  throw make_error(kExitNoProgress, "the gradient was not finite in ",
+                   counted(state().nonfinite_in_a_row, "step"), " in a row, last in step ",
                    state().step,
                    "; z as it was before them is in experts/last.safetensors: start another "
                    "run_dir with that as train.init_from and a lower train.learning_rate, or "

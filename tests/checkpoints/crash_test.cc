@@ -159,23 +159,26 @@ TEST(Crash, InTheFirstSaveOfARun) {
   EXPECT_EQ(crash_everywhere([](const std::string&) {}, save, good).lost, 0);
 }
 
+// Returns when it is on the disk.
+void keep(Journal& journal, const FinishedChunk& chunk) {
+  journal.add(chunk);
+  journal.flush();
+}
+
 // A journal to which a second chunk is added, after one in the same file or in a new one.
 int64_t lost_in_the_journal(bool same_file, size_t largest_write = SIZE_MAX,
                             bool syncs_lie = false) {
   std::unique_ptr<Journal> journal;
   auto prepare = [&](const std::string& run) {
     journal = std::make_unique<Journal>(run, "run", "a", 0);
-    journal->add(example_chunk(1, 0));
-    journal->flush();
+    keep(*journal, example_chunk(1, 0));
     if (!same_file) journal = std::make_unique<Journal>(run, "run", "b", 0);
   };
   auto save = [&](const std::string&, bool& returned) {
     const std::shared_ptr<void> ends(nullptr, [&](void*) { journal.reset(); });
-    journal->add(example_chunk(1, 1));
-    journal->flush();
+    keep(*journal, example_chunk(1, 1));
     returned = true;
-    journal->add(example_chunk(1, 2));
-    journal->flush();
+    keep(*journal, example_chunk(1, 2));
   };
   auto good = [&](const std::string& run, bool returned) {
     std::vector<std::string> ignored;
@@ -204,17 +207,14 @@ TEST(Crash, WhileTheJournalIsCleared) {
   auto prepare = [&](const std::string& run) {
     for (const char* token : {"a", "b"}) write_journal(run, token, {example_chunk(1, 0)});
     journal = std::make_unique<Journal>(run, "run", "c", 0);
-    journal->add(example_chunk(1, 1));
-    journal->flush();
+    keep(*journal, example_chunk(1, 1));
   };
   auto save = [&](const std::string&, bool& returned) {
     const std::shared_ptr<void> ends(nullptr, [&](void*) { journal.reset(); });
     journal->checkpointed(2);
-    journal->add(example_chunk(2, 0));
-    journal->flush();
+    keep(*journal, example_chunk(2, 0));
     returned = true;
-    journal->add(example_chunk(2, 1));
-    journal->flush();
+    keep(*journal, example_chunk(2, 1));
   };
   auto good = [&](const std::string& run, bool returned) {
     std::vector<std::string> ignored;
