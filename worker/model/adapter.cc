@@ -2,64 +2,43 @@
 
 #include <ATen/ATen.h>
 
-#include <cstring>
+#include <algorithm>
 
 #include "comm/error.h"
-#include "svd/apply.h"
-#include "worker/model/index_tensor.h"
+#include "worker/kernels/elementwise.h"
+#include "worker/model/operations.h"
+#include "worker/model/typed.h"
+#include "worker/test_fault.h"
 
 namespace svfleet {
-namespace {
 
-// Runs of fewer rows than this on average take a scale a row, gathered from the table; longer ones
-// are multiplied run by run, since z of a row is as long as its own activations in float32.
-constexpr int64_t kLongRun = 64;
-
-// A NaN is the same as itself: what it does to a gradient is for others to find.
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
-
-}  // namespace
-
-Rows::Rows(const std::vector<Run>& runs, at::Device device) {
-  int64_t rows = 0;
-  for (const Run& run : runs) {
-    rows += run.length;
-    if (!runs_.empty() && runs_.back().entry == run.entry)
-      runs_.back().length += run.length;
-    else
-      runs_.push_back(run);
-  }
-  SVFLEET_CHECK(rows > 0, "no rows");
-  if (one() || rows >= kLongRun * int64_t(runs_.size())) return;
-  std::vector<int64_t> entries;
-  for (const Run& run : runs_) entries.insert(entries.end(), size_t(run.length), run.entry);
-  index_ = index_tensor(entries, device);
+Rows::Rows(std::vector<int> entries, const std::vector<int64_t>& positions, at::Device device)
+    : entries_(std::move(entries)), positions_(positions) {
+  SVFLEET_CHECK(!entries_.empty() && entries_.size() == positions_.size(), "no rows");
+  one_ = std::all_of(entries_.begin(), entries_.end(),
+                     [&](int entry) { return entry == entries_.front(); });
+  if (one_) return;
+  index_ = at::empty({int64_t(entries_.size())}, at::kInt);
+  std::copy(entries_.begin(), entries_.end(), index_.data_ptr<int>());
+  index_ = index_.to(device);
 }
 
 Adapter::Adapter(Apply kind, const ExpertTable* table, const Merged* merged)
     : kind_(kind), table_(table), merged_(merged) {
-  const bool reads_table = kind == Apply::kActivation || kind == Apply::kClosedForm;
-  const bool reads_merged = kind == Apply::kMerged || kind == Apply::kClosedForm;
-  SVFLEET_CHECK(!reads_table || table, "no table for form ", int(kind));
-  SVFLEET_CHECK(!reads_merged || merged, "nothing merged for form ", int(kind));
-  SVFLEET_CHECK(!reads_table || !reads_merged || &table->basis() == &merged->basis(),
+  SVFLEET_CHECK(kind == Apply::kFrozen || table, "no table for form ", int(kind));
+  SVFLEET_CHECK(kind != Apply::kMerged || merged, "nothing merged");
+  SVFLEET_CHECK(kind != Apply::kMerged || &table->basis() == &merged->basis(),
                 "a table and merged weights of two bases");
 }
 
 void Adapter::check(const Rows& rows) const {
-  if (kind_ == Apply::kMerged || kind_ == Apply::kClosedForm) {
-    SVFLEET_CHECK(rows.one() && rows.entry() <= kOnlyExpert,
-                  "merged weights are of one expert, rows of entry ", rows.runs().back().entry);
-    if (kind_ == Apply::kClosedForm && rows.entry() == kOnlyExpert)
-      SVFLEET_CHECK(same_bits(table_->z(kOnlyExpert), merged_->z()),
-                    "W' is of another z than the table's");
-  }
-  if (kind_ != Apply::kActivation) return;
-  for (const Rows::Run& run : rows.runs())
-    SVFLEET_CHECK(run.entry >= 0 && run.entry < table_->size(), "entry ", run.entry, " of ",
-                  table_->size());
+  if (kind_ == Apply::kFrozen) return;
+  for (const int entry : rows.entries())
+    SVFLEET_CHECK(entry >= 0 && entry < table_->size(), "entry ", entry, " of ", table_->size());
+  if (kind_ != Apply::kMerged) return;
+  SVFLEET_CHECK(rows.one(), "merged weights are of one expert");
+  SVFLEET_CHECK(rows.entry() == kBaseEntry || table_->hash(rows.entry()) == merged_->hash(),
+                "W' is of another z than entry ", rows.entry());
 }
 
 int Adapter::target(int layer, int linear, const Rows& rows) const {
@@ -67,42 +46,60 @@ int Adapter::target(int layer, int linear, const Rows& rows) const {
   return basis().find(layer, linear);
 }
 
-const at::Tensor& Adapter::weight(int t, const Linear& linear) const {
-  return kind_ == Apply::kActivation ? linear.weight : merged_->weight(size_t(t));
+at::Tensor Adapter::scaled(int t, const at::Tensor& x, const Rows& rows,
+                           at::ScalarType type) const {
+  const at::Tensor& d = table_->d(size_t(t));
+  if (rows.one()) return scale_rows(x, d[rows.entry()], {}, type);
+  return scale_rows(x, d, rows.index(), type);
 }
 
-bool Adapter::changes_output(int t) const {
-  return kind_ == Apply::kActivation && basis().targets()[size_t(t)].form == Form::kLeft;
+at::Tensor Adapter::keys(int t, const Rows& rows) const {
+  at::Tensor keys = at::empty({int64_t(rows.entries().size())}, at::kLong);
+  auto* key = data_of<uint64_t>(keys);
+  for (size_t row = 0; row < rows.entries().size(); ++row)
+    key[row] = mix(mix(table_->key(rows.entries()[row]), uint64_t(t)),
+                   uint64_t(rows.positions()[row]));
+  return keys;
 }
 
-at::Tensor Adapter::input_change(int t, const at::Tensor& x, const Rows& rows) const {
-  if (kind_ != Apply::kActivation || changes_output(t)) return {};
-  return change(t, x, rows);
-}
-
-at::Tensor Adapter::output_change(int t, const at::Tensor& /*x*/, const at::Tensor& y,
-                                  const Rows& rows) const {
-  return changes_output(t) ? change(t, y, rows) : at::Tensor();
-}
-
-Adapter::Scaling Adapter::scaling(int t, const Rows& rows) const {
-  return {basis().targets()[size_t(t)].form, basis().q(size_t(t)),
-          table_->d(size_t(t)).select(0, rows.entry())};
-}
-
-at::Tensor Adapter::change(int t, const at::Tensor& x, const Rows& rows) const {
-  const at::Tensor &q = basis().q(size_t(t)), &d = table_->d(size_t(t));
-  if (rows.one()) return scaled_in_basis(x, q, d.select(0, rows.entry()));
-  // Not below a graph: on a GPU its backward pass would add the rows of an entry in no fixed order.
-  if (rows.index().defined() && !d.requires_grad())
-    return scaled_in_basis(x, q, d.index_select(0, rows.index()));
-  std::vector<at::Tensor> changes;
-  int64_t start = 0;
-  for (const Rows::Run& run : rows.runs()) {
-    changes.push_back(scaled_in_basis(x.narrow(0, start, run.length), q, d.select(0, run.entry)));
-    start += run.length;
+at::Tensor Adapter::product(int t, const Linear& linear, const at::Tensor& x,
+                            const Rows& rows) const {
+  if (t < 0) return linear.weight.times(x, {.bias = linear.bias});
+  if (t == 0) test_fault();
+  if (kind_ == Apply::kMerged) return merged_->weight(size_t(t)).times(x, {.bias = linear.bias});
+  const Matrix& q = basis().q(size_t(t));
+  if (basis().targets()[size_t(t)].form == Form::kRight) {
+    const at::Tensor change = q.times_wide(scaled(t, q.back_wide(x), rows, x.scalar_type()));
+    return linear.weight.times(add_keyed(x, change, keys(t, rows)), {.bias = linear.bias});
   }
-  return at::cat(changes);
+  const at::Tensor y = linear.weight.times_wide(x);
+  const at::Tensor in_basis = q.back_wide(rounded(y, x.scalar_type()));
+  return q.times(scaled(t, in_basis, rows, x.scalar_type()), {y, linear.bias});
+}
+
+Adapter::Backward Adapter::backward(int t, const Linear& linear, const at::Tensor& x,
+                                    const at::Tensor& g, const Rows& rows, bool d_x_wanted) const {
+  Backward out;
+  const Matrix& weight = linear.weight;
+  if (t < 0) {
+    if (d_x_wanted) out.d_x = weight.back_wide(g);
+    return out;
+  }
+  const Matrix& q = basis().q(size_t(t));
+  const at::ScalarType type = x.scalar_type();
+  if (basis().targets()[size_t(t)].form == Form::kRight) {
+    const at::Tensor back = weight.back_wide(g);
+    out.a = q.back_wide(x);
+    out.b = q.back_wide(rounded(back, type));
+    if (d_x_wanted) out.d_x = q.times_wide(scaled(t, out.b, rows, type), {.rows = back});
+    return out;
+  }
+  out.a = q.back_wide(g);
+  out.b = q.back_wide(weight.times(x));
+  if (!d_x_wanted) return out;
+  const at::Tensor g_wide = g.to(wide_of(g));
+  out.d_x = weight.back_wide(q.times(scaled(t, out.a, rows, type), {.rows = g_wide}));
+  return out;
 }
 
 }  // namespace svfleet

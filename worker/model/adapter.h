@@ -1,4 +1,5 @@
-// How an expert takes part in a forward pass: three hooks around each product y = W x + bias.
+// How an expert takes part in a product y = W x + bias of the decoder, in one of three forms, and
+// what its gradient needs of that product.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -15,33 +16,29 @@ namespace svfleet {
 enum class Apply {
   kFrozen,      // not at all: the base model
   kMerged,      // W' in place of W
-  kActivation,  // W (x + Q (d o Q^T x)) on the right, y + Q (d o Q^T y) on the left, d = z - 1
-  kClosedForm,  // W' forward, closed-form z gradient backward
+  kActivation,  // W (x + D) with D = Q (d o Q^T x) on the right, y + Q (d o Q^T y) on the left
 };
 
-// Which entry of the table the rows of a product are for.
+// What the rows of a pass are to an adapter: whose, and at which places of their sequences.
 class Rows {
  public:
-  struct Run {
-    int64_t length;
-    int entry;
-  };
-  // `runs` in the order of the rows.
-  Rows(const std::vector<Run>& runs, at::Device device);
+  Rows(std::vector<int> entries, const std::vector<int64_t>& positions, at::Device device);
 
-  bool one() const { return runs_.size() == 1; }
-  int entry() const { return runs_.front().entry; }  // of the first
-  const std::vector<Run>& runs() const { return runs_; }
-  // Each row's entry [rows], where runs are short; otherwise undefined.
-  const at::Tensor& index() const { return index_; }
+  bool one() const { return one_; }  // all of one entry
+  int entry() const { return entries_.front(); }
+  const std::vector<int>& entries() const { return entries_; }
+  const at::Tensor& index() const { return index_; }  // [rows] int32; undefined where one()
+  const std::vector<int64_t>& positions() const { return positions_; }
 
  private:
-  std::vector<Run> runs_;  // no two neighbours of the same entry
+  const std::vector<int> entries_;
+  const std::vector<int64_t> positions_;
+  bool one_;
   at::Tensor index_;
 };
 
-// A value with a switch. It names what it reads, which must stay while it is used: the table's
-// entries for activations, W' of one z where the weights are merged.
+// A value with a switch; it becomes virtual when a second kind of adapter comes. It names what it
+// reads, which must stay while it is used: the table's entries, and W' of one z where merged.
 class Adapter {
  public:
   Adapter() = default;  // the base model
@@ -49,32 +46,33 @@ class Adapter {
 
   Apply kind() const { return kind_; }
   const ExpertTable* table() const { return table_; }
-  const Merged* merged() const { return merged_; }
 
   // Before the first product: W' is of one z, so that all rows must be of one entry there.
   void check(const Rows& rows) const;
-  // The target that is this linear of this layer, as far as these rows see it changed; else -1, and
-  // the product is W x + bias with no hook.
+  // The target that is this linear of this layer, as far as these rows see it changed; else -1.
   int target(int layer, int linear, const Rows& rows) const;
 
-  // The hooks, for a target t: a weight, and changes or nothing, which the decoder adds. `y` is
-  // W x before the bias, which is no part of W' x; the changes are rounded to the type of x and y.
-  const at::Tensor& weight(int t, const Linear& linear) const;
-  at::Tensor input_change(int t, const at::Tensor& x, const Rows& rows) const;
-  at::Tensor output_change(int t, const at::Tensor& x, const at::Tensor& y, const Rows& rows) const;
-  // Whether output_change is something: the bias must then wait.
-  bool changes_output(int t) const;
+  // y [rows, outputs] of target t (-1: none, the base's product). Changes are made in float32 and
+  // added before the product's only rounding; on the right, where that would be the rounding of
+  // its input, x + D is rounded by chance, keyed by z, target, position and column. d = 0 gives the
+  // base's bits.
+  at::Tensor product(int t, const Linear& linear, const at::Tensor& x, const Rows& rows) const;
 
-  // What the closed form's own product reads: the form, Q and z - 1 [r] of the rows' one entry.
-  struct Scaling {
-    Form form;
-    at::Tensor q, d;
+  // The gradient at x [rows, inputs], wide, of what has the gradient g [rows, outputs] at y; and
+  // what dz is made of: dL/dz_i of a group of rows is the sum over them of a_i b_i (DESIGN: the
+  // undivided form, which holds for every z).
+  //   right: a = Q^T x, b = Q^T W^T g;   left: a = Q^T g, b = Q^T W x
+  struct Backward {
+    at::Tensor d_x, a, b;  // a, b [rows, r], wide; undefined without a target
   };
-  Scaling scaling(int t, const Rows& rows) const;
+  Backward backward(int t, const Linear& linear, const at::Tensor& x, const at::Tensor& g,
+                    const Rows& rows, bool d_x_wanted = true) const;
 
  private:
-  at::Tensor change(int t, const at::Tensor& x, const Rows& rows) const;
   const Basis& basis() const { return table_ ? table_->basis() : merged_->basis(); }
+  // d o x of each row's entry, rounded to the model's type: what Q is multiplied by next.
+  at::Tensor scaled(int t, const at::Tensor& x, const Rows& rows, at::ScalarType type) const;
+  at::Tensor keys(int t, const Rows& rows) const;
 
   Apply kind_ = Apply::kFrozen;
   const ExpertTable* table_ = nullptr;

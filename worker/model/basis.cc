@@ -11,7 +11,8 @@ namespace svfleet {
 
 Basis::Basis(std::vector<Factor> factors, const Weights& weights)
     : by_layer_(size_t(weights.architecture().layers), std::vector<int>(linear_kinds().size(), -1)),
-      wide_(weights.wide_type()) {
+      wide_(weights.wide_type()),
+      device_(weights.device()) {
   const auto& kinds = linear_kinds();
   const InStage loading(Stage::kLoad);
   for (Factor& factor : factors) {
@@ -22,8 +23,8 @@ Basis::Basis(std::vector<Factor> factors, const Weights& weights)
     by_layer_[target.layer][kind] = int(targets_.size());
     targets_.push_back(target);
     sigmas_.push_back(factor.sigma);
-    stored_q_.push_back(factor.q.to(weights.device()));
-    q_.push_back(stored_q_.back().to(weights.type()));
+    q_.emplace_back(factor.q.to(weights.device(), weights.type()));
+    factor.q.reset();
   }
 }
 
@@ -38,7 +39,7 @@ at::Tensor Basis::change_of(size_t t, std::span<const float> z) const {
   at::Tensor d = at::empty({target.length()}, at::kFloat);
   for (int64_t i = 0; i < target.length(); ++i)
     d.data_ptr<float>()[i] = z[target.offset + i] - 1.0f;
-  return d.to(q_[t].device(), wide_);
+  return d.to(device_, wide_);
 }
 
 NamedTensors Basis::frozen() const {
@@ -47,8 +48,7 @@ NamedTensors Basis::frozen() const {
     all.emplace_back("'" + name + "'", tensor);
   };
   for (size_t t = 0; t < targets_.size(); ++t) {
-    add("Q of " + targets_[t].name, stored_q_[t]);
-    if (!q_[t].is_same(stored_q_[t])) add("Q of " + targets_[t].name + " as computed with", q_[t]);
+    add("Q of " + targets_[t].name, q_[t].plain());
     add("sigma of " + targets_[t].name, view_of(sigmas_[t]));
   }
   return all;

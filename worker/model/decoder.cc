@@ -1,182 +1,159 @@
 #include "worker/model/decoder.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
-#include <limits>
-#include <span>
+#include <utility>
 
 #include "comm/error.h"
 #include "comm/stage.h"
-#include "svd/apply.h"
-#include "worker/test_fault.h"
+#include "worker/model/operations.h"
+#include "worker/model/typed.h"
 
 namespace svfleet {
 namespace {
 
-struct Rotary {
-  at::Tensor cos, sin;  // [tokens, 1, head_dim / 2], float32 (float64 for a float64 model)
-};
-
-Rotary rotary(const Weights& weights, std::span<const int64_t> positions) {
-  const std::vector<double>& frequencies = weights.rope_frequencies();
-  at::Tensor angles =
-      at::empty({int64_t(positions.size()), 1, int64_t(frequencies.size())}, at::kDouble);
-  double* a = angles.data_ptr<double>();
-  for (int64_t position : positions)
-    for (const double frequency : frequencies) *a++ = double(position) * frequency;
-  // On the host, so that the angles' bits do not depend on the device.
-  return {angles.cos().to(weights.wide_type()).to(weights.device()),
-          angles.sin().to(weights.wide_type()).to(weights.device())};
-}
-
-// x: [tokens, heads, head_dim]. Halves are rotated against each other (Hugging Face's layout).
-at::Tensor rotate(const at::Tensor& x, const Rotary& by) {
-  at::Tensor wide = x.to(by.cos.scalar_type());
-  std::vector<at::Tensor> half = wide.chunk(2, -1);
-  return at::cat({half[0] * by.cos - half[1] * by.sin, half[1] * by.cos + half[0] * by.sin}, -1)
-      .to(x.scalar_type());
-}
-
-at::Tensor norm(const Weights& weights, const at::Tensor& x, const at::Tensor& weight) {
-  at::Tensor w = x.to(weights.wide_type());
-  at::Tensor scale = (w.square().mean(-1, true) + weights.architecture().rms_epsilon).rsqrt();
-  return (w * scale).to(weights.type()) * weight;
-}
-
-// q: [queries, heads, d]; k, v: [keys, kv_heads, d]; the last `queries` keys are the queries' own.
-// Query heads that share a key head are laid side by side as more queries: no key is copied.
-at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-  const int64_t queries = q.size(0), keys = k.size(0), kv_heads = k.size(1), d = q.size(2);
-  const int64_t share = q.size(1) / kv_heads;
-  at::Tensor qs = q.view({queries, kv_heads, share, d})
-                      .permute({1, 2, 0, 3})
-                      .reshape({1, kv_heads, share * queries, d});
-  at::Tensor mask =
-      at::full({queries, keys}, -std::numeric_limits<double>::infinity(), q.options());
-  mask = mask.triu(keys - queries + 1).repeat({share, 1});
-  at::Tensor out = at::scaled_dot_product_attention(qs, k.transpose(0, 1).unsqueeze(0),
-                                                    v.transpose(0, 1).unsqueeze(0), mask);
-  return out.view({kv_heads, share, queries, d}).permute({2, 0, 1, 3}).reshape({queries, -1});
-}
-
-at::Tensor tree_attention(const std::vector<Segment>& segments, const at::Tensor& q,
-                          const at::Tensor& k, const at::Tensor& v) {
-  std::vector<at::Tensor> out;
-  for (const Segment& segment : segments) {
-    std::vector<at::Tensor> ks, vs;  // from the root on
-    for (const Segment* s = &segment; s; s = s->parent < 0 ? nullptr : &segments[s->parent]) {
-      ks.insert(ks.begin(), k.narrow(0, s->start, s->length));
-      vs.insert(vs.begin(), v.narrow(0, s->start, s->length));
-    }
-    out.push_back(
-        causal_attention(q.narrow(0, segment.start, segment.length), at::cat(ks), at::cat(vs)));
-  }
-  return at::cat(out);
-}
-
-// y = W x + bias of a linear with the hooks of target t round it (-1: with none).
-at::Tensor product(const Linear& linear, const Adapter& adapter, int t, const at::Tensor& x,
-                   const Rows& rows) {
-  if (t < 0) return at::linear(x, linear.weight, linear.bias);
-  if (t == 0) test_fault();
-  const at::Tensor& weight = adapter.weight(t, linear);
-  // No hook: what differs is not what goes into the product or comes out of it but its derivative,
-  // and that reads both W' and W.
-  if (adapter.kind() == Apply::kClosedForm) {
-    const Adapter::Scaling s = adapter.scaling(t, rows);
-    return merged_linear_closed_form(s.form, x, linear.weight, weight, linear.bias, s.q, s.d);
-  }
-  const at::Tensor change = adapter.input_change(t, x, rows);
-  const at::Tensor changed = change.defined() ? x + change : x;
-  if (!adapter.changes_output(t)) return at::linear(changed, weight, linear.bias);
-  at::Tensor y = at::linear(changed, weight);
-  y = y + adapter.output_change(t, changed, y, rows);
-  return linear.bias.defined() ? y + linear.bias : y;
-}
-
-// attend(layer, q, k, v) -> [tokens, heads * head_dim].
-template <class Attend>
-at::Tensor run_layers(const Weights& weights, const Adapter& adapter, std::span<const int> tokens,
-                      std::span<const int64_t> positions, const Rows& rows, Attend attend) {
-  const Architecture& arch = weights.architecture();
-  const int64_t count = int64_t(tokens.size());
-  for (int64_t position : positions)
-    if (arch.sliding_window && position >= arch.sliding_window)
+void check_window(const Architecture& arch, const Pass& pass) {
+  if (!arch.sliding_window) return;
+  for (const int64_t position : pass.positions)
+    if (position >= arch.sliding_window)
       throw user_error("a sequence of more than ", arch.sliding_window,
                        " tokens needs this model's sliding window, which is not supported; shorten "
                        "the prompts or task.max_new_tokens");
-  adapter.check(rows);
-  const auto counter = stage_counter();  // the backward pass may run in another thread
-  const Rotary rope = rotary(weights, positions);
-  at::Tensor h = weights.embed(tokens);  // [T, hidden]
-  for (int i = 0; i < arch.layers; ++i) {
-    enter(Stage::kLayer, double(count));
-    const DecoderLayer& layer = weights.layer(i);
-    auto linear = [&](int j, const at::Tensor& x) {
-      return product(layer.linears[j], adapter, adapter.target(i, j, rows), x, rows);
-    };
-    at::Tensor x = norm(weights, h, layer.input_norm);
-    at::Tensor q = rotate(linear(0, x).view({count, arch.heads, arch.head_dim}), rope);
-    at::Tensor k = rotate(linear(1, x).view({count, arch.kv_heads, arch.head_dim}), rope);
-    at::Tensor v = linear(2, x).view({count, arch.kv_heads, arch.head_dim});
-    h = h + linear(3, attend(i, q, k, v));
-    x = norm(weights, h, layer.post_norm);
-    h = h + linear(6, at::silu(linear(4, x)) * linear(5, x));
-    if (counter && h.requires_grad())
-      h.register_hook([counter, count](const at::Tensor&) {
-        counter->enter(stage_class(Stage::kBackward, double(count)));
-      });
+}
+
+// One pass's view of the model: what every layer needs besides its weights.
+struct Through {
+  const Weights& weights;
+  const Adapter& adapter;
+  const Pass& pass;
+  const Rows rows;
+  const Angles turned;
+  const Architecture& arch = weights.architecture();
+
+  Through(const Weights& w, const Adapter& a, const Pass& p)
+      : weights(w),
+        adapter(a),
+        pass(p),
+        rows(p.entries, p.positions, w.device()),
+        turned(angles(p.positions, w.rope_frequencies(), w.wide_type(), w.device())) {
+    check_window(arch, pass);
+    adapter.check(rows);
   }
-  return norm(weights, h, weights.final_norm());
+
+  const Linear& linear(int layer, int j) const { return weights.layer(layer).linears[j]; }
+  at::Tensor product(int layer, int j, const at::Tensor& x) const {
+    return adapter.product(adapter.target(layer, j, rows), linear(layer, j), x, rows);
+  }
+};
+
+// h is changed in place.
+void forward_layer(const Through& in, int i, const at::Tensor& h, PagePool& pool,
+                   Tape::Layer* kept) {
+  const DecoderLayer& layer = in.weights.layer(i);
+  Tape::Layer now;
+  const auto copy = [&](const at::Tensor& t) { return kept ? t.clone() : t; };
+  now.h = copy(h);
+  now.x = rms_norm(h, layer.input_norm, in.arch.rms_epsilon, kept ? &now.inverse : nullptr);
+  now.q = in.product(i, 0, now.x);
+  at::Tensor k = in.product(i, 1, now.x);
+  rotate(now.q, in.turned, in.arch.head_dim);
+  rotate(k, in.turned, in.arch.head_dim);
+  pool.store(i, in.pass, k, in.product(i, 2, now.x));
+  now.attended = pool.attend(i, in.pass, now.q, kept ? &now.log_sum : nullptr);
+  add_to(h, in.product(i, 3, now.attended));
+  now.h2 = copy(h);
+  now.x2 = rms_norm(h, layer.post_norm, in.arch.rms_epsilon, kept ? &now.inverse2 : nullptr);
+  now.gate = in.product(i, 4, now.x2);
+  now.up = in.product(i, 5, now.x2);
+  now.gated = gate_product(now.gate, now.up);
+  add_to(h, in.product(i, 6, now.gated));
+  if (kept) *kept = std::move(now);
+}
+
+// The sums over rows that become dz.
+class Sums {
+ public:
+  Sums(const Adapter& adapter, const std::vector<RowRange>& ranges)
+      : targets_(adapter.table()->basis().targets()),
+        ranges_(ranges),
+        dz_(ranges.size(), std::vector<double>(size_t(total_length(targets_)), 0)) {}
+
+  void add(int target, const Adapter::Backward& of) {
+    if (target < 0) return;
+    for (size_t i = 0; i < ranges_.size(); ++i)
+      add_products(of.a, of.b, ranges_[i].from, ranges_[i].to,
+                   dz_[i].data() + targets_[size_t(target)].offset);
+  }
+  std::vector<std::vector<double>> take() { return std::move(dz_); }
+
+ private:
+  const std::vector<Target>& targets_;
+  const std::vector<RowRange>& ranges_;
+  std::vector<std::vector<double>> dz_;
+};
+
+// d_h: at the layer's output, and then at its input unless it is the last that is looked at.
+void backward_layer(const Through& in, int i, const PagePool& pool, const Tape::Layer& kept,
+                    const at::Tensor& d_h, Sums& sums, bool lowest) {
+  const DecoderLayer& layer = in.weights.layer(i);
+  const at::ScalarType type = kept.h.scalar_type();
+  const auto back = [&](int j, const at::Tensor& x, const at::Tensor& d_y, bool wanted = true) {
+    const int target = in.adapter.target(i, j, in.rows);
+    if (target < 0 && !wanted) return at::Tensor();
+    const Adapter::Backward of =
+        in.adapter.backward(target, in.linear(i, j), x, rounded(d_y, type), in.rows, wanted);
+    sums.add(target, of);
+    return of.d_x;
+  };
+  at::Tensor d_gate, d_up;
+  gate_product_gradient(kept.gate, kept.up, back(6, kept.gated, d_h), &d_gate, &d_up);
+  at::Tensor d_x = back(4, kept.x2, d_gate);
+  d_x.add_(back(5, kept.x2, d_up));
+  rms_norm_gradient(kept.h2, layer.post_norm, kept.inverse2, d_x, d_h);
+  const at::Tensor d_attended = rounded(back(3, kept.attended, d_h), type);
+  const PagePool::Gradient d =
+      pool.attend_gradient(i, in.pass, kept.q, kept.attended, kept.log_sum, d_attended);
+  rotate_gradient(d.d_q, in.turned, in.arch.head_dim);
+  rotate_gradient(d.d_k, in.turned, in.arch.head_dim);
+  d_x = back(0, kept.x, d.d_q, !lowest);
+  const at::Tensor d_k = back(1, kept.x, d.d_k, !lowest), d_v = back(2, kept.x, d.d_v, !lowest);
+  if (lowest) return;
+  d_x.add_(d_k).add_(d_v);
+  rms_norm_gradient(kept.h, layer.input_norm, kept.inverse, d_x, d_h);
 }
 
 }  // namespace
 
-at::Tensor forward(const Weights& weights, const Adapter& adapter, const Batch& batch,
-                   std::vector<LayerKv>* cache) {
-  const std::vector<Segment>& segments = batch.segments;
-  std::vector<int64_t> positions(batch.tokens.size());
-  std::vector<Rows::Run> runs;
-  int64_t end = 0;
-  for (const Segment& segment : segments) {
-    SVFLEET_CHECK(segment.start == end, segment.start, " after ", end);
-    // What a prefix leaves in the cache is its expert's.
-    SVFLEET_CHECK(segment.parent < 0 || segments[segment.parent].entry == segment.entry, "entry ",
-                  segment.entry, " below a prefix of another");
-    for (int64_t i = 0; i < segment.length; ++i)
-      positions[segment.start + i] = segment.position + i;
-    runs.push_back({segment.length, segment.entry});
-    end += segment.length;
+at::Tensor forward(const Weights& weights, const Adapter& adapter, const Pass& pass, PagePool& pool,
+                   Tape* tape) {
+  c10::NoGradGuard no_grad;
+  const Through in(weights, adapter, pass);
+  const at::Tensor h = weights.embed(pass.tokens);  // [rows, hidden]
+  if (tape) tape->layers.resize(size_t(in.arch.layers));
+  for (int i = 0; i < in.arch.layers; ++i) {
+    enter(Stage::kLayer, double(pass.rows()));
+    forward_layer(in, i, h, pool, tape && i >= tape->from ? &tape->layers[size_t(i)] : nullptr);
   }
-  if (cache) cache->resize(size_t(weights.architecture().layers));
-  return run_layers(weights, adapter, batch.tokens, positions, Rows(runs, weights.device()),
-                    [&](int layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-                      if (cache) (*cache)[layer] = {k, v};
-                      return tree_attention(segments, q, k, v);
-                    });
+  if (tape) tape->h = h;
+  return rms_norm(h, weights.final_norm(), in.arch.rms_epsilon, tape ? &tape->inverse : nullptr);
 }
 
-at::Tensor decode(const Weights& weights, const Adapter& adapter, const DecodeBatch& batch,
-                  DecodeCache& cache) {
-  const Architecture& arch = weights.architecture();
-  const int64_t rows = int64_t(batch.tokens.size()), column = cache.filled++;
-  const int64_t share = arch.heads / arch.kv_heads;
-  std::vector<Rows::Run> runs;
-  for (const int entry : batch.entries) runs.push_back({1, entry});
-  if (runs.empty()) runs.push_back({rows, kOnlyExpert});
-  at::Tensor mask = cache.mask.narrow(1, 0, cache.filled)
-                        .view({rows, 1, 1, cache.filled})
-                        .expand({rows, 1, share, cache.filled});
-  return run_layers(weights, adapter, batch.tokens, batch.positions, Rows(runs, weights.device()),
-                    [&](int layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-                      cache.k[layer].select(2, column).copy_(k);
-                      cache.v[layer].select(2, column).copy_(v);
-                      return at::scaled_dot_product_attention(
-                                 q.view({rows, arch.kv_heads, share, arch.head_dim}),
-                                 cache.k[layer].narrow(2, 0, cache.filled),
-                                 cache.v[layer].narrow(2, 0, cache.filled), mask)
-                          .reshape({rows, arch.heads * arch.head_dim});
-                    });
+std::vector<std::vector<double>> backward(const Weights& weights, const Adapter& adapter,
+                                          const Pass& pass, const PagePool& pool, Tape tape,
+                                          const at::Tensor& d_hidden,
+                                          const std::vector<RowRange>& ranges) {
+  c10::NoGradGuard no_grad;
+  const Through in(weights, adapter, pass);
+  Sums sums(adapter, ranges);
+  const at::Tensor d_h = at::zeros_like(d_hidden);
+  rms_norm_gradient(tape.h, weights.final_norm(), tape.inverse, d_hidden, d_h);
+  for (int i = in.arch.layers; i-- > tape.from;) {
+    enter(Stage::kBackward, double(pass.rows()));
+    const Tape::Layer kept = std::exchange(tape.layers[size_t(i)], {});
+    backward_layer(in, i, pool, kept, d_h, sums, i == tape.from);
+  }
+  return sums.take();
 }
 
 }  // namespace svfleet

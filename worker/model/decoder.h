@@ -1,9 +1,8 @@
-// The forward pass of a Llama-family decoder over frozen weights, with an adapter: free functions,
-// const in all they read and re-entrant.
+// A Llama-family decoder over frozen weights, with an adapter: the forward pass, and the gradient
+// of z through it, by hand. Const in all they read, and re-entrant.
 //
-// Tokens come as segments of a tree: a segment attends to itself causally and to all of its
-// ancestors. So a prefix shared by several prompts, and a prompt shared by several replies, is
-// computed once, in sampling and in the gradient.
+// Prompts, trees and decoding steps go through one function, in which a row's bits depend on its
+// own sequence alone: log pi of a token is the same number when it is drawn and when it is trained.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -12,48 +11,41 @@
 #include <vector>
 
 #include "worker/model/adapter.h"
+#include "worker/model/pass.h"
 #include "worker/model/weights.h"
 
 namespace svfleet {
 
-struct Segment {
-  int64_t start = 0, length = 0;  // rows of the packed sequence
-  int parent = -1;                // an earlier segment of the same entry, or -1
-  int64_t position = 0;           // of its first token in its own sequence
-  int entry = kOnlyExpert;        // of the adapter's table
+// What the gradient needs of a forward pass, by layer.
+struct Tape {
+  struct Layer {
+    at::Tensor h, x, inverse;              // before the layer; after its first norm
+    at::Tensor q, attended, log_sum;       // keys and values stay in the pool
+    at::Tensor h2, x2, inverse2;           // before and after the second norm
+    at::Tensor gate, up, gated;
+  };
+  std::vector<Layer> layers;
+  at::Tensor h, inverse;  // before the last norm
+  int from = 0;           // layers below it change nothing: only these are kept
 };
 
-struct Batch {
-  std::vector<int> tokens;        // packed
-  std::vector<Segment> segments;  // one behind the other
+// Hidden states after the last norm [rows, hidden]; keys and values go into the pool. With `tape`,
+// whose `from` is given, what the gradient needs is kept. Error(kExitUser) for a sequence that
+// needs a sliding window.
+at::Tensor forward(const Weights& weights, const Adapter& adapter, const Pass& pass, PagePool& pool,
+                   Tape* tape = nullptr);
+
+// Neighbouring rows whose gradients add up to one dz.
+struct RowRange {
+  int64_t from, to;
 };
 
-// Keys and values of one layer, as the segments left them: [tokens, kv_heads, head_dim].
-struct LayerKv {
-  at::Tensor k, v;
-};
-
-// Final hidden states (after the last norm) of all tokens [T, hidden]. With `cache`, each layer's
-// keys and values are kept. Error(kExitUser) for a sequence that needs a sliding window.
-at::Tensor forward(const Weights& weights, const Adapter& adapter, const Batch& batch,
-                   std::vector<LayerKv>* cache = nullptr);
-
-// One token more for each row of a decoding loop.
-struct DecodeBatch {
-  std::vector<int> tokens;
-  std::vector<int64_t> positions;  // of each token in its own sequence
-  std::vector<int> entries;        // of the adapter's table; empty: the only expert
-};
-
-// Cache of that loop: row r's tokens end at column `filled`, padding is on the left.
-struct DecodeCache {
-  std::vector<at::Tensor> k, v;  // per layer [rows, kv_heads, capacity, head_dim]
-  at::Tensor mask;               // [rows, capacity], 0 where attended, -inf where padding
-  int64_t filled = 0;
-};
-
-// Hidden states [rows, hidden]; appends to the cache.
-at::Tensor decode(const Weights& weights, const Adapter& adapter, const DecodeBatch& batch,
-                  DecodeCache& cache);
+// dL/dz [ranges][all r] of what has the gradient d_hidden [rows, hidden], wide, at forward's result;
+// rows of different ranges must share no page. Sums over rows are in float64, in their order. The
+// pool still holds what that pass left; the tape is used up.
+std::vector<std::vector<double>> backward(const Weights& weights, const Adapter& adapter,
+                                          const Pass& pass, const PagePool& pool, Tape tape,
+                                          const at::Tensor& d_hidden,
+                                          const std::vector<RowRange>& ranges);
 
 }  // namespace svfleet

@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 
 #include "comm/error.h"
-#include "worker/model/index_tensor.h"
 
 namespace svfleet {
 
@@ -18,6 +17,7 @@ int ExpertTable::add(std::span<const float> z) {
   }
   z_.emplace_back(z.begin(), z.end());
   hashes_.push_back(z_hash(as_expert(*basis_, z)));
+  keys_.push_back(key_of(hashes_.back()));
   return size() - 1;
 }
 
@@ -31,19 +31,9 @@ int ExpertTable::add_mixture(const std::vector<Part>& parts) {
   return add(mixed);
 }
 
-ExpertTable ExpertTable::leaves(const std::vector<int>& entries) const {
-  ExpertTable chosen;
-  chosen.basis_ = basis_;
-  std::vector<int64_t> rows = {kBaseEntry};
-  rows.insert(rows.end(), entries.begin(), entries.end());
-  for (const int64_t row : rows) {
-    SVFLEET_CHECK(row >= 0 && row < size(), "entry ", row, " of ", size());
-    chosen.z_.push_back(z_[size_t(row)]);
-    chosen.hashes_.push_back(hashes_[size_t(row)]);
-  }
-  for (const at::Tensor& d : d_)
-    chosen.d_.push_back(d.index_select(0, index_tensor(rows, d.device())).requires_grad_(true));
-  return chosen;
+uint64_t key_of(const std::string& hash) {
+  SVFLEET_CHECK(hash.size() >= 16, "hash '", hash, "'");
+  return std::stoull(hash.substr(0, 16), nullptr, 16);
 }
 
 }  // namespace svfleet

@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <span>
 #include <string>
 #include <vector>
@@ -37,16 +38,18 @@ class ExpertTable {
   // z_hash of its z: what a reply carries.
   const std::string& hash(int entry) const { return hashes_[size_t(entry)]; }
 
-  // A table of these entries, in this order from 1 on, whose d(t) are leaves of the graph.
-  ExpertTable leaves(const std::vector<int>& entries) const;
+  // Of that hash: what keyed roundings are drawn by.
+  uint64_t key(int entry) const { return keys_[size_t(entry)]; }
 
  private:
-  ExpertTable() = default;
-
   const Basis* basis_ = nullptr;
   std::vector<at::Tensor> d_;
   std::vector<std::vector<float>> z_;  // [entry][all r]
   std::vector<std::string> hashes_;
+  std::vector<uint64_t> keys_;
 };
+
+// The first 64 bits of a hash in hexadecimal digits.
+uint64_t key_of(const std::string& hash);
 
 }  // namespace svfleet

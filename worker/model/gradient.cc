@@ -4,134 +4,176 @@
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
-#include <set>
 
 #include "comm/error.h"
 #include "comm/stage.h"
 #include "worker/model/decoder.h"
-#include "worker/model/index_tensor.h"
-#include "worker/model/roots.h"
+#include "worker/model/operations.h"
 
 namespace svfleet {
 namespace {
 
-// All groups of a chunk as one tree of segments: common prefixes, rest of each prompt, replies. A
-// reply's last token predicts nothing and is left out; its first is predicted by the prompt's last.
-struct Tree {
-  Batch batch;
-  std::vector<int64_t> rows;  // packed row that predicts each trained token
+// Parts are computed together as long as they have no more tokens: more rows multiply faster.
+constexpr int64_t kTogether = 768;
+
+// Some replies of a group, which are computed as one tree.
+struct Part {
+  size_t group, from, to;
+  int64_t tokens;
+};
+
+std::vector<Part> cut(const std::vector<ReplyGroup>& groups, int64_t most) {
+  std::vector<Part> parts;
+  for (size_t g = 0; g < groups.size(); ++g) {
+    const int64_t prompt = int64_t(groups[g].prompt->size());
+    Part part{g, 0, 0, prompt};
+    for (const ReplyGroup::Reply& reply : groups[g].replies) {
+      const int64_t tokens = int64_t(reply.tokens->size());
+      if (most > 0 && part.to > part.from && part.tokens + tokens > most) {
+        parts.push_back(part);
+        part = {g, part.to, part.to, prompt};
+      }
+      part.tokens += tokens;
+      ++part.to;
+    }
+    parts.push_back(part);
+  }
+  return parts;
+}
+
+// Parts as one tree each: prompts, then replies. A reply's last token predicts nothing and is left
+// out; its first is predicted by the prompt's last.
+struct Trees {
+  std::vector<Segment> segments;
+  std::vector<std::pair<int, int64_t>> predicting;  // (segment, place) of each trained token
+  std::vector<int> first_segments;                  // of each part, and the end
   TrainedTokens tokens;
 };
 
-Tree pack(const std::vector<ReplyGroup>& groups) {
-  Tree tree;
-  Batch& batch = tree.batch;
-  std::vector<Sequence> prompts;
-  for (const ReplyGroup& group : groups) prompts.push_back({group.prompt, group.entry});
-  const std::vector<int> roots = add_roots(prompts, batch);
-  for (size_t g = 0; g < groups.size(); ++g) {
-    const int64_t length = int64_t(groups[g].prompt->size());
-    const int prompt_segment = add_rest(prompts[g], roots[g], batch);
-    const int64_t prompt_last = int64_t(batch.tokens.size()) - 1;
-    for (const ReplyGroup::Reply& reply : groups[g].replies) {
-      const std::vector<int>& tokens = *reply.tokens;
-      const int64_t start = int64_t(batch.tokens.size());
+Trees plant(const std::vector<ReplyGroup>& groups, const std::vector<Part>& parts) {
+  Trees trees;
+  for (const Part& part : parts) {
+    const ReplyGroup& group = groups[part.group];
+    const int prompt = int(trees.segments.size());
+    trees.first_segments.push_back(prompt);
+    trees.segments.push_back({*group.prompt, -1, group.entry});
+    const int64_t last = int64_t(group.prompt->size()) - 1;
+    for (size_t r = part.from; r < part.to; ++r) {
+      const std::vector<int>& tokens = *group.replies[r].tokens;
+      const int own = int(trees.segments.size());
       for (size_t i = 0; i < tokens.size(); ++i) {
-        tree.rows.push_back(i == 0 ? prompt_last : start + int64_t(i) - 1);
-        tree.tokens.labels.push_back(tokens[i]);
-        tree.tokens.weights.push_back(reply.weight);
-        tree.tokens.kl_weights.push_back(reply.kl_weight);
+        trees.predicting.emplace_back(i ? own : prompt, i ? int64_t(i) - 1 : last);
+        trees.tokens.labels.push_back(tokens[i]);
+        trees.tokens.weights.push_back(group.replies[r].weight);
+        trees.tokens.kl_weights.push_back(group.replies[r].kl_weight);
       }
-      if (tokens.size() < 2) continue;
-      batch.segments.push_back(
-          {start, int64_t(tokens.size()) - 1, prompt_segment, length, groups[g].entry});
-      batch.tokens.insert(batch.tokens.end(), tokens.begin(), tokens.end() - 1);
+      if (tokens.size() > 1)
+        trees.segments.push_back({{tokens.begin(), tokens.end() - 1}, prompt, group.entry});
     }
   }
-  return tree;
+  trees.first_segments.push_back(int(trees.segments.size()));
+  return trees;
 }
 
-// Flat per-token values back into groups, replies, tokens.
-ReplyLogProbs by_reply(const std::vector<ReplyGroup>& groups, const at::Tensor& flat) {
-  at::Tensor values = flat.to(at::kFloat).cpu().contiguous();
+std::vector<int64_t> rows_of(const Trees& trees, const TreePass& pass) {
+  std::vector<int64_t> rows;
+  for (const auto& [segment, place] : trees.predicting)
+    rows.push_back(pass.first_row(segment) + place);
+  return rows;
+}
+
+// Flat per-token values of `parts` to their replies.
+void put(const std::vector<ReplyGroup>& groups, const std::vector<Part>& parts,
+         const at::Tensor& flat, ReplyLogProbs* out) {
+  const at::Tensor values = flat.to(at::kFloat).cpu().contiguous();
   const float* next = values.data_ptr<float>();
-  ReplyLogProbs out;
-  for (const ReplyGroup& group : groups) {
-    auto& replies = out.emplace_back();
-    for (const ReplyGroup::Reply& reply : group.replies) {
-      replies.emplace_back(next, next + reply.tokens->size());
-      next += reply.tokens->size();
+  for (const Part& part : parts)
+    for (size_t r = part.from; r < part.to; ++r) {
+      const size_t count = groups[part.group].replies[r].tokens->size();
+      (*out)[part.group][r].assign(next, next + count);
+      next += count;
     }
-  }
+}
+
+ReplyLogProbs room_for(const std::vector<ReplyGroup>& groups) {
+  ReplyLogProbs out;
+  for (const ReplyGroup& group : groups) out.emplace_back(group.replies.size());
   return out;
 }
 
-at::Tensor hidden_at(const Weights& weights, const Adapter& adapter, const Tree& tree) {
-  at::Tensor all = forward(weights, adapter, tree.batch);
-  at::Tensor rows = index_tensor(tree.rows, weights.device());
-  // A prompt's last row is picked once per reply: on a GPU index_select's backward pass would add
-  // their gradients in no fixed order, and index's sorts them first.
-  if (all.is_cuda()) return all.index({rows});
-  return all.index_select(0, rows);
-}
-
-// The same groups, naming the entries of a table of `entries` alone.
-std::vector<ReplyGroup> renamed(std::vector<ReplyGroup> groups, const std::vector<int>& entries) {
-  for (ReplyGroup& group : groups)
-    group.entry =
-        1 + int(std::lower_bound(entries.begin(), entries.end(), group.entry) - entries.begin());
-  return groups;
-}
-
-// Gradients of the leaves of `table`, entries from 1 on, as [entries, all r].
-std::vector<float> collect(const ExpertTable& table) {
-  const std::vector<Target>& targets = table.basis().targets();
-  const size_t all = size_t(total_length(targets));
-  std::vector<float> dz(all * size_t(table.size() - 1), 0);
-  for (size_t t = 0; t < targets.size(); ++t) {
-    at::Tensor grad = table.d(t).grad();
-    if (!grad.defined()) continue;  // no trained token reaches it
-    grad = grad.to(at::kFloat).cpu().contiguous();
-    const int64_t r = targets[t].length();
-    for (int e = 1; e < table.size(); ++e)
-      std::copy_n(grad.data_ptr<float>() + e * r, r,
-                  dz.begin() + int64_t(all) * (e - 1) + targets[t].offset);
+// Calls work(parts) for as many as are computed together.
+template <class Work>
+void in_batches(const std::vector<Part>& parts, Work work) {
+  for (size_t from = 0; from < parts.size();) {
+    size_t to = from;
+    int64_t tokens = 0;
+    while (to < parts.size() && (to == from || tokens + parts[to].tokens <= kTogether))
+      tokens += parts[to++].tokens;
+    work(std::vector<Part>(parts.begin() + int64_t(from), parts.begin() + int64_t(to)));
+    from = to;
   }
-  return dz;
+}
+
+at::Tensor hidden_at(const Weights& weights, const Adapter& adapter, const TreePass& tree,
+                     const at::Tensor& rows, PagePool& pool, Tape* tape = nullptr) {
+  return forward(weights, adapter, tree.pass(), pool, tape).index_select(0, rows);
+}
+
+// The lowest layer that holds a target.
+int lowest_layer(const Basis& basis) {
+  int lowest = basis.targets().front().layer;
+  for (const Target& target : basis.targets()) lowest = std::min(lowest, target.layer);
+  return lowest;
+}
+
+// d_hidden of the trained tokens to the rows that predict them: a prompt's last row predicts one
+// of each reply. They add in their order.
+at::Tensor to_rows(const at::Tensor& d, const std::vector<int64_t>& rows, int64_t count) {
+  at::Tensor all = at::zeros({count, d.size(1)}, d.options());
+  if (!d.is_cuda()) {
+    for (size_t i = 0; i < rows.size(); ++i) all[rows[i]].add_(d[int64_t(i)]);
+    return all;
+  }
+  return all.index_put_({index_tensor(rows, d.device())}, d, /*accumulate=*/true);  // sorts
 }
 
 }  // namespace
 
 GradientResult z_gradient(const Weights& weights, const Adapter& adapter,
                           const std::vector<ReplyGroup>& groups, const GradientOptions& options) {
-  SVFLEET_CHECK(adapter.kind() == Apply::kActivation || adapter.kind() == Apply::kClosedForm,
-                int(adapter.kind()));
+  c10::NoGradGuard no_grad;
   const InStage inside(Stage::kLayer);
-  GradientResult result;
-  std::set<int> named;
-  for (const ReplyGroup& group : groups) named.insert(group.entry);
-  result.entries.assign(named.begin(), named.end());
-  const ExpertTable leaves = adapter.table()->leaves(result.entries);
-  const Adapter trained(adapter.kind(), &leaves, adapter.merged());
-  const Tree tree = pack(renamed(groups, result.entries));
-  if (tree.rows.empty()) {
-    result.dz = collect(leaves);
-    result.log_probs.resize(groups.size());
-    return result;
-  }
-  at::Tensor hidden = hidden_at(weights, trained, tree);  // [trained tokens, hidden]
-  at::Tensor base;
-  if (options.kl != KlLoss::kNone) {
-    c10::NoGradGuard no_grad;
-    base = hidden_at(weights, Adapter(), tree);
-  }
-  const Head::Gradient head =
-      weights.head().gradient(hidden, base, tree.tokens, options.kl, options.temperature);
-  hidden.backward(head.d_hidden);
-  // On a GPU all of the backward pass may wait.
-  enter(Stage::kCollect, double(tree.batch.tokens.size()));
-  result.log_probs = by_reply(groups, head.log_probs);
-  result.dz = collect(leaves);
+  SVFLEET_CHECK(adapter.kind() != Apply::kFrozen, "the base has no z");
+  const Basis& basis = adapter.table()->basis();
+  const size_t length = size_t(total_length(basis.targets()));
+  GradientResult result{{}, room_for(groups)};
+  std::vector<std::vector<double>> dz(groups.size(), std::vector<double>(length, 0));
+  PagePool pool(weights);
+  in_batches(cut(groups, options.most_tokens), [&](const std::vector<Part>& parts) {
+    const Trees trees = plant(groups, parts);
+    if (trees.predicting.empty()) return;
+    const TreePass tree(trees.segments, pool);
+    const std::vector<int64_t> rows = rows_of(trees, tree);
+    const at::Tensor index = index_tensor(rows, weights.device());
+    at::Tensor of_base;
+    if (options.kl != KlLoss::kNone) of_base = hidden_at(weights, Adapter(), tree, index, pool);
+    Tape tape;
+    tape.from = lowest_layer(basis);
+    const at::Tensor hidden = hidden_at(weights, adapter, tree, index, pool, &tape);
+    const Head::Gradient head =
+        weights.head().gradient(hidden, of_base, trees.tokens, options.kl, options.temperature);
+    std::vector<RowRange> ranges;
+    for (size_t p = 0; p < parts.size(); ++p)
+      ranges.push_back({tree.first_row(trees.first_segments[p]),
+                        tree.last_row(trees.first_segments[p + 1] - 1) + 1});
+    const auto sums = backward(weights, adapter, tree.pass(), pool, std::move(tape),
+                               to_rows(head.d_hidden, rows, tree.pass().rows()), ranges);
+    for (size_t p = 0; p < parts.size(); ++p)
+      for (size_t i = 0; i < length; ++i) dz[parts[p].group][i] += sums[p][i];
+    enter(Stage::kCollect, double(tree.pass().rows()));
+    put(groups, parts, head.log_probs, &result.log_probs);
+  });
+  for (const std::vector<double>& own : dz) result.dz.emplace_back(own.begin(), own.end());
   return result;
 }
 
@@ -139,10 +181,17 @@ ReplyLogProbs reply_log_probs(const Weights& weights, const Adapter& adapter,
                               const std::vector<ReplyGroup>& groups, double temperature) {
   c10::NoGradGuard no_grad;
   const InStage inside(Stage::kLayer);
-  const Tree tree = pack(groups);
-  if (tree.rows.empty()) return ReplyLogProbs(groups.size());
-  const at::Tensor hidden = hidden_at(weights, adapter, tree);
-  return by_reply(groups, weights.head().log_probs(hidden, tree.tokens.labels, temperature));
+  ReplyLogProbs out = room_for(groups);
+  PagePool pool(weights);
+  in_batches(cut(groups, 0), [&](const std::vector<Part>& parts) {
+    const Trees trees = plant(groups, parts);
+    if (trees.predicting.empty()) return;
+    const TreePass tree(trees.segments, pool);
+    const at::Tensor hidden = hidden_at(weights, adapter, tree,
+                                        index_tensor(rows_of(trees, tree), weights.device()), pool);
+    put(groups, parts, weights.head().log_probs(hidden, trees.tokens.labels, temperature), &out);
+  });
+  return out;
 }
 
 }  // namespace svfleet

@@ -1,7 +1,8 @@
-// The z gradient of a chunk, and log-probabilities of given replies. Prompts and common prefixes
-// are computed once for all samples; logits exist only in blocks and only where a token is trained.
+// The z gradient of groups of replies, each group's its own, and log-probabilities of given
+// replies. Prompts are computed once for all of their replies.
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "worker/model/adapter.h"
@@ -28,20 +29,22 @@ using ReplyLogProbs = std::vector<std::vector<std::vector<float>>>;
 struct GradientOptions {
   double temperature = 1;
   KlLoss kl = KlLoss::kNone;
+  // A group of more tokens is cut: prompt and some of the replies at a time, in their order, at
+  // least one; dz is summed over the parts. It alters bits. 0: never.
+  int64_t most_tokens = 0;
 };
 
 struct GradientResult {
-  std::vector<int> entries;  // that the groups name, ascending
-  std::vector<float> dz;     // [entries, all r]: d/dz of the loss, unnormalised
-  ReplyLogProbs log_probs;   // of the sampled tokens, in this pass's form
+  std::vector<std::vector<float>> dz;  // by group [all r]: d/dz of the loss, unnormalised
+  ReplyLogProbs log_probs;             // of the sampled tokens
 };
 
-// The loss is Head::gradient's, summed over all replies. `adapter`: kActivation or kClosedForm; z
-// is what its table says.
+// The loss is Head::gradient's, summed over each group's replies. A group's bits are its own.
 GradientResult z_gradient(const Weights& weights, const Adapter& adapter,
                           const std::vector<ReplyGroup>& groups, const GradientOptions& options);
 
-// Log-probabilities of the replies' tokens; no gradient.
+// Log-probabilities of the replies' tokens; no gradient. To the bit what was said of them when
+// they were drawn, by the same adapter.
 ReplyLogProbs reply_log_probs(const Weights& weights, const Adapter& adapter,
                               const std::vector<ReplyGroup>& groups, double temperature);
 

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "worker/model/matrix.h"
 #include "worker/model/next_token.h"
 #include "worker/model/sampling.h"
 
@@ -22,27 +23,34 @@ struct TrainedTokens {
   std::vector<double> kl_weights;  // of its KL term
 };
 
+// Logits are float32 (float64 for a float64 model), never rounded to the model's type; their sums
+// run over the vocabulary in fixed blocks, so that a row's bits are its own. One function gives
+// the log-probability of a token that is drawn and of one that is trained.
 class Head {
  public:
-  explicit Head(at::Tensor matrix) : matrix_(std::move(matrix)) {}  // [vocabulary, hidden]
+  Head() = default;
+  explicit Head(Matrix matrix) : matrix_(std::move(matrix)) {}  // [vocabulary, hidden]
+
+  const Matrix& matrix() const { return matrix_; }
 
   // All of them [rows, vocabulary], to look at: nothing that trains or replies holds so many.
   at::Tensor logits(const at::Tensor& hidden) const;
 
-  // log pi of each row's label [rows], float32 (float64 for a float64 model), with pi =
-  // softmax(logits / T); in blocks of rows.
+  // log pi of each row's label [rows], with pi = softmax(logits / T); in blocks of rows.
   at::Tensor log_probs(const at::Tensor& hidden, const std::vector<int64_t>& labels,
                        double temperature) const;
 
-  // One token for each entry of `rows`, as next_tokens, from softmax(logits / T) of `hidden`.
+  // One token for each entry of `rows`, which names the row of `hidden` that it is drawn from, with
+  // the uniform number [0, 1) beside it, from softmax(logits / T).
   NextTokens draw(const at::Tensor& hidden, const std::vector<int64_t>& rows,
                   const std::vector<double>& uniforms, const SamplingOptions& options) const;
 
-  // log_probs, and dLoss/dhidden of
+  // log_probs, and dLoss/dhidden (wide) of
   // Loss = - sum weight log pi(label) + kl_weight * KL term, over the rows:
   //   k2:   (log pi - log pi_base)^2 / 2 of the label (its gradient is KL's, on-policy)
   //   full: sum over the vocabulary of pi (log pi - log pi_base)
-  // by hand, in blocks of rows. `base`: the base model's hidden states, read where there is a KL.
+  // in blocks of rows; those without weights are passed over, their gradient is 0. `base`: the base
+  // model's hidden states, read where there is a KL.
   struct Gradient {
     at::Tensor log_probs, d_hidden;
   };
@@ -50,9 +58,7 @@ class Head {
                     KlLoss kl, double temperature) const;
 
  private:
-  at::Tensor log_softmax(const at::Tensor& hidden, double temperature) const;
-
-  at::Tensor matrix_;
+  Matrix matrix_;
 };
 
 }  // namespace svfleet

@@ -4,45 +4,85 @@
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
-#include <atomic>
+#include <limits>
 
 #include "comm/error.h"
 #include "comm/stage.h"
-#include "svd/apply.h"
+#include "worker/kernels/elementwise.h"
+#include "worker/model/expert_table.h"
+#include "worker/model/operations.h"
+#include "worker/model/typed.h"
 
 namespace svfleet {
 namespace {
 
-const at::Tensor& frozen_weight(const Weights& weights, const Target& target) {
+// Every so many rows one counts for the gain.
+constexpr int64_t kGainEvery = 16;
+
+const Matrix& frozen_weight(const Weights& weights, const Target& target) {
   const auto& kinds = linear_kinds();
   const auto kind = std::find(kinds.begin(), kinds.end(), target.kind) - kinds.begin();
   return weights.layer(target.layer).linears[kind].weight;
+}
+
+// What z adds to W, wide [m, n].
+at::Tensor change_of(const Target& target, const Matrix& weight, const Matrix& q,
+                     const at::Tensor& d) {
+  const at::Tensor scaled = scale_rows(q.plain().to(d.scalar_type()), d, {}, q.type());
+  const at::Tensor c = q.times(scaled);  // Q diag(d) Q^T
+  if (target.form == Form::kLeft) return weight.back_wide(c);
+  // Its own transpose but for rounding, so that either direction would do.
+  return Matrix(c).back_wide(weight.plain());
+}
+
+at::Tensor row_keys(uint64_t key, int64_t rows) {
+  at::Tensor keys = at::empty({rows}, at::kLong);
+  for (int64_t row = 0; row < rows; ++row) data_of<uint64_t>(keys)[row] = mix(key, uint64_t(row));
+  return keys;
+}
+
+double inner(const at::Tensor& a, const at::Tensor& b) {
+  return (a.to(at::kDouble) * b.to(at::kDouble)).sum().item<double>();
 }
 
 }  // namespace
 
 Merged::Merged(const Weights& weights, const Basis& basis, std::span<const float> z, Merged before,
                const SideBySide& side_by_side)
-    : basis_(&basis), weights_(std::move(before.weights_)), z_(z.size(), 1.0f) {
+    : basis_(&basis),
+      weights_(std::move(before.weights_)),
+      z_(z.size(), 1.0f),
+      hash_(z_hash(as_expert(basis, z))) {
   const std::vector<Target>& targets = basis.targets();
   SVFLEET_CHECK(!before.basis_ || before.basis_ == basis_, "merged weights of another basis");
   weights_.resize(targets.size());
-  std::atomic<int64_t> changed = 0, all = 0;
+  std::vector<double> along(targets.size()), wanted(targets.size());
   const auto build = [&](int64_t t) {
     c10::NoGradGuard no_grad;
     const Target& target = targets[t];
     const InStage merging(Stage::kMerge,
                           double(target.rows) * double(target.cols) * double(target.length()));
-    const at::Tensor& weight = frozen_weight(weights, target);
-    at::Tensor next = at::empty_like(weight);
-    merge(target.form, weight, basis.stored_q(t), basis.change_of(t, z), next);
-    changed += next.ne(weights_[t].defined() ? weights_[t] : weight).sum().item<int64_t>();
-    all += target.rows * target.cols;
-    weights_[t] = next;
+    const Matrix& weight = frozen_weight(weights, target);
+    const at::Tensor d = basis.change_of(t, z);
     std::copy_n(z.begin() + target.offset, target.length(), z_.begin() + target.offset);
+    if (!d.count_nonzero().item<int64_t>()) {  // W + 0 would turn -0 into +0
+      weights_[t] = weight;
+      return;
+    }
+    weights_[t] = Matrix();
+    const at::Tensor change = change_of(target, weight, basis.q(t), d);
+    const at::Tensor next = add_keyed(weight.plain(), change,
+                                      row_keys(mix(key_of(hash_), uint64_t(t)), target.rows));
+    const auto some = [](const at::Tensor& all) { return all.slice(0, 0, all.size(0), kGainEvery); };
+    along[t] = inner(some(next).to(wide_of(next)) - some(weight.plain()), some(change));
+    wanted[t] = inner(some(change), some(change));
+    weights_[t] = Matrix(next);
+    weights_[t].keep_packed();
   };
   side_by_side(int64_t(targets.size()), build);
-  changed_share_ = all ? double(changed) / double(all) : 0;
+  double all_along = 0, all_wanted = 0;
+  for (size_t t = 0; t < targets.size(); ++t) all_along += along[t], all_wanted += wanted[t];
+  gain_ = all_wanted > 0 ? all_along / all_wanted : std::numeric_limits<double>::quiet_NaN();
 }
 
 Merged::Merged(const Weights& weights, const Basis& basis, std::span<const float> z)

@@ -1,11 +1,10 @@
-// The merged weights W' of one z, and the z that each was built with.
+// The merged weights W' of one z.
 #pragma once
-
-#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "worker/model/basis.h"
@@ -19,8 +18,10 @@ using SideBySide = std::function<void(int64_t count, const std::function<void(in
 class Merged {
  public:
   Merged() = default;  // nothing merged
-  // W' of every target for z [all r]. `before` is given up matrix by matrix, so that beside W' no
-  // more than one matrix a thread is held.
+  // W' of every target for z [all r]: W + W C (right) or W + C W (left), C = Q diag(z - 1) Q^T,
+  // with the change in float32 and added as add_keyed does, by a key of z, target and row: one
+  // expert has one W' everywhere, and small changes arrive on average. z = 1 gives W.
+  // `before` is given up matrix by matrix, so that beside W' no more than one a thread is held.
   Merged(const Weights& weights, const Basis& basis, std::span<const float> z, Merged before,
          const SideBySide& side_by_side);
   Merged(const Weights& weights, const Basis& basis, std::span<const float> z);
@@ -28,17 +29,20 @@ class Merged {
   Merged& operator=(Merged&&) = default;
 
   const Basis& basis() const { return *basis_; }
-  const at::Tensor& weight(size_t t) const { return weights_[t]; }  // of target t, [m, n]
-  // [all r], target by target as they are: read by the receipts.
+  const Matrix& weight(size_t t) const { return weights_[t]; }  // of target t, [m, n], packed
+  // [all r], target by target as W' are: read by the receipts.
   const std::vector<float>& z() const { return z_; }
-  // Of the entries of all W', how many differ from those of `before` (or of W).
-  double changed_share() const { return changed_share_; }
+  const std::string& hash() const { return hash_; }  // z_hash of it
+  // <W' - W, change> / |change|^2, of sampled rows of all targets: 1 where z's change has arrived
+  // whole; NaN where there is none.
+  double gain() const { return gain_; }
 
  private:
   const Basis* basis_ = nullptr;
-  std::vector<at::Tensor> weights_;
+  std::vector<Matrix> weights_;
   std::vector<float> z_;
-  double changed_share_ = 0;
+  std::string hash_;
+  double gain_ = 0;
 };
 
 }  // namespace svfleet

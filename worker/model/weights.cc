@@ -26,7 +26,8 @@ Weights::Weights(const std::string& folder, at::ScalarType type, at::Device devi
   const EmbeddingNames names = embedding_names(files_, arch_);
   embedding_ = read(names.embedding, {arch_.vocabulary, arch_.hidden});
   final_norm_ = read("model.norm.weight", {arch_.hidden});
-  head_ = arch_.tied_embeddings ? embedding_ : read(names.head, {arch_.vocabulary, arch_.hidden});
+  head_ = Head(Matrix(arch_.tied_embeddings ? embedding_
+                                            : read(names.head, {arch_.vocabulary, arch_.hidden})));
   const std::vector<MatrixShape> shapes = arch_.linear_shapes();
   for (int i = 0; i < arch_.layers; ++i) {
     const std::string prefix = "model.layers." + std::to_string(i) + ".";
@@ -35,7 +36,7 @@ Weights::Weights(const std::string& folder, at::ScalarType type, at::Device devi
     layer.post_norm = read(prefix + "post_attention_layernorm.weight", {arch_.hidden});
     for (size_t j = 0; j < shapes.size(); ++j) {
       std::string name = weight_name(i, shapes[j].kind);
-      layer.linears[j].weight = read(name, {shapes[j].rows, shapes[j].cols});
+      layer.linears[j].weight = Matrix(read(name, {shapes[j].rows, shapes[j].cols}));
       if (arch_.qkv_bias && j < 3)
         layer.linears[j].bias = read(name.substr(0, name.size() - 6) + "bias", {shapes[j].rows});
     }
@@ -49,10 +50,10 @@ std::string Weights::hash() const {
     enter(Stage::kHash);
     if (t.defined()) hasher.raw(t.cpu().data_ptr(), t.nbytes());
   };
-  add(embedding_), add(final_norm_), add(head_);
+  add(embedding_), add(final_norm_), add(head_.matrix().plain());
   for (const DecoderLayer& layer : layers_) {
     add(layer.input_norm), add(layer.post_norm);
-    for (const Linear& linear : layer.linears) add(linear.weight), add(linear.bias);
+    for (const Linear& linear : layer.linears) add(linear.weight.plain()), add(linear.bias);
   }
   return hasher.hex();
 }
@@ -64,7 +65,7 @@ NamedTensors Weights::frozen() const {
   };
   add("model.embed_tokens.weight", embedding_);
   add("model.norm.weight", final_norm_);
-  if (!arch_.tied_embeddings) add("lm_head.weight", head_);
+  if (!arch_.tied_embeddings) add("lm_head.weight", head_.matrix().plain());
   add("RoPE frequencies", view_of(rope_frequencies_));
   const auto& kinds = linear_kinds();
   for (int i = 0; i < arch_.layers; ++i) {
@@ -73,7 +74,7 @@ NamedTensors Weights::frozen() const {
     add(prefix + "post_attention_layernorm.weight", layer(i).post_norm);
     for (size_t j = 0; j < kinds.size(); ++j) {
       const std::string name = weight_name(i, kinds[j]);
-      add(name, layer(i).linears[j].weight);
+      add(name, layer(i).linears[j].weight.plain());
       add(name + " (bias)", layer(i).linears[j].bias);
     }
   }

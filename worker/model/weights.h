@@ -12,6 +12,7 @@
 #include "checkpoints/safetensors.h"
 #include "worker/model/architecture.h"
 #include "worker/model/head.h"
+#include "worker/model/matrix.h"
 
 namespace svfleet {
 
@@ -19,8 +20,8 @@ namespace svfleet {
 using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
 struct Linear {
-  at::Tensor weight;  // [outputs, inputs]
-  at::Tensor bias;    // [outputs], or undefined
+  Matrix weight;    // [outputs, inputs]
+  at::Tensor bias;  // [outputs], or undefined
 };
 
 struct DecoderLayer {
@@ -54,7 +55,7 @@ class Weights {
   const DecoderLayer& layer(int i) const { return layers_[size_t(i)]; }
   const at::Tensor& final_norm() const { return final_norm_; }
   const std::vector<double>& rope_frequencies() const { return rope_frequencies_; }
-  Head head() const { return Head(head_); }
+  const Head& head() const { return head_; }
 
  private:
   const Architecture arch_;
@@ -63,7 +64,8 @@ class Weights {
   const SafetensorsFolder files_;
   std::map<std::string, std::string> tensor_hashes_;
   const std::vector<double> rope_frequencies_;
-  at::Tensor embedding_, final_norm_, head_;  // the same tensor twice where they are tied
+  at::Tensor embedding_, final_norm_;
+  Head head_;  // of the same tensor as the embedding where they are tied
   std::vector<DecoderLayer> layers_;
 };
 

@@ -1,0 +1,128 @@
+#include "worker/model/matrix.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <optional>
+
+#include "comm/error.h"
+#include "worker/kernels/product.h"
+#include "worker/model/row_probe.h"
+#include "worker/model/typed.h"
+
+namespace svfleet {
+namespace {
+
+NumberType number_type(at::ScalarType type) {
+  if (type == at::kBFloat16) return NumberType::kBf16;
+  return type == at::kDouble ? NumberType::kDouble : NumberType::kFloat;
+}
+
+// The same in libtorch's own products, for a GPU.
+at::Tensor on_gpu(const at::Tensor& x, const at::Tensor& m, const Matrix::Added& added, bool wide) {
+  const at::ScalarType type = wide_of(x);
+  at::Tensor y = x.scalar_type() == type || !x.is_cuda()
+                     ? x.to(type).mm(m.to(type))
+                     : at::mm(x, m, type);
+  if (added.rows.defined()) y.add_(added.rows);
+  if (added.bias.defined()) y.add_(added.bias.to(type));
+  return wide ? y : y.to(x.scalar_type());
+}
+
+}  // namespace
+
+struct Matrix::Held {
+  struct Pack {
+    std::once_flag made;
+    std::optional<PackedMatrix> matrix;
+    int64_t least_rows = 1;  // from which on a row's bits do not depend on their number
+  };
+  at::Tensor plain;
+  at::ScalarType type;
+  int64_t outputs, inputs;
+  Pack packs[2];  // x M^T, x M
+  std::atomic<int64_t> products = 0;
+
+  const Pack& pack(bool back) {
+    Pack& pack = packs[back];
+    std::call_once(pack.made, [&] {
+      SVFLEET_CHECK(plain.defined(), "a matrix was given up before it was packed");
+      const WeightOrder order = back ? WeightOrder::kInputs : WeightOrder::kOutputs;
+      const int threads = at::get_num_threads();
+      pack.matrix.emplace(number_type(type), plain.data_ptr(), back ? outputs : inputs,
+                          back ? inputs : outputs, order, threads);
+      pack.least_rows = least_rows(*pack.matrix, number_type(type), order, threads);
+    });
+    return pack;
+  }
+};
+
+Matrix::Matrix(at::Tensor plain) : held_(std::make_shared<Held>()) {
+  held_->type = plain.scalar_type();
+  held_->outputs = plain.size(0);
+  held_->inputs = plain.size(1);
+  held_->plain = plain.contiguous();
+}
+
+const at::Tensor& Matrix::plain() const {
+  SVFLEET_CHECK(held_ && held_->plain.defined(), "no plain matrix");
+  return held_->plain;
+}
+
+at::ScalarType Matrix::type() const {
+  return held_->type;
+}
+
+void Matrix::keep_packed() {
+  if (held_->plain.is_cuda()) return;
+  held_->pack(false);
+  held_->plain.reset();
+}
+
+int64_t Matrix::packed_bytes() const {
+  int64_t bytes = 0;
+  for (const auto& pack : held_->packs)
+    if (pack.matrix) bytes += int64_t(pack.matrix->bytes());
+  return bytes;
+}
+
+int64_t Matrix::products() const {
+  return held_->products;
+}
+
+at::Tensor Matrix::product(const at::Tensor& x, bool back, bool wide, const Added& added) const {
+  const int64_t in = back ? held_->outputs : held_->inputs,
+                out = back ? held_->inputs : held_->outputs;
+  SVFLEET_CHECK(x.dim() == 2 && x.size(1) == in && x.scalar_type() == held_->type, "rows of ",
+                x.size(-1), " for a matrix of ", in, " inputs");
+  ++held_->products;
+  if (x.is_cuda()) return on_gpu(x, back ? held_->plain : held_->plain.t(), added, wide);
+  const Held::Pack& pack = held_->pack(back);
+  const int64_t rows = x.size(0), padded = std::max(rows, pack.least_rows);
+  at::Tensor from = x.contiguous(), add = added.rows.defined() ? added.rows.contiguous() : at::Tensor();
+  if (padded > rows) {
+    from = at::constant_pad_nd(from, {0, 0, 0, padded - rows});
+    if (add.defined()) add = at::constant_pad_nd(add, {0, 0, 0, padded - rows});
+  }
+  at::Tensor y = at::empty({padded, out}, x.options().dtype(wide ? wide_of(x) : held_->type));
+  pack.matrix->multiply(from.data_ptr(), padded, y.data_ptr(), wide,
+                        {.add = data_of<void>(add), .bias = data_of<void>(added.bias)});
+  return padded > rows ? y.narrow(0, 0, rows) : y;
+}
+
+at::Tensor Matrix::times(const at::Tensor& x, const Added& added) const {
+  return product(x, false, false, added);
+}
+at::Tensor Matrix::times_wide(const at::Tensor& x, const Added& added) const {
+  return product(x, false, true, added);
+}
+at::Tensor Matrix::back(const at::Tensor& x, const Added& added) const {
+  return product(x, true, false, added);
+}
+at::Tensor Matrix::back_wide(const at::Tensor& x, const Added& added) const {
+  return product(x, true, true, added);
+}
+
+}  // namespace svfleet

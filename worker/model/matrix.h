@@ -1,0 +1,46 @@
+// A matrix that rows of activations are multiplied by. On the CPU it is packed the first time that
+// it is needed in a direction; a row's result has the same bits whatever rows stand beside it.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+
+namespace svfleet {
+
+class Matrix {
+ public:
+  Matrix() = default;
+  explicit Matrix(at::Tensor plain);  // [outputs, inputs], bfloat16, float32 or float64
+
+  // What is added in float32 (float64 for float64) before the product's only rounding, in this
+  // order: [rows, outputs] wide, and [outputs] of the matrix's type; or nothing.
+  struct Added {
+    at::Tensor rows, bias;
+  };
+  // x M^T + added: x [rows, inputs] of the matrix's type -> [rows, outputs], of its type or wide.
+  at::Tensor times(const at::Tensor& x, const Added& added = {}) const;
+  at::Tensor times_wide(const at::Tensor& x, const Added& added = {}) const;
+  // x M + added: x [rows, outputs] -> [rows, inputs].
+  at::Tensor back(const at::Tensor& x, const Added& added = {}) const;
+  at::Tensor back_wide(const at::Tensor& x, const Added& added = {}) const;
+
+  bool defined() const { return bool(held_); }
+  const at::Tensor& plain() const;
+  at::ScalarType type() const;
+  // For x M^T alone from now on: on the CPU the plain tensor is given up.
+  void keep_packed();
+  // Of packed copies, in bytes.
+  int64_t packed_bytes() const;
+  // Products with this matrix so far, in either direction.
+  int64_t products() const;
+
+ private:
+  struct Held;
+  at::Tensor product(const at::Tensor& x, bool back, bool wide, const Added& added) const;
+
+  std::shared_ptr<Held> held_;
+};
+
+}  // namespace svfleet
