@@ -1,0 +1,61 @@
+#include "worker/kernels/product.h"
+
+#include <stdexcept>
+#include <utility>
+
+#include "worker/kernels/product_weights.h"
+
+namespace svfleet {
+namespace {
+
+std::unique_ptr<ProductWeights> pack(const ProductShape& shape, const void* matrix) {
+  if (shape.inputs < 1 || shape.outputs < 1 || shape.threads < 1) {
+    throw std::invalid_argument("a packed matrix of " + std::to_string(shape.inputs) +
+                                " inputs and " + std::to_string(shape.outputs) + " outputs for " +
+                                std::to_string(shape.threads) + " threads");
+  }
+  return pack_for_onednn(shape, matrix);
+}
+
+}  // namespace
+
+PackedMatrix::PackedMatrix(NumberType type, const void* matrix, int64_t inputs, int64_t outputs,
+                           WeightOrder order, int threads)
+    : weights_(pack({type, inputs, outputs, order, threads}, matrix)) {}
+
+PackedMatrix::PackedMatrix(std::unique_ptr<ProductWeights> weights)
+    : weights_(std::move(weights)) {}
+
+PackedMatrix::PackedMatrix(PackedMatrix&&) noexcept = default;
+PackedMatrix& PackedMatrix::operator=(PackedMatrix&&) noexcept = default;
+PackedMatrix::~PackedMatrix() = default;
+
+void PackedMatrix::multiply(const void* x, int64_t rows, void* y, bool wide_result,
+                            const Extra& extra) const {
+  if (rows > 0) weights_->multiply(x, rows, y, wide_result, extra);
+}
+
+void PackedMatrix::unpack(void* matrix) const {
+  weights_->unpack(matrix);
+}
+
+NumberType PackedMatrix::type() const {
+  return weights_->shape().type;
+}
+int64_t PackedMatrix::inputs() const {
+  return weights_->shape().inputs;
+}
+int64_t PackedMatrix::outputs() const {
+  return weights_->shape().outputs;
+}
+int PackedMatrix::threads() const {
+  return weights_->shape().threads;
+}
+size_t PackedMatrix::bytes() const {
+  return weights_->bytes();
+}
+std::string PackedMatrix::implementation() const {
+  return weights_->implementation();
+}
+
+}  // namespace svfleet

@@ -1,0 +1,40 @@
+// What a packed matrix must be able to do; oneDNN does it, or the panels where oneDNN cannot.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "worker/kernels/product.h"
+
+namespace svfleet {
+
+struct ProductShape {
+  NumberType type;
+  int64_t inputs, outputs;
+  WeightOrder order;  // of the matrix as given
+  int threads;
+};
+
+class ProductWeights {
+ public:
+  explicit ProductWeights(const ProductShape& shape) : shape_(shape) {}
+  virtual ~ProductWeights() = default;
+
+  // As in PackedMatrix; rows > 0.
+  virtual void multiply(const void* x, int64_t rows, void* y, bool wide_result,
+                        const ProductExtra& extra) const = 0;
+  virtual void unpack(void* matrix) const = 0;
+  virtual size_t bytes() const = 0;
+  virtual std::string implementation() const = 0;
+
+  const ProductShape& shape() const { return shape_; }
+
+ private:
+  ProductShape shape_;
+};
+
+// By oneDNN's batch-reduced kernels. nullptr where oneDNN has none for this type on this processor:
+// its other implementations let a row's bits depend on the number of rows.
+std::unique_ptr<ProductWeights> pack_for_onednn(const ProductShape& shape, const void* matrix);
+
+}  // namespace svfleet
