@@ -1,0 +1,36 @@
+// The functions of elementwise.h on one thread, for each instruction set.
+#pragma once
+
+#include <cstdint>
+
+#include "worker/kernels/bf16.h"
+
+namespace svfleet {
+
+template <class T>
+struct ElementwiseKernels {
+  using W = Wide<T>;
+  void (*rms_norm)(const T* x, const T* weight, int64_t rows, int64_t width, double epsilon, T* out,
+                   W* inverse_rms);
+  void (*rms_norm_gradient)(const T* x, const T* weight, const W* inverse_rms, const W* d_out,
+                            int64_t rows, int64_t width, W* d_x);
+  void (*rotate)(T* x, const W* cos, const W* sin, int64_t rows, int heads, int head_dim);
+  void (*rotate_gradient)(W* d, const W* cos, const W* sin, int64_t rows, int heads, int head_dim);
+  void (*gate_product)(const T* gate, const T* up, int64_t count, T* out);
+  void (*gate_product_gradient)(const T* gate, const T* up, const W* d_out, int64_t count,
+                                W* d_gate, W* d_up);
+  void (*add_rows)(T* h, const T* y, int64_t count);
+  void (*round_to)(const W* x, int64_t count, T* out);
+  void (*add_keyed)(const T* x, const W* change, const uint64_t* keys, int64_t rows, int64_t width,
+                    T* out);
+  void (*scale_rows)(const W* x, const W* d, const int* scale_of, int64_t rows, int64_t r, T* out);
+};
+
+template <class T>
+ElementwiseKernels<T> elementwise_plain();  // bf16, float, double
+template <class T>
+ElementwiseKernels<T> elementwise_avx2();  // bf16, float
+template <class T>
+ElementwiseKernels<T> elementwise_avx512();  // bf16, float
+
+}  // namespace svfleet
