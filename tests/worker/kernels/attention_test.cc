@@ -1,0 +1,239 @@
+#include "worker/kernels/attention.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/worker/kernels/attention_fixture.h"
+
+namespace svfleet {
+namespace {
+
+class Attention : public ::testing::Test {
+ protected:
+  void TearDown() override { set_kernels(before_); }
+
+ private:
+  Kernels before_ = kernels();
+};
+
+AttentionShape shape_of(int heads, int kv_heads, int head_dim) {
+  return {heads, kv_heads, head_dim, 1 / std::sqrt(double(head_dim))};
+}
+
+// The definition, in double: out [head_dim] of one row's head, and log_sum.
+template <class T>
+double truth(Sequences<T>& sequences, const Asked<T>& asked, int head, std::vector<double>& out) {
+  const AttentionShape& shape = sequences.shape;
+  const int kv_head = head / (shape.heads / shape.kv_heads);
+  std::vector<double> score(asked.keys);
+  double max = -INFINITY, total = 0;
+  for (int64_t j = 0; j < asked.keys; ++j) {
+    for (int d = 0; d < shape.head_dim; ++d)
+      score[j] += double(widen(asked.q[head * shape.head_dim + d])) *
+                  widen(sequences.key(asked.sequence, j, kv_head, d));
+    score[j] *= shape.scale;
+    max = std::max(max, score[j]);
+  }
+  for (double s : score) total += std::exp(s - max);
+  out.assign(shape.head_dim, 0);
+  for (int64_t j = 0; j < asked.keys; ++j)
+    for (int d = 0; d < shape.head_dim; ++d)
+      out[d] +=
+          std::exp(score[j] - max) / total * widen(sequences.value(asked.sequence, j, kv_head, d));
+  return max + std::log(total);
+}
+
+// The largest differences from the truth; out relative to 1 + |out|.
+template <class T>
+void expect_truth(Sequences<T>& sequences, const std::vector<Asked<T>>& asked, double out_within,
+                  double log_sum_within) {
+  for (const Asked<T>& a : asked)
+    for (int head = 0; head < sequences.shape.heads; ++head) {
+      std::vector<double> out;
+      const double log_sum = truth(sequences, a, head, out);
+      ASSERT_NEAR(a.log_sum[head], log_sum, log_sum_within * (1 + std::abs(log_sum)));
+      for (int d = 0; d < sequences.shape.head_dim; ++d)
+        ASSERT_NEAR(widen(a.out[head * sequences.shape.head_dim + d]), out[d],
+                    out_within * (1 + std::abs(out[d])))
+            << "keys " << a.keys << " head " << head << " d " << d;
+    }
+}
+
+// Three sequences, of which two share two pages, and rows of many lengths.
+template <class T>
+std::vector<Asked<T>> many_rows(Sequences<T>& sequences, std::mt19937& random) {
+  sequences.add(150, random);
+  sequences.add(100, random, 0, 2);
+  sequences.add(31, random);
+  std::vector<Asked<T>> asked;
+  for (int64_t keys : {150, 149, 128, 97, 96, 95, 65, 64, 33, 32, 31, 17, 16, 15, 2, 1})
+    asked.push_back(ask<T>(sequences.shape, 0, keys, random));
+  for (int64_t keys : {100, 99, 70, 98, 66, 65, 3})
+    asked.push_back(ask<T>(sequences.shape, 1, keys, random));
+  for (int64_t keys : {31, 1, 30, 31}) asked.push_back(ask<T>(sequences.shape, 2, keys, random));
+  return asked;
+}
+
+const AttentionShape kShapes[] = {shape_of(9, 3, 64),  shape_of(4, 4, 80), shape_of(6, 2, 96),
+                                  shape_of(8, 1, 128), shape_of(2, 1, 2),  shape_of(3, 1, 18),
+                                  shape_of(7, 1, 34),  shape_of(1, 1, 62), shape_of(80, 1, 30)};
+
+template <class T>
+void expect_truth_in_all_shapes(double out_within, double log_sum_within) {
+  for (const AttentionShape& shape : kShapes)
+    for (Kernels which : all_kernels()) {
+      SCOPED_TRACE(name_of(which) + " head_dim " + std::to_string(shape.head_dim));
+      std::mt19937 random(shape.head_dim);
+      Sequences<T> sequences(shape);
+      auto asked = many_rows(sequences, random);
+      set_kernels(which);
+      attend_all(sequences, asked);
+      expect_truth(sequences, asked, out_within, log_sum_within);
+    }
+}
+
+TEST_F(Attention, IsTheDefinition) {
+  expect_truth_in_all_shapes<bf16>(1 / 256.0 + 1e-5, 2e-6);
+  expect_truth_in_all_shapes<float>(2e-6, 1e-6);
+  expect_truth_in_all_shapes<double>(1e-14, 1e-14);
+}
+
+template <class T>
+void expect_same(const std::vector<Asked<T>>& a, const std::vector<Asked<T>>& b) {
+  ASSERT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < a.size(); ++i) {
+    EXPECT_TRUE(same_bits(a[i].out, b[i].out)) << "row " << i;
+    EXPECT_TRUE(same_bits(a[i].log_sum, b[i].log_sum)) << "row " << i;
+  }
+}
+
+// Each row alone with one thread and the plain version; then all rows with every version.
+template <class T>
+void expect_same_bits_everywhere(const AttentionShape& shape) {
+  std::mt19937 random(7);
+  Sequences<T> sequences(shape);
+  const auto asked = many_rows(sequences, random);
+  std::vector<Asked<T>> alone = asked;
+  set_kernels(Kernels::kPlain);
+  for (Asked<T>& a : alone) {
+    std::vector<Asked<T>> one = {a};
+    attend_all(sequences, one);
+    a = one[0];
+  }
+  for (Kernels which : all_kernels())
+    for (int threads : {1, 2, 5})
+      for (int shift : {0, 1, 7}) {
+        SCOPED_TRACE(name_of(which) + " threads " + std::to_string(threads) + " shift " +
+                     std::to_string(shift) + " head_dim " + std::to_string(shape.head_dim));
+        random.seed(7);
+        Sequences<T> moved(shape, shift);
+        auto again = many_rows(moved, random);
+        set_kernels(which);
+        attend_all(moved, again, threads);
+        expect_same(again, alone);
+        std::reverse(again.begin(), again.end());
+        attend_all(moved, again, threads);
+        std::reverse(again.begin(), again.end());
+        expect_same(again, alone);
+      }
+}
+
+TEST_F(Attention, GivesARowTheSameBitsInAnyCall) {
+  for (const AttentionShape& shape : kShapes) {
+    expect_same_bits_everywhere<bf16>(shape);
+    expect_same_bits_everywhere<float>(shape);
+  }
+}
+
+// Control for the tests above: a little of one number is enough.
+TEST_F(Attention, NoticesALittleOfOneKey) {
+  std::mt19937 random(7);
+  Sequences<float> sequences(shape_of(2, 1, 64));
+  sequences.add(40, random);
+  std::vector<Asked<float>> asked = {ask<float>(sequences.shape, 0, 40, random)};
+  attend_all(sequences, asked);
+  const auto before = asked[0];
+  float& x = sequences.key(0, 39, 0, 63);
+  x *= 1.0001f;
+  attend_all(sequences, asked);
+  EXPECT_FALSE(same_bits(asked[0].log_sum, before.log_sum) && same_bits(asked[0].out, before.out));
+}
+
+TEST_F(Attention, IsLargeOrSmallWithoutOverflow) {
+  for (Kernels which : all_kernels()) {
+    set_kernels(which);
+    std::mt19937 random(3);
+    AttentionShape shape = shape_of(2, 1, 64);
+    shape.scale = 300;  // scores of thousands: one key takes all, the others flush to 0
+    Sequences<float> sequences(shape);
+    sequences.add(70, random);
+    std::vector<Asked<float>> asked = {ask<float>(shape, 0, 70, random)};
+    attend_all(sequences, asked);
+    expect_truth(sequences, asked, 1e-5, 1e-6);
+    for (double huge : {1e-30, -1e-30, 1e15, -1e15}) {
+      asked[0].q.assign(asked[0].q.size(), huge);
+      attend_all(sequences, asked);
+      for (float x : asked[0].out) EXPECT_TRUE(std::isfinite(x)) << huge;
+    }
+  }
+}
+
+template <class T>
+void expect_nan(const std::vector<T>& x, int begin, int end, bool nan) {
+  for (int i = begin; i < end; ++i) EXPECT_EQ(std::isnan(widen(x[i])), nan) << i;
+}
+
+TEST_F(Attention, MakesWhatIsNotFiniteNan) {
+  for (Kernels which : all_kernels())
+    for (float bad : {NAN, INFINITY, -INFINITY})
+      for (int64_t at : {0, 1, 31, 32, 69}) {
+        SCOPED_TRACE(name_of(which) + " " + std::to_string(bad) + " " + std::to_string(at));
+        set_kernels(which);
+        std::mt19937 random(3);
+        Sequences<bf16> sequences(shape_of(4, 2, 66));
+        sequences.add(70, random);
+        std::vector<Asked<bf16>> asked = {ask<bf16>(sequences.shape, 0, 70, random),
+                                          ask<bf16>(sequences.shape, 0, at, random)};
+        sequences.key(0, at, 1, 65) = number<bf16>(bad);
+        attend_all(sequences, asked);
+        expect_nan(asked[0].out, 0, 2 * 66, false);
+        expect_nan(asked[0].out, 2 * 66, 4 * 66, true);
+        expect_nan(asked[0].log_sum, 2, 4, true);
+        expect_nan(asked[1].out, 0, 4 * 66, false);  // which does not reach it
+      }
+}
+
+TEST_F(Attention, MakesABadQueryNanInItsHeadAlone) {
+  for (Kernels which : all_kernels())
+    for (float bad : {NAN, INFINITY, -INFINITY}) {
+      set_kernels(which);
+      std::mt19937 random(3);
+      Sequences<float> sequences(shape_of(4, 2, 64));
+      sequences.add(70, random);
+      std::vector<Asked<float>> asked = {ask<float>(sequences.shape, 0, 70, random)};
+      asked[0].q[64] = bad;
+      attend_all(sequences, asked);
+      expect_nan(asked[0].out, 0, 64, false);
+      expect_nan(asked[0].out, 64, 128, true);
+      expect_nan(asked[0].out, 128, 256, false);
+    }
+}
+
+TEST_F(Attention, OfNothingIsNothing) {
+  for (Kernels which : all_kernels()) {
+    set_kernels(which);
+    std::mt19937 random(3);
+    Sequences<float> sequences(shape_of(2, 1, 64));
+    sequences.add(0, random);
+    std::vector<Asked<float>> asked = {ask<float>(sequences.shape, 0, 0, random)};
+    asked[0].out.assign(128, 5);
+    attend_all(sequences, asked);
+    EXPECT_THAT(asked[0].out, ::testing::Each(0));
+    EXPECT_THAT(asked[0].log_sum, ::testing::Each(-INFINITY));
+    asked.clear();
+    attend_all(sequences, asked);
+  }
+}
+
+}  // namespace
+}  // namespace svfleet
