@@ -13,7 +13,7 @@ namespace svfleet {
 
 // Others may come; a reader passes over those that it does not know. Never renumber.
 enum class FrameKind : uint32_t { kChunk = 1, kReply = 2 };
-inline constexpr uint32_t kFrameVersion = 1;
+inline constexpr uint32_t kFrameVersion = 2;
 
 struct Frame {
   FrameKind kind = FrameKind::kChunk;

@@ -37,9 +37,7 @@ void Journal::look(std::vector<std::string>* ignored) {
     if (!of) {
       ignored->push_back("'" + path_of(name) + "' ignored: not a name of the chunk journal");
     } else if (of->token.empty()) {
-      Old old{name, {}, true};
-      old.frame.chunk = of->number;
-      old_[of->step].push_back(std::move(old));
+      ignored->push_back("'" + path_of(name) + "' ignored: a chunk of an older svfleet");
     } else if (of->token != token_) {
       try {
         look_into(name, *of, ignored);
@@ -77,7 +75,6 @@ void Journal::look_into(const std::string& name, const ChunkFile& of,
 }
 
 FinishedChunk Journal::load(const Old& old, FrameFile* file) const {
-  if (old.alone) return decode_chunk_file(read_file(path_of(old.name)), path_of(old.name));
   FinishedChunk chunk;
   chunk.run_id = old.frame.run_id;
   chunk.step = old.frame.step;
@@ -95,12 +92,11 @@ std::vector<FinishedChunk> Journal::read(int64_t step, const std::string& z_hash
   std::string opened;
   for (const Old& old : old_[step]) {
     try {
-      if (!old.alone && opened != old.name) {
+      if (opened != old.name) {
         file = std::make_unique<FrameFile>(path_of(old.name));
         opened = old.name;
       }
-      const std::string origin =
-          old.alone ? "'" + path_of(old.name) + "'" : file->origin(old.frame);
+      const std::string origin = file->origin(old.frame);
       const int64_t number = old.frame.chunk;
       if (chunks.contains(int(number))) {
         ignored->push_back(origin + " holds a chunk that another one holds as well; ignored");

@@ -39,7 +39,6 @@ class Journal {
   struct Old {
     std::string name;
     Frame frame;
-    bool alone = false;  // a file of an earlier program, which holds this chunk only
   };
   void look(std::vector<std::string>* ignored);
   void look_into(const std::string& name, const ChunkFile& of, std::vector<std::string>* ignored);

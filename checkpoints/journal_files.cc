@@ -63,11 +63,7 @@ int64_t count_chunks(const std::string& run_dir, int64_t from_step) {
   std::set<std::pair<int64_t, int64_t>> finished;
   for (const std::string& name : list_folder(chunks_folder(run_dir))) {
     const auto of = chunk_file(name);
-    if (!of) continue;
-    if (of->token.empty()) {
-      finished.emplace(of->step, of->number);
-      continue;
-    }
+    if (!of || of->token.empty()) continue;
     const std::string path = chunks_folder(run_dir) + "/" + name;
     try {
       for (const Frame& frame : FrameFile(path).find().frames)

@@ -12,7 +12,7 @@
 namespace svfleet {
 
 // step-NNNNNN-rank-NNNN-TOKEN.journal, of one rank of one owner and the steps from one checkpoint
-// to the next; or step-NNNNNN-chunk-NNNN.h5, one chunk, of earlier programs.
+// to the next; or step-NNNNNN-chunk-NNNN.h5, of an older svfleet, which is no longer read.
 struct ChunkFile {
   int64_t step = 0;   // of a journal, that of its first record: none is earlier
   int number = 0;     // of the rank, or of the chunk
@@ -23,8 +23,8 @@ std::string journal_name(int64_t step, int rank, const std::string& token);
 
 std::string chunks_folder(const std::string& run_dir);
 
-// How many chunks of `from_step` and the steps after it are finished, as headers and old names
-// tell: a few bytes of each are read. One that is there twice counts once, one that is torn does
+// How many chunks of `from_step` and the steps after it are finished, as headers tell: a few
+// bytes of each are read. One that is there twice counts once, one that is torn does
 // not.
 int64_t count_chunks(const std::string& run_dir, int64_t from_step);
 

@@ -1,6 +1,7 @@
 #include "worker/threads.h"
 
 #include <ATen/Parallel.h>
+#include <omp.h>
 
 namespace svfleet {
 
@@ -10,12 +11,18 @@ int process_threads = 1;
 
 void set_compute_threads(int threads) {
   process_threads = threads;
-  at::set_num_threads(threads);
+  set_compute_threads_here();
 }
 
-// OpenMP keeps its thread count per thread, starting from OMP_NUM_THREADS.
+// OpenMP keeps its thread count per thread, starting from OMP_NUM_THREADS; libtorch has an OpenMP
+// of its own beside the one of our kernels and oneDNN.
 void set_compute_threads_here() {
   at::set_num_threads(process_threads);
+  omp_set_num_threads(process_threads);
+}
+
+int compute_threads() {
+  return process_threads;
 }
 
 }  // namespace svfleet

@@ -78,7 +78,7 @@ std::optional<std::vector<EvaluationRow>> measure(const Base& base, Crew& crew,
   if (!of_base) return std::nullopt;
   std::vector<EvaluationRow> rows = {{*of_base, {}, {}, 0}};
   for (const auto& [name, z, of] : all) {
-    const Policy policy = enforce(base, crew, z, config.train.sampling_form == "merged");
+    const Policy policy = enforce(base, crew, z, form_named(config.train.form));
     const auto found = evaluate_policy(base, crew, policy, tasks, options, name);
     if (!found) return std::nullopt;
     if (crew.leads()) rows.push_back(row_beside(rows[0], *found, of));

@@ -88,8 +88,6 @@ int generate_command(const CommandLine& line, const Config& given) {
     warn_of_endless_turns(base.weights->architecture(), *base.tokenizer, base.chat.get(), {spec});
   SamplingOptions sampling = evaluation_options(config).sampling;
   if (line.temperature) sampling.temperature = *line.temperature;
-  // As evaluate applies them: another form is another rounding, and may give another reply.
-  const bool merged = config.train.sampling_form == "merged";
   const Policy the_base = base_policy(base);
   Policy in_force;
   size_t whose = experts.size();  // which expert's
@@ -111,7 +109,8 @@ int generate_command(const CommandLine& line, const Config& given) {
     reply("base", the_base, p);
     for (size_t i = 0; i < experts.size(); ++i) {
       if (i != whose)
-        in_force = enforce(base, crew, z[i], merged, Apply::kMerged, std::move(in_force));
+        // As evaluate applies them: another form is another rounding, and may give another reply.
+        in_force = enforce(base, crew, z[i], form_named(config.train.form), std::move(in_force));
       whose = i;
       reply(line.experts[i], in_force, p);
     }

@@ -1,5 +1,7 @@
 #include "coordinator/commands/run_command.h"
 
+#include <spdlog/spdlog.h>
+
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -93,6 +95,8 @@ int run_command(const CommandLine& line) {
   if (line.command == Command::kStop) return stop_command(line);
   const Config config =
       load_config(config_file(line), line.overrides, is_for_training(line.command));
+  if (launch_rank() == 0)
+    for (const std::string& note : config.notes) spdlog::warn("{}", note);
   check_fork(line, config);
   if (line.command == Command::kConfig) {
     if (launch_rank() == 0) std::fputs(print_config(config).c_str(), stdout);

@@ -94,6 +94,31 @@ void stay_in_folder(Config& config, const Places& places) {
 
 }  // namespace
 
+namespace {
+
+// train.form from the two settings that stood for it: that of sampling counts, as it was what
+// replies were made with.
+void settle_form(Config& config, const Places& places) {
+  const FormerSettings& former = config.former;
+  if (former.sampling_form.empty() && former.gradient_form.empty()) return;
+  const auto at = [&](const char* key) {
+    const auto place = places.find(key);
+    return place == places.end() ? config.file : place->second;
+  };
+  const std::string asked = former.sampling_form.empty() ? "merged" : former.sampling_form;
+  const bool chosen = places.count("train.form") > 0;
+  if (!chosen) config.train.form = asked;
+  const char* first = former.sampling_form.empty() ? "train.gradient_form" : "train.sampling_form";
+  if ((!former.sampling_form.empty() && former.sampling_form != config.train.form) ||
+      (!former.gradient_form.empty() && former.gradient_form != config.train.form))
+    config.notes.push_back(
+        at(first) + ": train.sampling_form and train.gradient_form are one setting now, " +
+        "train.form, which is " + config.train.form +
+        (chosen ? " as it is set" : " as that of sampling") + "; put it in their place");
+}
+
+}  // namespace
+
 Config load_config(const std::string& file, const std::vector<std::string>& overrides,
                    bool for_training) {
   Config config;
@@ -111,6 +136,7 @@ Config load_config(const std::string& file, const std::vector<std::string>& over
   if (std::none_of(overrides.begin(), overrides.end(),
                    [](const std::string& text) { return text.starts_with("run_dir="); }))
     stay_in_folder(config, places);
+  settle_form(config, places);
   check_config(config, places, for_training);
   return config;
 }
@@ -120,6 +146,7 @@ Config parse_config(const std::string& text, const std::string& name) {
   config.file = name;
   Places places;
   read_text(text, config, places);
+  settle_form(config, places);
   return config;
 }
 

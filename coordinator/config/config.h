@@ -51,7 +51,7 @@ struct TrainConfig {
   double clip_norm = 0;
   int64_t prompts_per_step = 8;
   int64_t samples_per_prompt = 4;
-  // A chunk is the unit of work and of restart; it divides prompts_per_step.
+  // A chunk is the unit of work and of restart; it divides prompts_per_step. It alters no bits.
   int64_t prompts_per_chunk = 2;
   double temperature = 1.0;
   // leave_one_out, group_mean, whitened, none.
@@ -65,10 +65,10 @@ struct TrainConfig {
   double kl_beta = 0;
   // reward (in the reward), k2 (as a loss), full (whole vocabulary, as a loss).
   std::string kl_form = "reward";
-  // How replies are sampled: merged or activation.
-  std::string sampling_form = "merged";
-  // How the gradient is computed: activation or merged (closed form).
-  std::string gradient_form = "activation";
+  // How z is put in force, in sampling and gradient alike: merged or activation.
+  std::string form = "merged";
+  // Tokens of a group that are differentiated at once; 0 = all.
+  int64_t gradient_tokens = 0;
   // direct or sigmoid.
   std::string parametrisation = "direct";
   // Expert file to start from; empty = the base model.
@@ -103,6 +103,11 @@ struct EvaluateConfig {
   int64_t batch = 32;
 };
 
+// What files of earlier versions have instead of train.form.
+struct FormerSettings {
+  std::string sampling_form, gradient_form;
+};
+
 struct Config {
   ModelConfig model;
   // Everything a run writes goes here.
@@ -121,6 +126,8 @@ struct Config {
   double timeout_s = 600;
 
   std::string file;  // where it came from, for messages
+  FormerSettings former;
+  std::vector<std::string> notes;  // what was read otherwise than it is written, for warnings
 };
 
 // Reads YAML, or the configuration of the run in a folder, and applies `key=value` overrides

@@ -30,6 +30,7 @@ enum class Bits {
   kByContent,       // names a file or folder whose content is hashed elsewhere
   kUnlessDefault,   // as kYes; a run from before the setting existed has the default
   kUnlessConstant,  // train.steps: only a decaying schedule looks at the end of the run
+  kFormer,          // read in files of earlier versions, and shown nowhere
 };
 
 struct Limits {

@@ -127,6 +127,7 @@ void write_mapping(std::string& out, const std::vector<Field<S>>& fields, S& own
                    const std::string& indent, bool comments) {
   std::string section;
   for (const auto& field : fields) {
+    if (field.bits == Bits::kFormer) continue;
     const size_t dot = field.key.find('.');
     const std::string its_section = dot == std::string::npos ? "" : field.key.substr(0, dot);
     std::string inner = indent;
@@ -167,6 +168,8 @@ std::string bits_text(Bits bits) {
       return "by content";
     case Bits::kUnlessConstant:
       return "with cosine";
+    case Bits::kFormer:
+      break;
   }
   return "";
 }
@@ -188,6 +191,7 @@ void write_rows(std::string& out, const std::vector<Field<S>>& fields, S& defaul
   for (const auto& field : fields) {
     const bool inside = field.key.find('.') != std::string::npos;
     if (prefix.empty() ? false : prefix == "." ? inside : field.key.rfind(prefix, 0) != 0) continue;
+    if (field.bits == Bits::kFormer) continue;
     const Ref ref = field.ref(defaults);
     std::string value = limits_text(field.limits);
     if (field.limits.names.empty())

@@ -75,7 +75,7 @@ std::vector<std::string> keys_below(const std::vector<Field<S>>& fields,
                                     const std::string& prefix) {
   std::vector<std::string> keys;
   for (const auto& field : fields) {
-    if (field.key.rfind(prefix, 0) != 0) continue;
+    if (field.key.rfind(prefix, 0) != 0 || field.bits == Bits::kFormer) continue;
     std::string rest = field.key.substr(prefix.size());
     rest = rest.substr(0, rest.find('.'));
     if (keys.empty() || keys.back() != rest) keys.push_back(rest);
@@ -86,7 +86,8 @@ std::vector<std::string> keys_below(const std::vector<Field<S>>& fields,
 template <class S>
 std::vector<std::string> all_keys(const std::vector<Field<S>>& fields) {
   std::vector<std::string> keys;
-  for (const auto& field : fields) keys.push_back(field.key);
+  for (const auto& field : fields)
+    if (field.bits != Bits::kFormer) keys.push_back(field.key);
   return keys;
 }
 

@@ -110,9 +110,11 @@ void compare(const std::vector<float>& drawn, const std::vector<float>& again, C
   }
 }
 
-// Weights -> z gradient, of the groups that have a say. Not finite where the replies are not.
-std::vector<float> differentiate(const Base& base, const Policy& policy, const ChunkRules& rules,
-                                 const Sampled& sampled, const Judged& judged, ChunkTally& tally) {
+// Weights -> z gradients, of the groups that have a say, one behind the other in `finished`. Not
+// finite where the replies are not.
+void differentiate(const Base& base, const Policy& policy, const ChunkRules& rules,
+                   const Sampled& sampled, const Judged& judged, ChunkTally& tally,
+                   FinishedChunk& finished) {
   std::vector<ReplyGroup> trained;
   std::vector<size_t> places;
   for (size_t g = 0; g < judged.groups.size(); ++g) {
@@ -128,18 +130,18 @@ std::vector<float> differentiate(const Base& base, const Policy& policy, const C
     trained.push_back(std::move(group));
     places.push_back(g);
   }
-  GradientResult gradient;
-  gradient.dz.assign(policy.z.size(), 0);
   const KlLoss kl = rules.kl_in_reward ? KlLoss::kNone : rules.kl_loss;
-  if (!trained.empty())
-    gradient =
-        z_gradient(*base.weights, policy.adapter(rules.gradient), trained, {rules.temperature, kl});
+  const GradientResult gradient = z_gradient(*base.weights, policy.adapter(), trained,
+                                             {rules.temperature, kl, rules.gradient_tokens});
   for (size_t g = 0; g < trained.size(); ++g)
     for (int s = 0; s < sampled.samples; ++s)
       compare(sampled.at(places[g], s).log_probs, gradient.log_probs[g][size_t(s)], tally);
-  if (!sampled.finite())
-    gradient.dz.assign(policy.z.size(), std::numeric_limits<float>::quiet_NaN());
-  return std::move(gradient.dz);
+  finished.groups = int64_t(trained.size());
+  for (const std::vector<float>& dz : gradient.dz)
+    finished.gradient.insert(finished.gradient.end(), dz.begin(), dz.end());
+  if (sampled.finite()) return;
+  finished.groups = 1;
+  finished.gradient.assign(policy.z.size(), std::numeric_limits<float>::quiet_NaN());
 }
 
 void count(const std::vector<ChunkPrompt>& prompts, const Sampled& sampled, const Judged& judged,
@@ -195,13 +197,14 @@ FinishedChunk compute_chunk(const Base& base, const Policy& policy, const ChunkR
   tally.seconds.base = watch.lap();
   const Judged judged = judge(rules, prompts, sampled, of_base, tally);
   tally.seconds.score = watch.lap();
-  finished.gradient = differentiate(base, policy, rules, sampled, judged, tally);
+  differentiate(base, policy, rules, sampled, judged, tally, finished);
   tally.seconds.gradient = watch.lap();
   count(prompts, sampled, judged, tally);
 
   finished.run_id = rules.run_id;
   finished.step = rules.step;
   finished.chunk = chunk;
+  finished.prompts = int64_t(prompts.size());
   finished.z_hash = hash_in_force(base, policy);
   PackedTally packed = pack(tally);
   finished.counts = std::move(packed.counts);

@@ -28,8 +28,8 @@ struct ChunkRules {
   bool kl_in_reward = true;
   bool measure_kl = false;  // for the log, also where kl_beta is 0
   KlLoss kl_loss = KlLoss::kNone;
-  Apply gradient = Apply::kActivation;
-  int sampled_texts = 1;  // replies written to rollouts.jsonl from this chunk
+  int64_t gradient_tokens = 0;  // most of a group that are differentiated at once; 0: all
+  int sampled_texts = 1;        // replies written to rollouts.jsonl from this chunk
 };
 
 struct ChunkPrompt {
@@ -39,7 +39,9 @@ struct ChunkPrompt {
   int64_t position = 0;  // in the keyed order of prompts
 };
 
-// The gradient is that of L (rl/objective.h) summed over the chunk, not divided by anything. The
+// One gradient for each group that is trained, that of L (rl/objective.h) summed over its replies,
+// not divided by anything. A group's bits depend neither on the others of its chunk nor on how many
+// these are. The
 // tally (training/chunk_tally.h) says what it was; some replies come along to read.
 FinishedChunk compute_chunk(const Base& base, const Policy& policy, const ChunkRules& rules,
                             int chunk, const std::vector<ChunkPrompt>& prompts);

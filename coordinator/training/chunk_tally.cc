@@ -2,14 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "comm/error.h"
 
 namespace svfleet {
 namespace {
-
-using nlohmann::json;
 
 // One list of the fields for both directions: `counts` and `sums` take or give the next number.
 template <class T, class Counts, class Sums>
@@ -27,46 +24,6 @@ void each_field(T& tally, Counts&& count, Sums&& sum) {
       count(*field);
     sum(task.score_sum);
   }
-}
-
-// JSON has no NaN: it was written as null.
-double number(const json& value) {
-  return value.is_null() ? std::nan("") : value.get<double>();
-}
-
-// From the summary, JSON, of a chunk file of version 1.
-ChunkTally tally_of_version_1(const std::string& summary, const std::vector<Task>& tasks) {
-  const json old = json::parse(summary);
-  ChunkTally tally(tasks.size());
-  for (const json& group : old.at("groups")) {
-    ++tally.groups;
-    tally.signal_groups += group.at("signal").get<bool>();
-    (group.at("skipped").get<bool>() ? tally.skipped_groups : tally.trained_groups)++;
-    tally.truncated += group.at("truncated").get<int64_t>();
-    for (const json& reward : group.at("rewards")) tally.reward_sum += number(reward);
-    const auto t = group.at("task").get<size_t>();
-    Tally& task = tally.by_task.at(t);
-    for (size_t s = 0; s < group.at("scores").size(); ++s) {
-      const bool ended = group.at("ended").at(s).get<bool>();
-      task.add(number(group.at("scores").at(s)), ended, group.at("tokens").at(s).get<int64_t>(),
-               tasks[t].spec.truncated);
-    }
-    task.counted += group.at("counted").get<int64_t>();
-    task.score_sum += number(group.at("score_sum"));
-  }
-  tally.entropy_sum = number(old.at("entropy"));
-  if (const json& kl = old.at("kl"); !kl.is_null()) {
-    tally.kl_measured = true;
-    tally.kl = {number(kl.at("k1")), number(kl.at("k2")), number(kl.at("k3"))};
-  }
-  const json& mismatch = old.at("mismatch");
-  tally.mismatch_sum = number(mismatch.at("sum"));
-  tally.mismatch_max = number(mismatch.at("max"));
-  tally.mismatch_tokens = mismatch.at("tokens").get<int64_t>();
-  const json& seconds = old.at("seconds");
-  tally.seconds = {seconds.value("generate", 0.0), seconds.value("base", 0.0),
-                   seconds.value("score", 0.0), seconds.value("gradient", 0.0)};
-  return tally;
 }
 
 }  // namespace
@@ -113,11 +70,6 @@ ChunkTally unpack(const PackedTally& packed) {
       tally, [&](int64_t& field) { field = packed.counts[c++]; },
       [&](double& field) { field = packed.sums[s++]; });
   return tally;
-}
-
-ChunkTally tally_of(const FinishedChunk& chunk, const std::vector<Task>& tasks) {
-  return chunk.summary.empty() ? unpack({chunk.counts, chunk.sums})
-                               : tally_of_version_1(chunk.summary, tasks);
 }
 
 }  // namespace svfleet

@@ -48,7 +48,4 @@ PackedTally pack(const ChunkTally& tally);
 // Error(kExitInternal) unless pack() made it.
 ChunkTally unpack(const PackedTally& packed);
 
-// Of a finished chunk, of a file of version 1 too.
-ChunkTally tally_of(const FinishedChunk& chunk, const std::vector<Task>& tasks);
-
 }  // namespace svfleet

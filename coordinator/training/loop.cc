@@ -16,7 +16,6 @@
 namespace svfleet {
 namespace {
 
-// Fixed: the batch is part of what a reply depends on, and validation chooses the expert.
 constexpr int64_t kValidationBatch = 32;
 
 LearningRules rules_of(const Config& config, const TrainingPlan& plan, const Basis& basis) {
@@ -76,11 +75,9 @@ void TrainingLoop::begin() {
 }
 
 void TrainingLoop::put_in_force() {
-  const bool sample_merged = run_.config.train.sampling_form == "merged";
   timed("merge", [&] {
-    policy_ = enforce(run_.base, run_.crew, learner_.z(),
-                      sample_merged || run_.plan.rules.gradient == Apply::kClosedForm,
-                      sample_merged ? Apply::kMerged : Apply::kActivation, std::move(policy_));
+    policy_ = enforce(run_.base, run_.crew, learner_.z(), form_named(run_.config.train.form),
+                      std::move(policy_));
   });
 }
 
@@ -90,6 +87,14 @@ std::vector<FinishedChunk> TrainingLoop::from_journal(std::vector<int>* missing)
   std::vector<std::string> ignored;
   own = run_.folder.journal().read(state().step, policy_.hash, &ignored);
   for (const std::string& line : ignored) spdlog::warn("chunk not used: {}", line);
+  // Of a process with another prompts_per_chunk: which prompts a number stands for has changed.
+  const size_t cut_otherwise = std::erase_if(own, [&](const FinishedChunk& chunk) {
+    return chunk.prompts != run_.config.train.prompts_per_chunk ||
+           chunk.chunk >= run_.plan.chunks_per_step;
+  });
+  if (cut_otherwise)
+    spdlog::warn("step {}: {} of another train.prompts_per_chunk computed again", state().step,
+                 counted(int64_t(cut_otherwise), "finished chunk"));
   for (int c = 0; c < run_.plan.chunks_per_step; ++c)
     if (std::none_of(own.begin(), own.end(),
                      [&](const FinishedChunk& chunk) { return chunk.chunk == c; }))
@@ -136,10 +141,15 @@ StepRecord TrainingLoop::step(const std::vector<FinishedChunk>& own) {
   Crew& crew = run_.crew;
   StepRecord record = gather_record(crew, own, restored_, run_.plan);
   std::vector<std::span<const float>> terms;
-  for (const FinishedChunk& chunk : own) terms.push_back(chunk.gradient);
+  for (const FinishedChunk& chunk : own) {
+    const std::span<const float> all = chunk.gradient;
+    const size_t length = size_t(run_.plan.segment_ends.back());
+    for (int64_t g = 0; g < chunk.groups; ++g)
+      terms.push_back(all.subspan(size_t(g) * length, length));
+  }
   ExactTotal total = timed("reduce", [&] {
-    return exact_sum(terms, run_.plan.segment_ends, run_.plan.chunks_per_step, crew.group(),
-                     crew.reducer());
+    return exact_sum(terms, run_.plan.segment_ends, run_.config.train.prompts_per_step,
+                     crew.group(), crew.reducer());
   });
   record.update = learner_.take(std::move(total), record.tally);
   // Every rank holds the same p and moments, or the sum was not exact: never save otherwise.

@@ -55,8 +55,7 @@ class Narrator {
 
  private:
   void account(const RunState& state, const StepRecord& record);
-  void warn_after(const RunState& state, const Policy& policy, const StepRecord& record);
-  void warn_of_small_moves(const RunState& state, const Policy& policy);
+  void warn_after(const RunState& state, const StepRecord& record);
   void warn_at_end(const RunState& state) const;
   // Why there may be no signal, where nearly all replies were cut; else empty.
   std::string cut_by_the_limit() const;
@@ -73,9 +72,9 @@ class Narrator {
   int64_t restored_ = 0;                 // of them
   std::atomic<bool> handed_out_{false};  // a chunk, by this process
   double longest_chunk_s_ = 0;
-  int64_t steps_of_small_moves_ = 0, steps_without_signal_ = 0;  // in a row, of this process
-  int64_t replies_ = 0, cut_ = 0;  // of this process; cut by the length limit
-  std::optional<Scribe> scribe_;   // last: ends before what it writes to
+  int64_t steps_without_signal_ = 0;  // in a row, of this process
+  int64_t replies_ = 0, cut_ = 0;     // of this process; cut by the length limit
+  std::optional<Scribe> scribe_;      // last: ends before what it writes to
 };
 
 }  // namespace svfleet

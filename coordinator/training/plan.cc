@@ -13,6 +13,10 @@ namespace {
 
 using nlohmann::json;
 
+// Counted up whenever the same settings, data and machine give other bits than before. 2: bits
+// belong to the sequence, gradients to the group.
+constexpr int kEngine = 2;
+
 std::string joined(const std::vector<std::string>& lines) {
   std::string text;
   for (const std::string& line : lines) text += (text.empty() ? "" : ", ") + line;
@@ -84,7 +88,7 @@ std::string store_of(const RunState& state) {
 json settings_and_data(const Config& config, const std::vector<Task>& tasks) {
   json data = json::array();
   for (const Task& task : tasks) data.push_back(task.content_hash);
-  return {{"settings", json::parse(bits_config(config))}, {"data", data}};
+  return {{"engine", kEngine}, {"settings", json::parse(bits_config(config))}, {"data", data}};
 }
 
 json bits_of(const Config& config, const Base& base, const std::vector<Task>& training) {
@@ -95,10 +99,6 @@ json bits_of(const Config& config, const Base& base, const std::vector<Task>& tr
                    {"tokenizer", base.hashes.tokenizer},
                    {"chat_template", base.hashes.chat_template}};
   return bits;
-}
-
-Apply gradient_form(const std::string& name) {
-  return name == "merged" ? Apply::kClosedForm : Apply::kActivation;
 }
 
 }  // namespace
@@ -149,6 +149,16 @@ std::vector<std::string> changes(const RunState& now, const RunState& before,
 }
 
 namespace {
+
+// What an older or a newer program computes differs, whatever the settings.
+void check_engine(const json& before) {
+  const int engine = before.value("engine", 1);
+  if (engine == kEngine) return;
+  throw user_error("this run was begun by ", engine < kEngine ? "an older" : "a newer",
+                   " svfleet, whose engine (", engine, ", this one's is ", kEngine,
+                   ") gives other bits: go on with that program, or start a child run from its "
+                   "newest checkpoint: svfleet train --fork RUN --set run_dir=...");
+}
 
 [[noreturn]] void refuse_changed(const RunState& now, const RunState& before) {
   throw user_error("settings or data differ from those that this run was started with: ",
@@ -218,7 +228,7 @@ TrainingPlan make_plan(const Config& config, const Base& base, RunItems items) {
   plan.rules.kl_loss = train.kl_form == "k2"     ? KlLoss::kK2
                        : train.kl_form == "full" ? KlLoss::kFull
                                                  : KlLoss::kNone;
-  plan.rules.gradient = gradient_form(train.gradient_form);
+  plan.rules.gradient_tokens = train.gradient_tokens;
   plan.rules.sampled_texts =
       int((train.rollout_samples + plan.chunks_per_step - 1) / plan.chunks_per_step);
   plan.optimizer = {train.learning_rate, train.beta1, train.beta2, train.epsilon,
@@ -278,6 +288,7 @@ void check_same_base(const RunState& state, const Config& config, const Base& ba
   json now = bits_of(config, base, training);
   json before = json::parse(state.bits_config, nullptr, false);
   if (!before.is_object() || !before["model"].is_object()) return;  // check_resumable says so
+  check_engine(before);
   // Of weights that changed in memory the factors tell which.
   now["model"].erase("weights");
   before["model"].erase("weights");
@@ -291,7 +302,11 @@ void check_resumable(const RunState& state, const RunState& fresh, bool allow_di
                      " has changed since this run started (was ", state.store_hash, ", now ",
                      fresh.store_hash,
                      "): its z belong to the old factors; restore it, or choose another run_dir");
-  if (state.bits_config != fresh.bits_config) refuse_changed(fresh, state);
+  if (state.bits_config != fresh.bits_config) {
+    const json before = json::parse(state.bits_config, nullptr, false);
+    if (before.is_object()) check_engine(before);
+    refuse_changed(fresh, state);
+  }
   if (state.slots != fresh.slots)
     throw user_error(
         "the adapted matrices differ from those of this run; check svd.targets and "
@@ -316,6 +331,7 @@ void check_resumable(const RunState& state, const RunState& fresh, bool allow_di
 void check_settings(const RunState& state, const Config& config, const std::vector<Task>& tasks) {
   json before = json::parse(state.bits_config, nullptr, false);
   if (!before.is_object()) return;  // train says so
+  check_engine(before);
   before.erase("model");
   const json now = settings_and_data(config, tasks);
   check_bits(state, config, now, before);

@@ -1,6 +1,7 @@
 // The expert as it is in force on this rank, with the receipt that every rollout carries.
 #pragma once
 
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,21 +16,23 @@ struct Policy {
   std::vector<float> z;                      // [all r]
   std::unique_ptr<const ExpertTable> table;  // the base and z
   std::unique_ptr<Merged> merged;            // where it is
-  Apply sampling = Apply::kFrozen;
-  std::string hash;          // of names and z
-  double changed_share = 0;  // of merged weights that differ from the policy before
+  Apply form = Apply::kFrozen;
+  std::string hash;  // of names and z
+  // Of the merged weights, Merged::gain: how much of z's change has arrived in them. NaN where
+  // nothing is merged.
+  double gain = std::numeric_limits<double>::quiet_NaN();
 
   // Reads what this policy holds, which must stay.
-  Adapter adapter(Apply kind) const { return {kind, table.get(), merged.get()}; }
-  Adapter adapter() const { return adapter(sampling); }
+  Adapter adapter() const { return {form, table.get(), merged.get()}; }
 };
 
-// Puts z in force on this rank: builds the merged weights where `merge` (several matrices side by
-// side), giving up those of the policy `before`. Replies come from the merged weights where
-// `sampling` says so. With z = 1 everywhere the result is the base model bit for bit. `base` must
-// stay.
-Policy enforce(const Base& base, Crew& crew, const std::vector<float>& z, bool merge,
-               Apply sampling = Apply::kMerged, Policy before = {});
+// Puts z in force on this rank in `form`, kMerged or kActivation: builds the merged weights
+// (several matrices side by side), giving up those of the policy `before`. Sampling and gradient
+// use the same form, so that both see the same policy to the bit. With z = 1 everywhere the result
+// is the base model bit for bit. `base` must stay.
+Policy enforce(const Base& base, Crew& crew, const std::vector<float>& z, Apply form,
+               Policy before = {});
+Apply form_named(const std::string& name);  // merged, activation
 
 // The hash of the z that a reply made now comes from: read back from W' where it is
 // merged.

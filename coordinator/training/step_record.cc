@@ -42,12 +42,8 @@ StepRecord gather_record(Crew& crew, const std::vector<FinishedChunk>& own, int6
                          const TrainingPlan& plan) {
   json mine = json::array();
   for (const FinishedChunk& chunk : own) {
-    const PackedTally packed = pack(tally_of(chunk, plan.tasks));
-    const std::string texts = chunk.summary.empty()
-                                  ? chunk.texts
-                                  : json::parse(chunk.summary).at("texts").dump();  // version 1
-    mine.push_back({chunk.chunk, packed.counts, packed.sums, texts, int64_t(mine.size()) < restored,
-                    crew.group().rank()});
+    mine.push_back({chunk.chunk, chunk.counts, chunk.sums, chunk.texts,
+                    int64_t(mine.size()) < restored, crew.group().rank()});
   }
   // CBOR, not text: not-a-numbers stay what they are.
   json all = json::array();
@@ -126,7 +122,7 @@ json StepRecord::to_json(const RunState& state, const Policy& policy) const {
               {"finite", update.finite},
               {"nonfinite_total", state.nonfinite_total},
               {"log_prob_mismatch", {{"mean", tally.mismatch_mean()}, {"max", tally.mismatch_max}}},
-              {"merged_weights_changed", policy.changed_share},
+              {"merge_gain", policy.gain},
               {"largest_z_move", largest},
               {"tokens_per_s", wall_s > 0 ? double(all.tokens) / wall_s : 0},
               {"wall_s", wall_s},

@@ -19,9 +19,9 @@ namespace svfleet {
 // What the gradient needs of a forward pass, by layer.
 struct Tape {
   struct Layer {
-    at::Tensor h, x, inverse;              // before the layer; after its first norm
-    at::Tensor q, attended, log_sum;       // keys and values stay in the pool
-    at::Tensor h2, x2, inverse2;           // before and after the second norm
+    at::Tensor h, x, inverse;         // before the layer; after its first norm
+    at::Tensor q, attended, log_sum;  // keys and values stay in the pool
+    at::Tensor h2, x2, inverse2;      // before and after the second norm
     at::Tensor gate, up, gated;
   };
   std::vector<Layer> layers;
@@ -40,9 +40,9 @@ struct RowRange {
   int64_t from, to;
 };
 
-// dL/dz [ranges][all r] of what has the gradient d_hidden [rows, hidden], wide, at forward's result;
-// rows of different ranges must share no page. Sums over rows are in float64, in their order. The
-// pool still holds what that pass left; the tape is used up.
+// dL/dz [ranges][all r] of what has the gradient d_hidden [rows, hidden], wide, at forward's
+// result; rows of different ranges must share no page. Sums over rows are in float64, in their
+// order. The pool still holds what that pass left; the tape is used up.
 std::vector<std::vector<double>> backward(const Weights& weights, const Adapter& adapter,
                                           const Pass& pass, const PagePool& pool, Tape tape,
                                           const at::Tensor& d_hidden,

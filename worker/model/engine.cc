@@ -13,7 +13,6 @@
 #include "worker/model/decoder.h"
 #include "worker/model/operations.h"
 #include "worker/tokenizer/stop_strings.h"
-#include "worker/tokenizer/stream.h"
 
 namespace svfleet {
 namespace {
@@ -29,8 +28,8 @@ int64_t common_prefix(const std::vector<const std::vector<int>*>& all) {
   int64_t length = int64_t(first.size()) - 1;
   for (const std::vector<int>* other : all) {
     length = std::min(length, int64_t(other->size()) - 1);
-    length = std::mismatch(first.begin(), first.begin() + length, other->begin()).first -
-             first.begin();
+    length =
+        std::mismatch(first.begin(), first.begin() + length, other->begin()).first - first.begin();
   }
   return length;
 }

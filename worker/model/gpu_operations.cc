@@ -30,7 +30,8 @@ at::Tensor unseen(int64_t n, int64_t keys, int64_t first, int64_t share, at::Dev
   return (at::arange(keys, options).unsqueeze(0) >= seen).repeat({share, 1});
 }
 
-at::Tensor scores(const at::Tensor& q, const at::Tensor& k, int64_t first, int64_t n, double scale) {
+at::Tensor scores(const at::Tensor& q, const at::Tensor& k, int64_t first, int64_t n,
+                  double scale) {
   const at::Tensor all = at::bmm(q, k.transpose(1, 2)) * scale;
   return all.masked_fill(unseen(n, k.size(1), first, q.size(1) / n, q.device()),
                          -std::numeric_limits<double>::infinity());
@@ -92,10 +93,9 @@ at::Tensor add_keyed(const at::Tensor& x, const at::Tensor& change, const at::Te
   if (x.scalar_type() != at::kBFloat16) return x + change;
   const at::Tensor sum = x.to(at::kFloat) + change;
   const at::Tensor column = at::arange(x.size(1), keys.options().device(x.device()));
-  const at::Tensor chance =
-      mixed(keys.to(x.device()).unsqueeze(1) +
-            (column.unsqueeze(0) + 1) * int64_t(0x9e3779b97f4a7c15ULL))
-          .bitwise_and(0xffff);
+  const at::Tensor chance = mixed(keys.to(x.device()).unsqueeze(1) +
+                                  (column.unsqueeze(0) + 1) * int64_t(0x9e3779b97f4a7c15ULL))
+                                .bitwise_and(0xffff);
   const at::Tensor bits = sum.view(at::kInt) + chance.to(at::kInt);
   const at::Tensor cut = bits.bitwise_and(int64_t(0xffff0000)).view(at::kFloat);
   return at::where(sum.isfinite(), cut, sum).to(at::kBFloat16);
@@ -118,7 +118,8 @@ void add_products(const at::Tensor& a, const at::Tensor& b, int64_t from, int64_
 Attended attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t first,
                 double scale) {
   const int64_t n = q.size(0), kv_heads = k.size(1);
-  const at::Tensor keys = k.transpose(0, 1).to(wide_of(k)), values = v.transpose(0, 1).to(wide_of(v));
+  const at::Tensor keys = k.transpose(0, 1).to(wide_of(k)),
+                   values = v.transpose(0, 1).to(wide_of(v));
   const at::Tensor s = scores(by_key_head(q, kv_heads), keys, first, n, scale);
   const at::Tensor log_sum = s.logsumexp(-1, true);
   const at::Tensor out = at::bmm((s - log_sum).exp(), values);
@@ -129,7 +130,8 @@ AttendedGradient attend_gradient(const at::Tensor& q, const at::Tensor& k, const
                                  const Attended& seen, const at::Tensor& d_out, int64_t first,
                                  double scale) {
   const int64_t n = q.size(0), kv_heads = k.size(1);
-  const at::Tensor keys = k.transpose(0, 1).to(wide_of(k)), values = v.transpose(0, 1).to(wide_of(v));
+  const at::Tensor keys = k.transpose(0, 1).to(wide_of(k)),
+                   values = v.transpose(0, 1).to(wide_of(v));
   const at::Tensor queries = by_key_head(q, kv_heads), d = by_key_head(d_out, kv_heads);
   const at::Tensor log_sum = by_key_head(seen.log_sum.unsqueeze(-1), kv_heads);
   const at::Tensor p = (scores(queries, keys, first, n, scale) - log_sum).exp();

@@ -10,6 +10,7 @@
 #include "worker/kernels/vocabulary.h"
 #include "worker/model/operations.h"
 #include "worker/model/typed.h"
+#include "worker/threads.h"
 
 namespace svfleet {
 namespace {
@@ -26,7 +27,7 @@ template <class W>
 std::vector<RowSums<W>> sums_of(const at::Tensor& logits, double temperature, bool entropy) {
   std::vector<RowSums<W>> sums(size_t(logits.size(0)));
   vocabulary_sums<W>(data_of<W>(logits), logits.size(0), logits.size(1), temperature, entropy,
-                     sums.data(), at::get_num_threads());
+                     sums.data(), compute_threads());
   return sums;
 }
 
@@ -75,8 +76,8 @@ at::Tensor on_gpu(const at::Tensor& logits, const at::Tensor& base, const Traine
   log_probs.copy_(own.squeeze(1));
   at::Tensor weight = column(tokens.weights);
   if (kl == KlLoss::kK2)
-    weight = weight - column(tokens.kl_weights) *
-                          (own - log_softmax(base, temperature).gather(1, labels));
+    weight = weight -
+             column(tokens.kl_weights) * (own - log_softmax(base, temperature).gather(1, labels));
   at::Tensor d = pi * weight;
   d.scatter_add_(1, labels, -weight);
   if (kl == KlLoss::kFull) {
@@ -115,7 +116,7 @@ at::Tensor on_cpu(const at::Tensor& logits, const at::Tensor& base, const Traine
     loss_gradient<T>(data_of<W>(logits), full ? data_of<W>(base) : nullptr, rows, vocabulary,
                      temperature, sums.data(), full ? base_sums.data() : nullptr, labels.data(),
                      weights.data(), full ? kl_weights : nullptr, data_of<T>(d_logits),
-                     at::get_num_threads());
+                     compute_threads());
   });
   return d_logits;
 }

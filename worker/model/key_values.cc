@@ -9,6 +9,7 @@
 #include "worker/model/gpu_operations.h"
 #include "worker/model/pass.h"
 #include "worker/model/typed.h"
+#include "worker/threads.h"
 
 namespace svfleet {
 namespace {
@@ -83,9 +84,9 @@ int64_t PagePool::held() const {
 
 char* PagePool::page(int layer, int page) const {
   const at::Tensor& slab = slabs_[size_t(page / kSlabPages)];
-  return static_cast<char*>(slab.data_ptr()) +
-         (page % kSlabPages * int64_t(layers_) + layer) * page_elements(shape_) *
-             int64_t(slab.element_size());
+  return static_cast<char*>(slab.data_ptr()) + (page % kSlabPages * int64_t(layers_) + layer) *
+                                                   page_elements(shape_) *
+                                                   int64_t(slab.element_size());
 }
 
 void PagePool::copy(const PageCopy& copy) {
@@ -169,7 +170,7 @@ at::Tensor PagePool::attend(int layer, const Pass& pass, const at::Tensor& q,
       rows.push_back({data_of<T>(q) + row * width, pages.data() + starts[size_t(row)],
                       pass.positions[size_t(row)] + 1, data_of<T>(out) + row * width,
                       log_sum ? data_of<Wide<T>>(*log_sum) + row * shape_.heads : nullptr});
-    svfleet::attend<T>(shape_, rows, at::get_num_threads());
+    svfleet::attend<T>(shape_, rows, compute_threads());
   });
   return out;
 }
@@ -208,7 +209,7 @@ PagePool::Gradient PagePool::attend_gradient(int layer, const Pass& pass, const 
                       data_of<W>(log_sum) + row * shape_.heads, data_of<T>(d_out) + row * width,
                       pages.data() + starts[size_t(row)], d_pages.data() + starts[size_t(row)],
                       pass.positions[size_t(row)] + 1, data_of<W>(result.d_q) + row * width});
-    svfleet::attend_gradient<T>(shape_, rows, at::get_num_threads());
+    svfleet::attend_gradient<T>(shape_, rows, compute_threads());
     for (auto copy = pass.copies.rbegin(); copy != pass.copies.rend(); ++copy)
       add_slots<T>(shape_, all + places[size_t(copy->to)] * size,
                    all + places[size_t(copy->from)] * size, copy->slots);

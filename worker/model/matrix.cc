@@ -11,6 +11,7 @@
 #include "worker/kernels/product.h"
 #include "worker/model/row_probe.h"
 #include "worker/model/typed.h"
+#include "worker/threads.h"
 
 namespace svfleet {
 namespace {
@@ -23,9 +24,8 @@ NumberType number_type(at::ScalarType type) {
 // The same in libtorch's own products, for a GPU.
 at::Tensor on_gpu(const at::Tensor& x, const at::Tensor& m, const Matrix::Added& added, bool wide) {
   const at::ScalarType type = wide_of(x);
-  at::Tensor y = x.scalar_type() == type || !x.is_cuda()
-                     ? x.to(type).mm(m.to(type))
-                     : at::mm(x, m, type);
+  at::Tensor y =
+      x.scalar_type() == type || !x.is_cuda() ? x.to(type).mm(m.to(type)) : at::mm(x, m, type);
   if (added.rows.defined()) y.add_(added.rows);
   if (added.bias.defined()) y.add_(added.bias.to(type));
   return wide ? y : y.to(x.scalar_type());
@@ -50,7 +50,7 @@ struct Matrix::Held {
     std::call_once(pack.made, [&] {
       SVFLEET_CHECK(plain.defined(), "a matrix was given up before it was packed");
       const WeightOrder order = back ? WeightOrder::kInputs : WeightOrder::kOutputs;
-      const int threads = at::get_num_threads();
+      const int threads = compute_threads();
       pack.matrix.emplace(number_type(type), plain.data_ptr(), back ? outputs : inputs,
                           back ? inputs : outputs, order, threads);
       pack.least_rows = least_rows(*pack.matrix, number_type(type), order, threads);
@@ -101,7 +101,8 @@ at::Tensor Matrix::product(const at::Tensor& x, bool back, bool wide, const Adde
   if (x.is_cuda()) return on_gpu(x, back ? held_->plain : held_->plain.t(), added, wide);
   const Held::Pack& pack = held_->pack(back);
   const int64_t rows = x.size(0), padded = std::max(rows, pack.least_rows);
-  at::Tensor from = x.contiguous(), add = added.rows.defined() ? added.rows.contiguous() : at::Tensor();
+  at::Tensor from = x.contiguous(),
+             add = added.rows.defined() ? added.rows.contiguous() : at::Tensor();
   if (padded > rows) {
     from = at::constant_pad_nd(from, {0, 0, 0, padded - rows});
     if (add.defined()) add = at::constant_pad_nd(add, {0, 0, 0, padded - rows});

@@ -9,16 +9,19 @@
 
 namespace svfleet {
 
+// What is added in float32 (float64 for float64) before a product's only rounding: [rows, outputs]
+// wide, and [outputs] of the matrix's type; or nothing.
+struct AddedToProduct {
+  at::Tensor rows = {}, bias = {};
+};
+
 class Matrix {
  public:
+  using Added = AddedToProduct;
+
   Matrix() = default;
   explicit Matrix(at::Tensor plain);  // [outputs, inputs], bfloat16, float32 or float64
 
-  // What is added in float32 (float64 for float64) before the product's only rounding, in this
-  // order: [rows, outputs] wide, and [outputs] of the matrix's type; or nothing.
-  struct Added {
-    at::Tensor rows, bias;
-  };
   // x M^T + added: x [rows, inputs] of the matrix's type -> [rows, outputs], of its type or wide.
   at::Tensor times(const at::Tensor& x, const Added& added = {}) const;
   at::Tensor times_wide(const at::Tensor& x, const Added& added = {}) const;

@@ -41,7 +41,7 @@ at::Tensor row_keys(uint64_t key, int64_t rows) {
   return keys;
 }
 
-double inner(const at::Tensor& a, const at::Tensor& b) {
+double along_each_other(const at::Tensor& a, const at::Tensor& b) {
   return (a.to(at::kDouble) * b.to(at::kDouble)).sum().item<double>();
 }
 
@@ -71,11 +71,13 @@ Merged::Merged(const Weights& weights, const Basis& basis, std::span<const float
     }
     weights_[t] = Matrix();
     const at::Tensor change = change_of(target, weight, basis.q(t), d);
-    const at::Tensor next = add_keyed(weight.plain(), change,
-                                      row_keys(mix(key_of(hash_), uint64_t(t)), target.rows));
-    const auto some = [](const at::Tensor& all) { return all.slice(0, 0, all.size(0), kGainEvery); };
-    along[t] = inner(some(next).to(wide_of(next)) - some(weight.plain()), some(change));
-    wanted[t] = inner(some(change), some(change));
+    const at::Tensor next =
+        add_keyed(weight.plain(), change, row_keys(mix(key_of(hash_), uint64_t(t)), target.rows));
+    const auto some = [](const at::Tensor& all) {
+      return all.slice(0, 0, all.size(0), kGainEvery);
+    };
+    along[t] = along_each_other(some(next).to(wide_of(next)) - some(weight.plain()), some(change));
+    wanted[t] = along_each_other(some(change), some(change));
     weights_[t] = Matrix(next);
     weights_[t].keep_packed();
   };

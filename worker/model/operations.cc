@@ -8,12 +8,13 @@
 #include "worker/kernels/elementwise.h"
 #include "worker/model/gpu_operations.h"
 #include "worker/model/typed.h"
+#include "worker/threads.h"
 
 namespace svfleet {
 namespace {
 
 int threads() {
-  return at::get_num_threads();
+  return compute_threads();
 }
 
 }  // namespace

@@ -37,7 +37,7 @@ at::Tensor gate_product(const at::Tensor& gate, const at::Tensor& up);
 void gate_product_gradient(const at::Tensor& gate, const at::Tensor& up, const at::Tensor& d_out,
                            at::Tensor* d_gate, at::Tensor* d_up);  // wide
 
-void add_to(const at::Tensor& h, const at::Tensor& y);             // h += y, rounded
+void add_to(const at::Tensor& h, const at::Tensor& y);            // h += y, rounded
 at::Tensor rounded(const at::Tensor& wide, at::ScalarType type);  // to the nearest
 
 // x + change, rounded to x's type: for bfloat16 up or down by chance in proportion, by the bits of

@@ -10,8 +10,11 @@
 namespace svfleet {
 namespace {
 
-// Beyond the rows of a decoding step, up to those that a product takes at once.
-constexpr int64_t kLargest = 512;
+// Up to the rows that a product takes at once; of matrices as large as the head, which would take
+// long, up to those that are told apart.
+int64_t largest_batch(const PackedMatrix& matrix) {
+  return matrix.inputs() * matrix.outputs() < (int64_t{8} << 20) ? 300 : 80;
+}
 
 }  // namespace
 
@@ -23,7 +26,7 @@ int64_t least_rows(const PackedMatrix& matrix, NumberType type, WeightOrder orde
   std::lock_guard lock(mutex);
   const auto found = known.find(kind);
   if (found != known.end()) return found->second;
-  const int64_t least = row_invariant_from(matrix, kLargest);
+  const int64_t least = row_invariant_from(matrix, largest_batch(matrix));
   if (least == 0)
     throw user_error("on this processor a product of ", matrix.inputs(), " x ", matrix.outputs(),
                      " gives a row other bits beside other rows, at any number of rows; svfleet "
