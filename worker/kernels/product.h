@@ -34,8 +34,8 @@ class PackedMatrix {
  public:
   using Extra = ProductExtra;
 
-  // Copies the matrix. `threads`: how many OpenMP threads multiply; with more than 1, multiply must
-  // not be called in a parallel region. Throws std::invalid_argument for sizes or threads under 1.
+  // Copies the matrix. `threads`: how many OpenMP threads multiply; only one does in a parallel
+  // region. Throws std::invalid_argument for sizes or threads under 1.
   PackedMatrix(NumberType type, const void* matrix, int64_t inputs, int64_t outputs,
                WeightOrder order, int threads);
   explicit PackedMatrix(std::unique_ptr<ProductWeights> weights);  // for tests
