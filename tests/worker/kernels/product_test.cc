@@ -377,7 +377,7 @@ TEST(Product, IsWholeWhereOpenMpGivesFewerThreads) {
       return same_bits(y.data(), truth.data(), y.size());
     };
     EXPECT_TRUE(whole());
-    int inside[2] = {};
+    int inside[2] = {true, true};
 #pragma omp parallel num_threads(2)
     inside[omp_get_thread_num()] = whole();
     EXPECT_TRUE(inside[0] && inside[1]);
