@@ -9,8 +9,11 @@ namespace {
 
 using dnnl::memory;
 
-constexpr int64_t kRowStep = 16;         // pieces are of multiples of this, and what remains,
-constexpr size_t kLargeBytes = 8 << 20;  // unless reading the matrix twice would cost more
+// Above kExactRows, pieces are of multiples of kRowStep rows, and of what remains, unless reading
+// the matrix twice would cost more than it saves: a tenth of a megabyte for each number of rows.
+constexpr int64_t kExactRows = 32, kRowStep = 16;
+constexpr size_t kLargeBytes = 8 << 20;
+
 class OnednnWeights : public ProductWeights {
  public:
   OnednnWeights(const ProductShape& shape, int threads, const PackedLayout& layout,
@@ -53,7 +56,7 @@ class OnednnWeights : public ProductWeights {
   int64_t piece(int64_t left) const {
     if (left >= kRowBlock) return kRowBlock;
     if (left >= kMostRows) return kMostRows;
-    if (left <= kRowStep || bytes() >= kLargeBytes) return left;
+    if (left <= kExactRows || bytes() >= kLargeBytes) return left;
     return left / kRowStep * kRowStep;
   }
 

@@ -84,8 +84,8 @@ class RowsProduct {
   std::vector<std::unique_ptr<Call>> idle_;
 };
 
-// All products with matrices of one shape, a quarter of a megabyte each: at most kMostRows + 1
-// numbers of rows in eight variants. Thread-safe.
+// All products with matrices of one shape, made when first asked for (half a millisecond, a tenth
+// of a megabyte): at most kMostRows + 1 numbers of rows in eight variants. Thread-safe.
 class MatrixProducts {
  public:
   MatrixProducts(const MatrixShape& shape, const dnnl::memory::desc& weights)
