@@ -14,7 +14,8 @@ std::unique_ptr<ProductWeights> pack(const ProductShape& shape, const void* matr
                                 " inputs and " + std::to_string(shape.outputs) + " outputs for " +
                                 std::to_string(shape.threads) + " threads");
   }
-  return pack_for_onednn(shape, matrix);
+  std::unique_ptr<ProductWeights> weights = pack_for_onednn(shape, matrix);
+  return weights ? std::move(weights) : pack_in_panels(shape, matrix);
 }
 
 }  // namespace

@@ -34,8 +34,8 @@ class PackedMatrix {
  public:
   using Extra = ProductExtra;
 
-  // Copies the matrix. `threads`: how many OpenMP threads multiply; with more than 1, multiply must
-  // not be called in a parallel region. Throws std::invalid_argument for sizes or threads under 1.
+  // Copies the matrix. `threads`: how many OpenMP threads multiply; only one does in a parallel
+  // region. Throws std::invalid_argument for sizes or threads under 1.
   PackedMatrix(NumberType type, const void* matrix, int64_t inputs, int64_t outputs,
                WeightOrder order, int threads);
   explicit PackedMatrix(std::unique_ptr<ProductWeights> weights);  // for tests
@@ -44,8 +44,8 @@ class PackedMatrix {
   ~PackedMatrix();
 
   // x [rows, inputs] of the matrix's type. y [rows, outputs]: of the matrix's type, rounded once to
-  // nearest even, or of the wide type. y must not overlap what is read. The first call with a
-  // number of rows (of at most 80 that are told apart) takes about half a millisecond more.
+  // nearest even, or of the wide type. y must not overlap what is read. Where oneDNN multiplies,
+  // the first call of a shape with a number of rows that is new takes half a millisecond more.
   void multiply(const void* x, int64_t rows, void* y, bool wide_result,
                 const Extra& extra = {}) const;
 

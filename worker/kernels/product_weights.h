@@ -37,4 +37,8 @@ class ProductWeights {
 // its other implementations let a row's bits depend on the number of rows.
 std::unique_ptr<ProductWeights> pack_for_onednn(const ProductShape& shape, const void* matrix);
 
+// By this room's own kernels: every type, on every processor, with equal bits (implementation()
+// "panels"). A sum is fused and in order of the inputs.
+std::unique_ptr<ProductWeights> pack_in_panels(const ProductShape& shape, const void* matrix);
+
 }  // namespace svfleet
