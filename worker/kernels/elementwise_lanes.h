@@ -150,12 +150,20 @@ void scale_rows_lanes(const Wide<T>* x, const Wide<T>* d, const int* scale_of, i
   }
 }
 
+// The compiler makes lanes of doubles of this: there is one order of adding alone.
+template <class A>
+void add_products_of_rows(const A* a, const A* b, int64_t rows, int64_t width, int64_t count,
+                          double* sums) {
+  for (int64_t row = 0; row < rows; ++row, a += width, b += width)
+    for (int64_t i = 0; i < count; ++i) sums[i] += double(a[i]) * double(b[i]);
+}
+
 template <class L, class T>
 ElementwiseKernels<T> elementwise_over_lanes() {
   return {rms_norm_lanes<L, T>,    rms_norm_gradient_lanes<L, T>, rotate_forward<L, T>,
           rotate_back<L, Wide<T>>, gate_product_lanes<L, T>,      gate_product_gradient_lanes<L, T>,
           add_rows_lanes<L, T>,    round_to_lanes<L, T>,          add_keyed_lanes<L, T>,
-          scale_rows_lanes<L, T>};
+          scale_rows_lanes<L, T>,  add_products_of_rows<Wide<T>>};
 }
 
 }  // namespace

@@ -317,18 +317,25 @@ TEST(Mix, SpreadsSmallNumbers) {
 
 TYPED_TEST(Elementwise, AddsProductsOneRowAfterTheOther) {
   using A = Wide<TypeParam>;
-  const int64_t rows = 90, r = 33;
+  const int64_t rows = 1100, r = 33;
   const auto a = normals<A>(rows * r, 1, 18), b = normals<A>(rows * r, 1, 19);
   auto sums = normals<double>(r, 1, 20);
   auto truth = sums, parts = sums;
   for (int64_t row = 0; row < rows; ++row)
     for (int64_t i = 0; i < r; ++i)
       truth[i] = truth[i] + double(a[row * r + i]) * double(b[row * r + i]);
-  add_products<A>(a.data(), b.data(), rows, r, sums.data(), 1);
-  add_products<A>(a.data(), b.data(), 31, r, parts.data(), 1);
-  add_products<A>(a.data() + 31 * r, b.data() + 31 * r, rows - 31, r, parts.data(), 1);
-  EXPECT_EQ(bytes(sums), bytes(truth));
-  EXPECT_EQ(bytes(parts), bytes(truth));
+  const auto before = sums;
+  for (Kernels which : every_kernels())
+    for (int threads : {1, 2, 3}) {
+      const WithKernels with(which);
+      sums = parts = before;
+      add_products<A>(a.data(), b.data(), rows, r, sums.data(), threads);
+      add_products<A>(a.data(), b.data(), 31, r, parts.data(), threads);
+      add_products<A>(a.data() + 31 * r, b.data() + 31 * r, rows - 31, r, parts.data(), threads);
+      EXPECT_EQ(bytes(sums), bytes(truth));
+      EXPECT_EQ(bytes(parts), bytes(truth));
+      EXPECT_NE(bytes(sums), bytes(before));
+    }
 }
 
 // Everything there is on `rows` rows from `first` on of the same numbers, one row's bytes after the
