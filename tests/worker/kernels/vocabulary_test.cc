@@ -106,6 +106,21 @@ TYPED_TEST(Vocabulary, DrawsWhereTheRunningSumPasses) {
   }
 }
 
+TYPED_TEST(Vocabulary, PassesMeansToBeAbove) {
+  using W = TypeParam;
+  for (int64_t n : {64, 128}) {
+    std::vector<W> row(n, W(2));
+    const auto sums = sums_of(row, 1);
+    for (int token = 0; token < n; ++token) {
+      EXPECT_EQ(draw_token(row.data(), n, 1, token / double(n), sums), token);
+      EXPECT_EQ(draw_token(row.data(), n, 1, (token + 0.99) / double(n), sums), token);
+    }
+    // Should rounding put the goal at the very end, it is the last token that can be drawn.
+    std::fill(row.begin() + 40, row.end(), W(-kInfinity));
+    EXPECT_EQ(draw_token(row.data(), n, 1, 1.0, sums_of(row, 1)), 39);
+  }
+}
+
 TYPED_TEST(Vocabulary, DrawsAsOftenAsItSays) {
   using W = TypeParam;
   const int64_t n = 40, draws = 40000;
