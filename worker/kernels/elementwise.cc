@@ -116,12 +116,9 @@ void scale_rows(const Wide<T>* x, const Wide<T>* d, const int* scale_of, int64_t
 
 template <class A>
 void add_products(const A* a, const A* b, int64_t rows, int64_t r, double* sums, int threads) {
+  const auto run = chosen<A>().add_products;
   share(r, 16, rows * r, threads, [=](int64_t first, int64_t count) {
-    for (int64_t row = 0; row < rows; ++row) {
-      const A *of_a = a + row * r + first, *of_b = b + row * r + first;
-      double* to = sums + first;
-      for (int64_t i = 0; i < count; ++i) to[i] += double(of_a[i]) * double(of_b[i]);
-    }
+    run(a + first, b + first, rows, r, count, sums + first);
   });
 }
 

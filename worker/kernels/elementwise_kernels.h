@@ -24,6 +24,9 @@ struct ElementwiseKernels {
   void (*add_keyed)(const T* x, const W* change, const uint64_t* keys, int64_t rows, int64_t width,
                     T* out);
   void (*scale_rows)(const W* x, const W* d, const int* scale_of, int64_t rows, int64_t r, T* out);
+  // Columns 0 to count of matrices that are `width` wide.
+  void (*add_products)(const W* a, const W* b, int64_t rows, int64_t width, int64_t count,
+                       double* sums);
 };
 
 template <class T>

@@ -150,12 +150,31 @@ void scale_rows_lanes(const Wide<T>* x, const Wide<T>* d, const int* scale_of, i
   }
 }
 
+// Columns that the compiler can keep in registers; there is one order of adding alone.
+template <int kColumns, class A>
+void add_products_of_columns(const A* a, const A* b, int64_t rows, int64_t width, double* sums) {
+  double own[kColumns];
+  for (int i = 0; i < kColumns; ++i) own[i] = sums[i];
+  for (int64_t row = 0; row < rows; ++row, a += width, b += width)
+    for (int i = 0; i < kColumns; ++i) own[i] += double(a[i]) * double(b[i]);
+  for (int i = 0; i < kColumns; ++i) sums[i] = own[i];
+}
+
+template <class A>
+void add_products_of_rows(const A* a, const A* b, int64_t rows, int64_t width, int64_t count,
+                          double* sums) {
+  int64_t i = 0;
+  for (; i + 32 <= count; i += 32) add_products_of_columns<32>(a + i, b + i, rows, width, sums + i);
+  for (; i + 8 <= count; i += 8) add_products_of_columns<8>(a + i, b + i, rows, width, sums + i);
+  for (; i < count; ++i) add_products_of_columns<1>(a + i, b + i, rows, width, sums + i);
+}
+
 template <class L, class T>
 ElementwiseKernels<T> elementwise_over_lanes() {
   return {rms_norm_lanes<L, T>,    rms_norm_gradient_lanes<L, T>, rotate_forward<L, T>,
           rotate_back<L, Wide<T>>, gate_product_lanes<L, T>,      gate_product_gradient_lanes<L, T>,
           add_rows_lanes<L, T>,    round_to_lanes<L, T>,          add_keyed_lanes<L, T>,
-          scale_rows_lanes<L, T>};
+          scale_rows_lanes<L, T>,  add_products_of_rows<Wide<T>>};
 }
 
 }  // namespace

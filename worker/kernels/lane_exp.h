@@ -6,12 +6,11 @@
 namespace svfleet {
 namespace {
 
-// Of double: std::exp. Of float: 2^n p(r) with x = n log 2 + r, |r| <= log(2) / 2 and the
-// polynomial of Cephes' expf; the relative error is below 1.2e-7. Below the logarithm of the
-// smallest normal number it is 0, above 88.376 (and not only from 88.723) infinity; of a NaN it is
-// one.
+// exp of numbers up to 0 (in float up to 88.37). Of double: std::exp. Of float: 2^n p(r) with x =
+// n log 2 + r, |r| <= log(2) / 2 and the polynomial of Cephes' expf; the relative error is below
+// 1.2e-7. Below the logarithm of the smallest normal number it is 0; of a NaN it is one.
 template <class L>
-inline L exp(const L& x) {
+inline L exp_up_to_zero(const L& x) {
   using W = typename L::Scalar;
   if constexpr (sizeof(W) == 8) {
     return L::make([&](int i) { return std::exp(x.v[i]); });
@@ -27,9 +26,18 @@ inline L exp(const L& x) {
     p = fma(p, r, L::set(1.6666665459e-1f));
     p = fma(p, r, L::set(5.0000001201e-1f));
     p = fma(p, r * r, r) + L::set(1.0f);
-    const L y = where_less(x, L::set(-87.33654f), L::set(0.0f), p * two_to_the(t));
-    return where_less(L::set(88.376f), x, L::set(__builtin_inff()), y);
+    return where_less(x, L::set(-87.33654f), L::set(0.0f), p * two_to_the(t));
   }
+}
+
+// The same of any number; in float infinity above 88.376 (and not only from 88.723).
+template <class L>
+inline L exp(const L& x) {
+  const L y = exp_up_to_zero(x);
+  if constexpr (sizeof(typename L::Scalar) == 8)
+    return y;
+  else
+    return where_less(L::set(88.376f), x, L::set(__builtin_inff()), y);
 }
 
 }  // namespace

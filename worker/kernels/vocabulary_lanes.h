@@ -15,13 +15,15 @@ constexpr double smallest_normal(double) {
   return __DBL_MIN__;
 }
 
-// (l - max) * inverse, where it is not so low that its exp is 0: there something finite, so that
-// the product of both is 0, too.
+// (l - max) * inverse.
 template <class L>
 inline L scaled(const L& logits, const Softened<typename L::Scalar>& soft) {
-  using W = typename L::Scalar;
-  const L low = L::set(sizeof(W) == 4 ? W(-88) : W(-750));
-  return max(low, (logits - L::set(soft.max)) * L::set(soft.inverse));
+  return (logits - L::set(soft.max)) * L::set(soft.inverse);
+}
+
+template <class L>
+inline L exponential(const L& logits, const Softened<typename L::Scalar>& soft) {
+  return exp_up_to_zero(scaled(logits, soft));
 }
 
 template <class W>
@@ -29,9 +31,19 @@ constexpr W kNoLogit = W(-__builtin_inff());
 
 template <class L, class W>
 W largest_lanes(const W* logits, int64_t n) {
-  L most = L::set(kNoLogit<W>);
-  for_lanes(
-      n, [&](int64_t i, auto count) { most = max(L::load(logits + i, count, kNoLogit<W>), most); });
+  // Four at a time: one alone would wait for itself.
+  L most = L::set(kNoLogit<W>), second = most, third = most, fourth = most;
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
+    most = max(L::load(logits + i, AllLanes()), most);
+    second = max(L::load(logits + i + kLanes, AllLanes()), second);
+    third = max(L::load(logits + i + 2 * kLanes, AllLanes()), third);
+    fourth = max(L::load(logits + i + 3 * kLanes, AllLanes()), fourth);
+  }
+  most = max(max(most, second), max(third, fourth));
+  for_lanes(n - i, [&](int64_t j, auto count) {
+    most = max(L::load(logits + i + j, count, kNoLogit<W>), most);
+  });
   return most.largest();
 }
 
@@ -39,15 +51,16 @@ template <class L, class W>
 W sum_lanes(const W* logits, int64_t n, Softened<W> soft, W* energy) {
   L sum = L::set(0), energies = L::set(0);
   if (energy) {
+    const L lowest = L::set(-1000);
     for_lanes(n, [&](int64_t i, auto count) {
-      const L z = scaled(L::load(logits + i, count, kNoLogit<W>), soft), e = exp(z);
+      const L z = scaled(L::load(logits + i, count, kNoLogit<W>), soft), e = exp_up_to_zero(z);
       sum = sum + e;
-      energies = fma(e, z, energies);
+      energies = fma(e, max(lowest, z), energies);  // 0 * -infinity would be NaN
     });
     *energy = energies.sum();
   } else {
     for_lanes(n, [&](int64_t i, auto count) {
-      sum = sum + exp(scaled(L::load(logits + i, count, kNoLogit<W>), soft));
+      sum = sum + exponential(L::load(logits + i, count, kNoLogit<W>), soft);
     });
   }
   return sum.sum();
@@ -56,14 +69,14 @@ W sum_lanes(const W* logits, int64_t n, Softened<W> soft, W* energy) {
 template <class L, class W>
 void exponentials_lanes(const W* logits, int64_t n, Softened<W> soft, W* out) {
   for_lanes(n, [&](int64_t i, auto count) {
-    exp(scaled(L::load(logits + i, count), soft)).store(out + i, count);
+    exponential(L::load(logits + i, count), soft).store(out + i, count);
   });
 }
 
 template <class L, class W>
 void probabilities_lanes(const W* logits, int64_t n, Softened<W> soft, W factor, float* out) {
   for_lanes(n, [&](int64_t i, auto count) {
-    (exp(scaled(L::load(logits + i, count), soft)) * L::set(factor)).store(out + i, count);
+    (exponential(L::load(logits + i, count), soft) * L::set(factor)).store(out + i, count);
   });
 }
 
@@ -83,7 +96,7 @@ template <class L, class W>
 W divergence_lanes(const W* logits, const W* base, int64_t n, Softened<W> soft, Ratio<W> ratio) {
   L sum = L::set(0);
   for_lanes(n, [&](int64_t i, auto count) {
-    const L l = L::load(logits + i, count, kNoLogit<W>), e = exp(scaled(l, soft));
+    const L l = L::load(logits + i, count, kNoLogit<W>), e = exponential(l, soft);
     sum = sum + where_possible(e, e * log_ratio(l, L::load(base + i, count), ratio));
   });
   return sum.sum();
@@ -92,7 +105,7 @@ W divergence_lanes(const W* logits, const W* base, int64_t n, Softened<W> soft, 
 template <class L, class T>
 void loss_lanes(const Wide<T>* logits, int64_t n, Softened<Wide<T>> soft, Wide<T> factor, T* out) {
   for_lanes(n, [&](int64_t i, auto count) {
-    (exp(scaled(L::load(logits + i, count), soft)) * L::set(factor)).store(out + i, count);
+    (exponential(L::load(logits + i, count), soft) * L::set(factor)).store(out + i, count);
   });
 }
 
@@ -103,7 +116,7 @@ void loss_with_kl_lanes(const Wide<T>* logits, const Wide<T>* base, int64_t n,
   const L factor = L::set(factors.factor), kl_factor = L::set(factors.kl_factor),
           kl = L::set(factors.kl);
   for_lanes(n, [&](int64_t i, auto count) {
-    const L l = L::load(logits + i, count), e = exp(scaled(l, soft));
+    const L l = L::load(logits + i, count), e = exponential(l, soft);
     const L beyond = log_ratio(l, L::load(base + i, count), ratio) - kl;
     where_possible(e, e * fma(kl_factor, beyond, factor)).store(out + i, count);
   });
