@@ -16,6 +16,8 @@ inline FinishedChunk example_chunk(int64_t step, int chunk, const std::string& z
   made.step = step;
   made.chunk = chunk;
   made.z_hash = z;
+  made.prompts = 2;
+  made.groups = 1;
   made.gradient = {static_cast<float>(chunk), 0.5f};
   made.counts = {1, chunk};
   made.sums = {0.25, std::nan("")};

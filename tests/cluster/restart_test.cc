@@ -98,7 +98,7 @@ TEST_F(AfterRun, AJobScriptThatComesBackChangesNothing) {
 
 TEST_F(AfterRun, RestartsWithoutProgressEnd) {
   run_.write("checkpoints/step-000004.h5", "");
-  run_.write("chunks/step-000004-chunk-0001.h5", "");
+  write_journal(run_.path, "a", {example_chunk(4, 1)});
   EXPECT_EQ(decide(0).code, 75);
   EXPECT_EQ(decide(1).code, 75);
   EXPECT_EQ(decide(2).code, 75);
@@ -120,22 +120,22 @@ TEST_F(AfterRun, AnyProgressStartsTheCountAnew) {
   stuck();
   run_.write("checkpoints/step-000000.h5", "");
   stuck();
-  run_.write("chunks/step-000000-chunk-0003.h5", "");
+  write_journal(run_.path, "a", {example_chunk(0, 3)});
   stuck();
   run_.write("checkpoints/step-000001.h5", "");
-  fs::remove(run_.path / "chunks/step-000000-chunk-0003.h5");
+  fs::remove_all(run_.path / "chunks");
   EXPECT_EQ(decide().code, 75);
   stuck();
-  run_.write("chunks/step-000000-chunk-0003.h5", "");  // of a step that is over
+  write_journal(run_.path, "a", {example_chunk(0, 3)});  // of a step that is over
   EXPECT_EQ(decide().code, 76);
 }
 
 TEST_F(AfterRun, StepsBetweenCheckpointsAreProgress) {
   run_.write("checkpoints/step-000004.h5", "");
-  run_.write("chunks/step-000004-chunk-0001.h5", "");
+  write_journal(run_.path, "a", {example_chunk(4, 1)});
   for (int turn = 0; turn < 6; ++turn) {
     EXPECT_EQ(decide(turn).code, 75) << turn;
-    run_.write("chunks/step-000005-chunk-000" + std::to_string(turn) + ".h5", "");
+    write_journal(run_.path, "b" + std::to_string(turn), {example_chunk(5, turn)});
   }
 }
 

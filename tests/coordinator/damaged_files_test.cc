@@ -156,7 +156,6 @@ class DamagedFiles : public testing::Test {
     state.identity = R"({"program": "p", "torch": "2.11.0 hash 1"})";
     save_checkpoint(run, state);
     write_journal(run, "a", {example_chunk(1, 0), example_chunk(1, 1)});
-    write("run/chunks/step-000012-chunk-0003.h5", read_file(kData + "/formats/chunk_v1.h5"));
     Expert expert;
     expert.z["w"] = {1, 2, 3};
     make_folder(run + "/experts");
@@ -242,12 +241,6 @@ TEST_F(DamagedFiles, OfARun) {
              check_chunk_file(run + "/chunks/step-000001-rank-0000-a.journal");
            },
            300},
-          {"run/chunks/step-000012-chunk-0003.h5", good("run/chunks/step-000012-chunk-0003.h5"),
-           [&] {
-             std::vector<std::string> ignored;
-             read_journal(run, 12, &ignored);
-             check_chunk_file(run + "/chunks/step-000012-chunk-0003.h5");
-           }},
           {"run/experts/best.safetensors", good("run/experts/best.safetensors"),
            [&] { load_expert(run + "/experts/best.safetensors"); }, 200},
           {"fresh/bin/program.json", program, [&] { choose_program(in("fresh"), true); }}});

@@ -246,7 +246,7 @@ def generate_as_evaluate(folder, config):
     out, prompts = folder / "forms.jsonl", []
     replies = {}
     for form in ("merged", "activation"):
-        words = [*brief, "--expert", expert, "--set", f"train.sampling_form={form}"]
+        words = [*brief, "--expert", expert, "--set", f"train.form={form}"]
         svfleet("evaluate", config, *words, "--set", "evaluate.items=24", "--set", "evaluate.batch=1", "--out", out)
         items = [json.loads(line) for line in out.read_text().splitlines()]
         prompts = [item["prompt"] for item in items]

@@ -11,7 +11,6 @@
 #include "checkpoints/file.h"
 #include "comm/error.h"
 #include "comm/stage.h"
-#include "svd/apply.h"
 #include "svd/store.h"
 
 namespace svfleet {
@@ -45,6 +44,13 @@ std::vector<at::Tensor> spectra(int64_t rows, int64_t cols) {
 
 double relative(const at::Tensor& a, const at::Tensor& b) {
   return ((a - b).norm() / b.norm()).item<double>();
+}
+
+// W' = W + W Q diag(d) Q^T or W + Q diag(d) Q^T W, in W's type.
+void merge(Form form, const at::Tensor& w, const at::Tensor& q, const at::Tensor& d,
+           at::Tensor& merged) {
+  const at::Tensor basis = q.to(w.scalar_type()), c = (basis * d.to(w.scalar_type())).mm(basis.t());
+  merged = w + (form == Form::kRight ? w.mm(c) : c.mm(w));
 }
 
 struct Shape {

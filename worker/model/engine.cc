@@ -37,10 +37,17 @@ int64_t common_prefix(const std::vector<const std::vector<int>*>& all) {
 }  // namespace
 
 struct Engine::Held {
-  PagePool& pool;
-  Pages pages;
-  at::Tensor hidden;  // [1, hidden], of its last token
+  Held(PagePool& p, const Pages& of, at::Tensor last)
+      : pool(p), pages(of), hidden(std::move(last)) {
+    pool.hold(pages);
+  }
   ~Held() { pool.release(pages); }
+  Held(const Held&) = delete;
+  Held& operator=(const Held&) = delete;
+
+  PagePool& pool;
+  const Pages pages;
+  const at::Tensor hidden;  // [1, hidden], of its last token
 };
 
 // One reply being written.
@@ -185,11 +192,9 @@ void Engine::prefill(const std::vector<Waiting*>& prompts) {
   }
   const TreePass tree(segments, pool_);
   const at::Tensor hidden = forward(weights_, adapter_, tree.pass(), pool_);
-  for (size_t p = 0; p < prompts.size(); ++p) {
-    pool_.hold(tree.pages(own[p]));
-    prompts[p]->held = std::make_shared<Held>(
-        Held{pool_, tree.pages(own[p]), hidden.narrow(0, tree.last_row(own[p]), 1).clone()});
-  }
+  for (size_t p = 0; p < prompts.size(); ++p)
+    prompts[p]->held = std::make_shared<Held>(pool_, tree.pages(own[p]),
+                                              hidden.narrow(0, tree.last_row(own[p]), 1).clone());
 }
 
 NextTokens Engine::draw(const at::Tensor& hidden, const std::vector<int64_t>& from,

@@ -37,15 +37,16 @@ at::Tensor scores(const at::Tensor& q, const at::Tensor& k, int64_t first, int64
                          -std::numeric_limits<double>::infinity());
 }
 
-// Whole numbers as Philox-like mixes of 64 bits need them: a logical shift to the right.
-at::Tensor shifted(const at::Tensor& x, int64_t by) {
-  return x.bitwise_right_shift(by).bitwise_and((int64_t{1} << (64 - by)) - 1);
-}
+constexpr int64_t kGolden = int64_t(0x9e3779b97f4a7c15);
 
-at::Tensor mixed(at::Tensor z) {  // worker/kernels/elementwise.h, mix
-  z = z.bitwise_xor(shifted(z, 30)) * int64_t(0xbf58476d1ce4e5b9ULL);
-  z = z.bitwise_xor(shifted(z, 27)) * int64_t(0x94d049bb133111ebULL);
-  return z.bitwise_xor(shifted(z, 31));
+// worker/kernels/keyed_hash.h on int64, which wraps round as uint64 does.
+at::Tensor scramble(at::Tensor z) {
+  const auto shifted = [&](int64_t by) {  // zeros come in from the left
+    return z.bitwise_right_shift(by).bitwise_and((int64_t{1} << (64 - by)) - 1);
+  };
+  z = z.bitwise_xor(shifted(30)) * int64_t(0xbf58476d1ce4e5b9);
+  z = z.bitwise_xor(shifted(27)) * int64_t(0x94d049bb133111eb);
+  return z.bitwise_xor(shifted(31));
 }
 
 }  // namespace
@@ -92,13 +93,14 @@ void gate_product_gradient(const at::Tensor& gate, const at::Tensor& up, const a
 at::Tensor add_keyed(const at::Tensor& x, const at::Tensor& change, const at::Tensor& keys) {
   if (x.scalar_type() != at::kBFloat16) return x + change;
   const at::Tensor sum = x.to(at::kFloat) + change;
-  const at::Tensor column = at::arange(x.size(1), keys.options().device(x.device()));
-  const at::Tensor chance = mixed(keys.to(x.device()).unsqueeze(1) +
-                                  (column.unsqueeze(0) + 1) * int64_t(0x9e3779b97f4a7c15ULL))
-                                .bitwise_and(0xffff);
-  const at::Tensor bits = sum.view(at::kInt) + chance.to(at::kInt);
-  const at::Tensor cut = bits.bitwise_and(int64_t(0xffff0000)).view(at::kFloat);
-  return at::where(sum.isfinite(), cut, sum).to(at::kBFloat16);
+  const at::TensorOptions whole = at::TensorOptions(at::kLong).device(x.device());
+  const at::Tensor column = at::arange(x.size(1), whole), part = column.bitwise_right_shift(2);
+  const at::Tensor of_row = scramble(keys.to(x.device()) + kGolden).unsqueeze(1);
+  const at::Tensor bits = scramble(of_row + (part + 1) * kGolden);
+  const at::Tensor chance =
+      bits.bitwise_right_shift(column.bitwise_and(3) * 16).bitwise_and(0xffff).to(at::kInt);
+  const at::Tensor up = (sum.view(at::kInt) + chance).bitwise_and(-0x10000).view(at::kFloat);
+  return at::where(sum.isfinite(), up, sum).to(at::kBFloat16);
 }
 
 at::Tensor scale_rows(const at::Tensor& x, const at::Tensor& d, const at::Tensor& entry_of,

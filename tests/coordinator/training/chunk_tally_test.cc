@@ -1,4 +1,4 @@
-// Tallies add up, travel, and come out of files of version 1 with the numbers that those say.
+// Tallies add up, and travel.
 #include "coordinator/training/chunk_tally.h"
 
 #include <gtest/gtest.h>
@@ -64,38 +64,6 @@ TEST(ChunkTally, AddsUpAndTravels) {
   torn.counts.pop_back();
   EXPECT_THROW(unpack(torn), Error);
   EXPECT_THROW(unpack({}), Error);
-}
-
-TEST(ChunkTally, ReadsVersion1) {
-  std::vector<Task> tasks(2);
-  tasks[1].spec.truncated = TruncatedRule::kScore;
-  FinishedChunk chunk;
-  chunk.summary = R"({"groups": [
-    {"position": 0, "task": 0, "item": 5, "scores": [1, 1, 0.5], "tokens": [3, 9, 4],
-     "ended": [true, false, true], "rewards": [1, -1, 0], "counted": 3, "truncated": 1,
-     "score_sum": 1.5, "signal": true, "skipped": false},
-    {"position": 1, "task": 1, "item": 2, "scores": [1, null, 1], "tokens": [9, 1, 1],
-     "ended": [false, true, true], "rewards": [1, null, 1], "counted": 2, "truncated": 1,
-     "score_sum": 2, "signal": false, "skipped": true}],
-    "entropy": 1.5, "kl": {"k1": 1, "k2": 2, "k3": null},
-    "mismatch": {"sum": 0.25, "max": 0.125, "tokens": 16},
-    "seconds": {"generate": 1.5, "score": 0.5, "gradient": 2}, "texts": []})";
-  const ChunkTally tally = tally_of(chunk, tasks);
-  EXPECT_EQ(tally.groups, 2);
-  EXPECT_EQ(tally.signal_groups, 1);
-  EXPECT_EQ(tally.skipped_groups, 1);
-  EXPECT_EQ(tally.trained_groups, 1);
-  EXPECT_EQ(tally.truncated, 2);
-  EXPECT_TRUE(std::isnan(tally.reward_sum));
-  EXPECT_EQ(tally.by_task[0].right, 1);  // a cut one is wrong
-  EXPECT_EQ(tally.by_task[1].right, 2);  // unless it counts as it is
-  EXPECT_EQ(tally.by_task[0].tokens, 16);
-  EXPECT_EQ(tally.by_task[0].score_sum, 1.5);
-  EXPECT_EQ(tally.by_task[1].counted, 2);
-  EXPECT_EQ(tally.kl.k2, 2);
-  EXPECT_TRUE(std::isnan(tally.kl.k3));
-  EXPECT_EQ(tally.mismatch_tokens, 16);
-  EXPECT_EQ(tally.seconds.all(), 4);
 }
 
 }  // namespace

@@ -41,19 +41,27 @@ inline std::string real_model() {
 
 // Factors of all matrices that `targets` names.
 inline std::vector<Factor> decompose_all(const Weights& weights, std::vector<std::string> targets,
-                                         at::ScalarType storage = at::kFloat) {
+                                         at::ScalarType storage = at::kFloat,
+                                         const std::string& layers = "all") {
   std::vector<Factor> factors;
   const Architecture& arch = weights.architecture();
-  for (const Target& target : choose_targets(targets, "all", arch.layers, arch.linear_shapes()))
+  for (const Target& target : choose_targets(targets, layers, arch.layers, arch.linear_shapes()))
     factors.push_back(decompose(
         target, read_weight(weights.files(), target.name, {target.rows, target.cols}, at::kDouble),
         storage));
   return factors;
 }
 
-inline Batch one_sequence(std::vector<int> tokens, int entry = kOnlyExpert) {
-  const int64_t length = int64_t(tokens.size());
-  return {std::move(tokens), {{0, length, -1, 0, entry}}};
+// Hidden states [tokens, hidden] of a sequence of its own, and the logits of all of it.
+inline at::Tensor hidden_of(const Weights& weights, const Adapter& adapter,
+                            const std::vector<int>& tokens, int entry = kOnlyExpert) {
+  PagePool pool(weights);
+  const TreePass tree({{tokens, -1, entry}}, pool);
+  return forward(weights, adapter, tree.pass(), pool);
+}
+inline at::Tensor logits_of(const Weights& weights, const Adapter& adapter,
+                            const std::vector<int>& tokens, int entry = kOnlyExpert) {
+  return weights.head().logits(hidden_of(weights, adapter, tokens, entry));
 }
 
 // A tiny model, the bases of all its matrices, and an expert that can be put in force in any form.
@@ -62,16 +70,17 @@ struct Adapted {
   Basis basis;
   std::vector<float> z;
 
-  Adapted(const std::string& name, at::ScalarType type, at::Device device = at::kCPU)
+  Adapted(const std::string& name, at::ScalarType type, at::Device device = at::kCPU,
+          std::vector<std::string> targets = {"all"}, const std::string& layers = "all")
       : weights(tiny_folder(name), type, device),
-        basis(decompose_all(weights, {"all"}), weights),
+        basis(decompose_all(weights, std::move(targets), at::kFloat, layers), weights),
         z(size_t(total_length(basis.targets())), 1.0f) {}
 
   // For z as it is now; the adapters given before are then of no more use.
   Adapter adapter(Apply apply) {
     table_ = std::make_unique<ExpertTable>(basis);
     table_->add(z);
-    if (apply == Apply::kMerged || apply == Apply::kClosedForm) merged_ = Merged(weights, basis, z);
+    if (apply == Apply::kMerged) merged_ = Merged(weights, basis, z);
     return {apply, table_.get(), &merged_};
   }
 

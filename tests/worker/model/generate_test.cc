@@ -5,13 +5,13 @@
 
 #include <cmath>
 #include <map>
+#include <random>
 #include <thread>
 
 #include "comm/error.h"
 #include "comm/stage.h"
 #include "tests/worker/model/fixtures.h"
 #include "worker/model/gradient.h"
-#include "worker/model/roots.h"
 #include "worker/threads.h"
 
 namespace svfleet {
@@ -83,7 +83,7 @@ TEST(Generate, LogProbsAreThoseOfTheSameTokensScoredAnew) {
       for (const Rollout& r : rollouts) {
         ASSERT_EQ(r.log_probs.size(), r.tokens.size());
         for (size_t t = 0; t < r.tokens.size(); ++t)
-          EXPECT_NEAR(r.log_probs[t], again[r.prompt][r.sample][t], 2e-4) << name;
+          EXPECT_EQ(r.log_probs[t], again[r.prompt][r.sample][t]) << name;
         ended += r.ended;
         EXPECT_TRUE(r.ended || r.tokens.size() == 24u);
         EXPECT_GT(r.entropy, 0);
@@ -97,8 +97,7 @@ TEST(Generate, LogProbsAreThoseOfTheSameTokensScoredAnew) {
 TEST(Generate, SamplesFollowTheDistribution) {
   Tiny tiny("tiny_qwen2");
   Prompt prompt{tiny.tokenizer.encode("Name three colours."), 0, 1, {}};
-  at::Tensor h = forward(tiny.model, Adapter(), one_sequence(prompt.tokens));
-  at::Tensor p = at::softmax(tiny.model.head().logits(h).to(at::kDouble),
+  at::Tensor p = at::softmax(logits_of(tiny.model, Adapter(), prompt.tokens).to(at::kDouble),
                              -1)[int64_t(prompt.tokens.size()) - 1]
                      .contiguous();
   std::map<int, int> counts;
@@ -171,14 +170,74 @@ TEST(Generate, TooLongIsRefused) {
   EXPECT_THROW(generate(tiny.model, tiny.tokenizer, Adapter(), prompts, 1, {}), Error);
 }
 
-TEST(CommonPrefix, LeavesAToken) {
-  std::vector<int> a = {1, 2, 3}, b = {1, 2, 3}, c = {1, 2, 9, 9};
-  EXPECT_EQ(common_prefix({&a, &b}), 2);
-  EXPECT_EQ(common_prefix({&a, &b, &c}), 2);
-  EXPECT_EQ(common_prefix({&a}), 0);
-  std::vector<int> d = {7};
-  EXPECT_EQ(common_prefix({&a, &d}), 0);
+// A reply is the same alone, in a batch of 64 and with rows entering and leaving beside it: tokens,
+// log-probabilities and entropy to the bit, in each form.
+class Company : public ::testing::TestWithParam<std::tuple<const char*, at::ScalarType, Apply>> {};
+
+TEST_P(Company, ChangesNothing) {
+  const auto [name, type, form] = GetParam();
+  Adapted s(name, type);
+  std::mt19937 random(5);
+  std::normal_distribution<float> normal(0, 0.2f);
+  for (float& z : s.z) z += normal(random);
+  const Adapter adapter = s.adapter(form);
+  const Tokenizer tokenizer = Tokenizer::load(tiny_folder(name));
+  const SamplingOptions options{.temperature = 1, .seed = 7, .step = 3};
+  std::vector<Prompt> prompts = some_prompts(tokenizer, 16, 40);
+  for (size_t p = 0; p < prompts.size(); ++p)  // lengths on both sides of a page's end
+    for (size_t i = 0; i < 5 * p; ++i) prompts[p].tokens.push_back(int(random() % 250));
+  const std::vector<Rollout> together =
+      generate(s.weights, tokenizer, adapter, prompts, 4, options);
+  const auto expect_same = [&](const Rollout& reply, size_t p, int sample) {
+    EXPECT_TRUE(same({reply}, {together[p * 4 + size_t(sample)]})) << name << " " << p;
+  };
+  size_t longest = 0, shortest = 1000;
+  for (size_t p = 0; p < prompts.size(); ++p) {
+    Engine alone(s.weights, tokenizer, adapter, options);
+    alone.submit({prompts[p], 2, 1, nullptr});
+    while (!alone.idle())
+      for (const Engine::Finished& done : alone.step()) {
+        expect_same(done.rollout, p, 2);
+        longest = std::max(longest, done.rollout.tokens.size());
+        shortest = std::min(shortest, done.rollout.tokens.size());
+      }
+  }
+  EXPECT_GT(longest, shortest);  // control: rows did leave
+  // A step between one request and the next, three rows at most, and one that is taken back.
+  Engine engine(s.weights, tokenizer, adapter, options, 3);
+  std::vector<Engine::Finished> finished;
+  const auto step = [&] {
+    for (Engine::Finished& done : engine.step()) finished.push_back(std::move(done));
+    EXPECT_LE(engine.rows(), 3);
+  };
+  for (const Prompt& prompt : prompts) {
+    engine.submit({prompt, 0, 4, nullptr});
+    step();
+  }
+  engine.cancel(5);
+  while (!engine.idle()) step();
+  EXPECT_EQ(finished.size(), 60u);
+  for (const Engine::Finished& done : finished)
+    expect_same(done.rollout, size_t(done.request), done.rollout.sample);
+  // And to the bit what the gradient's forward pass says.
+  for (size_t p = 0; p < 3; ++p) {
+    ReplyGroup group{&prompts[p].tokens, {}};
+    for (size_t r = 0; r < 4; ++r)
+      group.replies.push_back({&together[p * 4 + r].tokens, 0.5 - double(r), 0});
+    const GradientResult trained = z_gradient(s.weights, adapter, {group}, {});
+    for (size_t r = 0; r < 4; ++r)
+      EXPECT_EQ(trained.log_probs[0][r], together[p * 4 + r].log_probs) << name;
+  }
+  // Control: of another form it is another number.
+  const Adapter other = s.adapter(form == Apply::kMerged ? Apply::kActivation : Apply::kMerged);
+  const ReplyGroup group{&prompts[0].tokens, {{&together[0].tokens}}};
+  EXPECT_NE(reply_log_probs(s.weights, other, {group}, 1)[0][0], together[0].log_probs);
 }
+
+INSTANTIATE_TEST_SUITE_P(Everywhere, Company,
+                         ::testing::Combine(::testing::Values("tiny_qwen2", "tiny_llama3"),
+                                            ::testing::Values(at::kFloat, at::kBFloat16),
+                                            ::testing::Values(Apply::kMerged, Apply::kActivation)));
 
 }  // namespace
 }  // namespace svfleet

@@ -1,5 +1,5 @@
-// The z gradient of whole models: closed form, activation-form autograd, projected full weight
-// gradients and finite differences; the shared prompt and prefix; what must not change.
+// The z gradient of whole models against libtorch's autograd through a decoder of its own, in
+// float64: by z, and as the projected gradient of full weights; what it must not depend on.
 #include "worker/model/gradient.h"
 
 #include <ATen/ATen.h>
@@ -10,8 +10,8 @@
 #include <random>
 
 #include "comm/stage.h"
-#include "svd/apply.h"
 #include "tests/worker/model/fixtures.h"
+#include "tests/worker/model/plain_decoder.h"
 
 namespace svfleet {
 namespace {
@@ -20,8 +20,9 @@ struct Setting : Adapted {
   std::vector<std::vector<int>> prompts, replies;
   std::vector<ReplyGroup> groups;
 
-  Setting(const std::string& name, at::ScalarType type, bool z_is_one = false)
-      : Adapted(name, type) {
+  Setting(const std::string& name, at::ScalarType type, bool z_is_one = false,
+          std::vector<std::string> targets = {"all"}, const std::string& layers = "all")
+      : Adapted(name, type, at::kCPU, targets, layers) {
     std::mt19937 random(3);
     auto ids = [&](size_t n, std::vector<int> start = {}) {
       while (start.size() < n) start.push_back(int(random() % 250));
@@ -50,40 +51,70 @@ struct Setting : Adapted {
 };
 
 // The loss by the plain way: every reply its own sequence, prompt included, nothing shared.
-at::Tensor plain_loss(const Setting& s, const Adapter& adapter, double temperature, KlLoss kl) {
+at::Tensor plain_loss(const Setting& s, const PlainDecoder& policy, const ReplyGroup& group,
+                      double temperature, KlLoss kl) {
+  const PlainDecoder base(s.weights);
   at::Tensor loss = at::zeros({}, at::kDouble);
-  for (const ReplyGroup& group : s.groups)
-    for (const auto& reply : group.replies) {
-      std::vector<int> tokens = *group.prompt;
-      tokens.insert(tokens.end(), reply.tokens->begin(), reply.tokens->end());
-      const int64_t n = int64_t(tokens.size()), first = int64_t(group.prompt->size()) - 1;
-      auto log_pi = [&](const Adapter& of) {
-        at::Tensor h = forward(s.weights, of, one_sequence(tokens));
-        return at::log_softmax(s.weights.head().logits(h).to(at::kDouble) / temperature, -1)
-            .narrow(0, first, n - 1 - first);
-      };
-      at::Tensor labels = at::empty({n - 1 - first, 1}, at::kLong);
-      for (int64_t i = 0; i < labels.size(0); ++i) labels[i][0] = tokens[first + 1 + i];
-      at::Tensor lp = log_pi(adapter);
-      loss = loss - reply.weight * lp.gather(1, labels).sum();
-      if (kl == KlLoss::kNone) continue;
-      at::Tensor base = log_pi(Adapter()).detach();
-      at::Tensor term = kl == KlLoss::kK2 ? (lp - base).gather(1, labels).square() / 2
-                                          : (lp.exp() * (lp - base)).sum(-1);
-      loss = loss + reply.kl_weight * term.sum();
-    }
+  for (const auto& reply : group.replies) {
+    std::vector<int> tokens = *group.prompt;
+    tokens.insert(tokens.end(), reply.tokens->begin(), reply.tokens->end());
+    const int64_t n = int64_t(tokens.size()), first = int64_t(group.prompt->size()) - 1;
+    const auto log_pi = [&](const PlainDecoder& of) {
+      return at::log_softmax(of.logits(tokens) / temperature, -1).narrow(0, first, n - 1 - first);
+    };
+    at::Tensor labels = at::empty({n - 1 - first, 1}, at::kLong);
+    for (int64_t i = 0; i < labels.size(0); ++i) labels[i][0] = tokens[first + 1 + i];
+    const at::Tensor lp = log_pi(policy);
+    loss = loss - reply.weight * lp.gather(1, labels).sum();
+    if (kl == KlLoss::kNone) continue;
+    const at::Tensor of_base = log_pi(base).detach();
+    const at::Tensor term = kl == KlLoss::kK2 ? (lp - of_base).gather(1, labels).square() / 2
+                                              : (lp.exp() * (lp - of_base)).sum(-1);
+    loss = loss + reply.kl_weight * term.sum();
+  }
   return loss;
 }
 
-std::vector<double> plain_gradient(Setting& s, double temperature, KlLoss kl) {
-  const ExpertTable leaves = s.adapter(Apply::kActivation).table()->leaves({kOnlyExpert});
-  plain_loss(s, {Apply::kActivation, &leaves, nullptr}, temperature, kl).backward();
+std::vector<double> flat(const std::vector<at::Tensor>& parts) {
   std::vector<double> out;
-  for (size_t t = 0; t < s.basis.targets().size(); ++t) {
-    at::Tensor g = leaves.d(t).grad()[kOnlyExpert].to(at::kDouble).contiguous();
-    out.insert(out.end(), g.data_ptr<double>(), g.data_ptr<double>() + g.numel());
+  for (const at::Tensor& part : parts) {
+    const at::Tensor values = part.to(at::kDouble).contiguous();
+    out.insert(out.end(), values.data_ptr<double>(), values.data_ptr<double>() + values.numel());
   }
   return out;
+}
+
+std::vector<double> plain_gradient(const Setting& s, const ReplyGroup& group,
+                                   double temperature = 1, KlLoss kl = KlLoss::kNone) {
+  std::vector<at::Tensor> d = changes(s.basis, s.z), gradients;
+  for (at::Tensor& leaf : d) leaf.requires_grad_(true);
+  PlainDecoder policy(s.weights);
+  policy.adapt(s.basis, d);
+  plain_loss(s, policy, group, temperature, kl).backward();
+  for (const at::Tensor& leaf : d) gradients.push_back(leaf.grad());
+  return flat(gradients);
+}
+
+// What the method's published code does: the gradient of every full weight W', projected on z.
+std::vector<double> projected_weight_gradient(const Setting& s, const ReplyGroup& group) {
+  const std::vector<Target>& targets = s.basis.targets();
+  PlainDecoder policy(s.weights);
+  policy.adapt(s.basis, changes(s.basis, s.z));
+  for (const Target& target : targets) policy.matrix(target).requires_grad_(true);
+  plain_loss(s, policy, group, 1, KlLoss::kNone).backward();
+  std::vector<at::Tensor> parts;
+  for (size_t t = 0; t < targets.size(); ++t) {
+    const at::Tensor g = policy.matrix(targets[t]).grad(), q = s.basis.q(t).plain().to(at::kDouble),
+                     w = s.weights.layer(targets[t].layer)
+                             .linears[std::find(linear_kinds().begin(), linear_kinds().end(),
+                                                targets[t].kind) -
+                                      linear_kinds().begin()]
+                             .weight.plain()
+                             .to(at::kDouble);
+    const at::Tensor inner = targets[t].form == Form::kRight ? w.t().mm(g) : g.mm(w.t());
+    parts.push_back(at::diag(q.t().mm(inner).mm(q)));
+  }
+  return flat(parts);
 }
 
 template <class A, class B>
@@ -97,87 +128,104 @@ double gap(const A& a, const B& b) {
   return worst / largest;
 }
 
-// Every entry of one matrix of each kind and form, all the way through the model, in float64.
-TEST(ModelGradient, AgreesWithFiniteDifferencesInFloat64) {
-  for (const char* name : {"tiny_qwen2", "tiny_llama3"}) {
+template <class A, class B>
+double cosine(const A& a, const B& b) {
+  double ab = 0, aa = 0, bb = 0;
+  for (size_t i = 0; i < a.size(); ++i)
+    ab += double(a[i]) * b[i], aa += double(a[i]) * a[i], bb += double(b[i]) * b[i];
+  return ab / std::sqrt(aa * bb);
+}
+
+constexpr Apply kForms[] = {Apply::kActivation, Apply::kMerged};
+
+// Zero and negative z, biases, heads that share keys: all of each group's dz, both forms.
+TEST(ModelGradient, IsAutogradsInFloat64) {
+  for (const char* name : kTinyModels) {
     Setting s(name, at::kDouble);
-    std::vector<double> ours = plain_gradient(s, 1, KlLoss::kNone);
-    const Adapter adapter = s.adapter(Apply::kActivation);
-    double worst = 0, largest = 0;
-    for (size_t t = 0; t < 7; ++t)  // layer 0: all seven kinds
-      for (int64_t i = 0; i < s.basis.targets()[t].length(); i += 5) {
-        const double h = 1e-4;
-        auto at_step = [&](double step) {
-          at::Tensor d = adapter.table()->d(t)[kOnlyExpert], keep = d.clone();
-          d[i] += step;
-          double value = plain_loss(s, adapter, 1, KlLoss::kNone).item<double>();
-          d.copy_(keep);
-          return value;
-        };
-        // Fourth order: error h^4.
-        double slope =
-            (8 * (at_step(h) - at_step(-h)) - (at_step(2 * h) - at_step(-2 * h))) / (12 * h);
-        worst = std::max(worst, std::abs(slope - ours[s.basis.targets()[t].offset + i]));
-        largest = std::max(largest, std::abs(slope));
+    for (const Apply form : kForms) {
+      const GradientResult ours = s.gradient({}, form);
+      for (size_t g = 0; g < s.groups.size(); ++g) {
+        // dz comes out in float32.
+        EXPECT_LT(gap(ours.dz[g], plain_gradient(s, s.groups[g])), 1e-6) << name;
+        EXPECT_LT(gap(ours.dz[g], projected_weight_gradient(s, s.groups[g])), 1e-6) << name;
       }
-    EXPECT_LT(worst / largest, 1e-7) << name;
+    }
   }
 }
 
-TEST(ModelGradient, ThreeFormsAgreeInFloat32) {
-  for (const char* name : kTinyModels) {
-    Setting wide(name, at::kDouble), s(name, at::kFloat);
-    std::vector<double> truth = plain_gradient(wide, 1, KlLoss::kNone);
-    for (const Apply apply : {Apply::kActivation, Apply::kClosedForm})
-      EXPECT_LT(gap(s.gradient({}, apply).dz, truth), 1e-4) << name;
-  }
-}
-
-// What the method's published code does: the gradient of every full weight W', projected on z.
-std::vector<double> projected_weight_gradient(Setting& s) {
-  const std::vector<Target>& targets = s.basis.targets();
-  const Adapter adapter = s.adapter(Apply::kMerged);
-  const Merged& merged = *adapter.merged();
-  for (size_t t = 0; t < targets.size(); ++t) at::Tensor(merged.weight(t)).requires_grad_(true);
-  plain_loss(s, adapter, 1, KlLoss::kNone).backward();
-  std::vector<double> out;
-  for (size_t t = 0; t < targets.size(); ++t) {
-    at::Tensor g = merged.weight(t).grad().to(at::kDouble), q = s.basis.stored_q(t).to(at::kDouble);
-    at::Tensor w = read_weight(s.weights.files(), targets[t].name,
-                               {targets[t].rows, targets[t].cols}, at::kDouble);
-    at::Tensor inner = targets[t].form == Form::kRight ? w.t().mm(g) : g.mm(w.t());
-    at::Tensor dz = at::diag(q.t().mm(inner).mm(q)).contiguous();
-    out.insert(out.end(), dz.data_ptr<double>(), dz.data_ptr<double>() + dz.numel());
-  }
-  return out;
-}
-
-TEST(ModelGradient, IsTheProjectedGradientOfTheFullWeights) {
-  for (const char* name : kTinyModels) {
-    Setting s(name, at::kFloat), wide(name, at::kDouble);
-    std::vector<double> projected = projected_weight_gradient(s);
-    EXPECT_LT(gap(projected, plain_gradient(wide, 1, KlLoss::kNone)), 1e-4) << name;
-    for (const Apply apply : {Apply::kActivation, Apply::kClosedForm})
-      EXPECT_LT(gap(s.gradient({}, apply).dz, projected), 1e-4) << name;
-  }
+TEST(ModelGradient, IsCloseInNarrowerTypes) {
+  for (const char* name : kTinyModels)
+    for (const Apply form : kForms) {
+      Setting s(name, at::kFloat), b(name, at::kBFloat16);
+      const GradientResult ours = s.gradient({}, form), narrow = b.gradient({}, form);
+      for (size_t g = 0; g < s.groups.size(); ++g) {
+        EXPECT_LT(gap(ours.dz[g], plain_gradient(s, s.groups[g])), 1e-4) << name;
+        EXPECT_GT(cosine(narrow.dz[g], plain_gradient(b, b.groups[g])), 0.99) << name;
+      }
+    }
 }
 
 TEST(ModelGradient, TemperatureAndKlLosses) {
-  Setting wide("tiny_qwen2", at::kDouble), s("tiny_qwen2", at::kFloat);
-  for (double temperature : {1.0, 0.6})
-    for (KlLoss kl : {KlLoss::kNone, KlLoss::kK2, KlLoss::kFull})
-      EXPECT_LT(gap(s.gradient({temperature, kl}).dz, plain_gradient(wide, temperature, kl)), 2e-4);
+  Setting s("tiny_qwen2", at::kDouble);
+  for (const double temperature : {1.0, 0.6})
+    for (const KlLoss kl : {KlLoss::kNone, KlLoss::kK2, KlLoss::kFull}) {
+      const GradientResult ours = s.gradient({temperature, kl});
+      for (size_t g = 0; g < s.groups.size(); ++g)
+        EXPECT_LT(gap(ours.dz[g], plain_gradient(s, s.groups[g], temperature, kl)), 1e-6);
+    }
 }
 
-// Controls: weights of the wrong replies, a missing prompt, z off by one place.
+// Controls: weights of the wrong replies, z off by one place.
 TEST(ModelGradient, TheComparisonNoticesMistakes) {
-  Setting s("tiny_qwen2", at::kFloat), wide("tiny_qwen2", at::kDouble);
-  std::vector<double> truth = plain_gradient(wide, 1, KlLoss::kNone);
-  std::swap(s.groups[0].replies[0].weight, s.groups[1].replies[0].weight);
-  EXPECT_GT(gap(s.gradient().dz, truth), 0.05);
-  std::swap(s.groups[0].replies[0].weight, s.groups[1].replies[0].weight);
+  Setting s("tiny_qwen2", at::kDouble);
+  const std::vector<double> truth = plain_gradient(s, s.groups[0]);
+  std::swap(s.groups[0].replies[0].weight, s.groups[0].replies[1].weight);
+  EXPECT_GT(gap(s.gradient().dz[0], truth), 0.05);
+  std::swap(s.groups[0].replies[0].weight, s.groups[0].replies[1].weight);
+  EXPECT_GT(gap(s.gradient().dz[1], truth), 0.05);
   std::rotate(s.z.begin(), s.z.begin() + 1, s.z.end());
-  EXPECT_GT(gap(s.gradient().dz, truth), 0.05);
+  EXPECT_GT(gap(s.gradient().dz[0], truth), 0.05);
+}
+
+// Only what is adapted, from the lowest such layer on.
+TEST(ModelGradient, OfSomeMatricesOfSomeLayers) {
+  for (const char* kind : {"down_proj", "v_proj"}) {
+    Setting s("tiny_llama3", at::kDouble, false, {kind}, "1..2");
+    for (const Apply form : kForms)
+      EXPECT_LT(gap(s.gradient({}, form).dz[1], plain_gradient(s, s.groups[1])), 1e-6) << kind;
+  }
+}
+
+// A group's bits are its own: alone, and beside any others.
+TEST(ModelGradient, OfAGroupDependsOnNothingElse) {
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16})
+    for (const Apply form : kForms) {
+      Setting s("tiny_qwen2", type);
+      const Adapter adapter = s.adapter(form);
+      const GradientResult together = z_gradient(s.weights, adapter, s.groups, {});
+      for (size_t g = 0; g < s.groups.size(); ++g) {
+        const GradientResult alone = z_gradient(s.weights, adapter, {s.groups[g]}, {});
+        EXPECT_EQ(alone.dz[0], together.dz[g]);
+        EXPECT_EQ(alone.log_probs[0], together.log_probs[g]);
+      }
+      std::vector<ReplyGroup> many;
+      for (int i = 0; i < 30; ++i) many.push_back(s.groups[size_t(i) % 2]);  // several trees
+      const GradientResult of_many = z_gradient(s.weights, adapter, many, {});
+      EXPECT_EQ(of_many.dz[28], together.dz[0]);
+      EXPECT_EQ(of_many.dz[29], together.dz[1]);
+      EXPECT_NE(together.dz[0], together.dz[1]);  // control
+    }
+}
+
+// Some replies at a time: the same gradient, in other bits.
+TEST(ModelGradient, CutIntoPartsIsTheSame) {
+  Setting s("tiny_llama3", at::kDouble), narrow("tiny_llama3", at::kBFloat16);
+  const GradientResult whole = s.gradient();
+  for (const int64_t most : {1, 16, 20}) {
+    const GradientResult cut = s.gradient({.most_tokens = most});
+    for (size_t g = 0; g < s.groups.size(); ++g) EXPECT_LT(gap(cut.dz[g], whole.dz[g]), 1e-6);
+    EXPECT_EQ(narrow.gradient({.most_tokens = most}).log_probs, narrow.gradient().log_probs);
+  }
 }
 
 TEST(Forms, MergedAndActivationGiveTheSameLogProbs) {
@@ -199,16 +247,17 @@ TEST(Forms, MergedAndActivationGiveTheSameLogProbs) {
 }
 
 TEST(Forms, AnUntrainedExpertIsTheBaseModelBitForBit) {
-  for (at::ScalarType type : {at::kFloat, at::kBFloat16}) {
-    Setting s("tiny_llama3", type, /*z_is_one=*/true);
-    EXPECT_EQ(s.log_probs(Apply::kMerged), s.log_probs(Apply::kFrozen));
-  }
+  for (const char* name : kTinyModels)
+    for (at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+      Setting s(name, type, /*z_is_one=*/true);
+      for (const Apply form : kForms) EXPECT_EQ(s.log_probs(form), s.log_probs(Apply::kFrozen));
+    }
 }
 
 TEST(Forms, TrainingLeavesTheBaseAlone) {
   Setting s("tiny_llama3", at::kFloat);
   const std::string before = s.weights.hash();
-  s.gradient({}, Apply::kClosedForm);
+  s.gradient({}, Apply::kMerged);
   EXPECT_EQ(s.weights.hash(), before);
 }
 
@@ -225,19 +274,17 @@ TEST(ModelGradient, MovesLayerByLayerBothWays) {
   for (const char* name : kTinyModels) {
     Setting s(name, at::kFloat);
     const auto layers = uint64_t(s.weights.architecture().layers);
-    const Adapter activation = s.adapter(Apply::kActivation);
-    const uint64_t forward =
-        stages_of([&] { reply_log_probs(s.weights, activation, s.groups, 1); });
-    EXPECT_EQ(forward, 1 + layers + 1 + 1);  // begin, layers, one block of scores, end
-    for (const Apply apply : {Apply::kActivation, Apply::kClosedForm}) {
-      const Adapter adapter = s.adapter(apply);
+    for (const Apply form : kForms) {
+      const Adapter adapter = s.adapter(form);
+      const uint64_t forward = stages_of([&] { reply_log_probs(s.weights, adapter, s.groups, 1); });
+      EXPECT_EQ(forward, 1 + layers + 1 + 1);  // begin, layers, one block of scores, end
       const uint64_t both = stages_of([&] { z_gradient(s.weights, adapter, s.groups, {}); });
       EXPECT_EQ(both, forward + layers + 1);  // and the backward pass, and what it gives
     }
   }
 }
 
-TEST(ModelGradient, SameChunkSameBits) {
+TEST(ModelGradient, SameGroupsSameBits) {
   for (at::ScalarType type : {at::kFloat, at::kBFloat16}) {
     Setting s("tiny_qwen2", type);
     auto first = s.gradient(), again = s.gradient();

@@ -21,7 +21,7 @@ using nlohmann::json;
 using ::testing::HasSubstr;
 
 at::Tensor logits_of(const Weights& model, const std::vector<int>& ids) {
-  return model.head().logits(forward(model, Adapter(), one_sequence(ids)));
+  return svfleet::logits_of(model, Adapter(), ids);
 }
 
 // Largest gap relative to the largest logit of the fixture's rows.
