@@ -159,6 +159,7 @@ void attend_gradient_tile(const AttentionGradientTile<T>& tile) {
   const int64_t pages = most_pages(tile);
   for (int64_t page = 0; page < pages; ++page) {
     count_used(tile, group, page, queries.used);
+    if (tile.order) wait_for_page(*tile.order, tile.index, page);
     for_each_run(tile, page, [&](int first_row, int end_row) {
       const int first = first_row * group, end = end_row * group;
       const T* const keys = tile.rows[first_row].pages[page] + keys_at;
@@ -174,6 +175,7 @@ void attend_gradient_tile(const AttentionGradientTile<T>& tile) {
       add_to_keys<Lanes>(queries, first, end, dim, d_keys);
       add_to_values<Lanes>(queries, first, end, dim, d_keys + int64_t(dim) * kPageTokens);
     });
+    if (tile.order) leave_page(*tile.order, tile.index, page);
   }
   for (int i = 0; i < count; ++i) {
     W* const d_q = tile.rows[i / group].d_q + int64_t(head + i % group) * dim;
