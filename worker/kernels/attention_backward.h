@@ -35,7 +35,9 @@ SVFLEET_INLINE void take_products(const T* keys, const Wide<T>* turned_values, i
   const int width = queries.width;
   Lanes result[N][2];
   const auto keep = [&](Wide<T>* to) {
-    SVFLEET_UNROLL for (int n = 0; n < N; ++n) for (int i = 0; i < 2; ++i)
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n)
+      for (int i = 0; i < 2; ++i)
         Lanes::store(to + (first + n) * kPageTokens + 16 * i, result[n][i]);
   };
   dots<Lanes, N>(keys, dim, queries.q + int64_t(first) * width, width, result);
@@ -67,24 +69,31 @@ template <class Lanes, int Rows, int Pairs, bool Whole, class W>
 SVFLEET_INLINE void add_outer(const W* a, int a_stride, const W* b, int b_stride, int first,
                               int end, int count, W* to, int to_stride) {
   Lanes sum[Rows][2 * Pairs];
-  SVFLEET_UNROLL for (int r = 0; r < Rows; ++r) SVFLEET_UNROLL for (int i = 0; i < Pairs; ++i) {
-    if (Whole)
-      Lanes::load_pair(to + r * to_stride + 32 * i, sum[r][2 * i], sum[r][2 * i + 1]);
-    else
-      Lanes::load_pair(to + r * to_stride + 32 * i, count - 32 * i, sum[r][2 * i],
-                       sum[r][2 * i + 1]);
-  }
+#pragma GCC unroll 8
+  for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 8
+    for (int i = 0; i < Pairs; ++i) {
+      if (Whole)
+        Lanes::load_pair(to + r * to_stride + 32 * i, sum[r][2 * i], sum[r][2 * i + 1]);
+      else
+        Lanes::load_pair(to + r * to_stride + 32 * i, count - 32 * i, sum[r][2 * i],
+                         sum[r][2 * i + 1]);
+    }
   for (int n = first; n < end; ++n) {
     Lanes line[2 * Pairs];
-    SVFLEET_UNROLL for (int i = 0; i < 2 * Pairs; ++i) line[i] =
-        Lanes::load(b + int64_t(n) * b_stride + 16 * i);
-    SVFLEET_UNROLL for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 8
+    for (int i = 0; i < 2 * Pairs; ++i) line[i] = Lanes::load(b + int64_t(n) * b_stride + 16 * i);
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r) {
       const Lanes factor = Lanes::all(a[int64_t(n) * a_stride + r]);
-      SVFLEET_UNROLL for (int i = 0; i < 2 * Pairs; ++i) sum[r][i] =
-          Lanes::fma(factor, line[i], sum[r][i]);
+#pragma GCC unroll 8
+      for (int i = 0; i < 2 * Pairs; ++i) sum[r][i] = Lanes::fma(factor, line[i], sum[r][i]);
     }
   }
-  SVFLEET_UNROLL for (int r = 0; r < Rows; ++r) SVFLEET_UNROLL for (int i = 0; i < Pairs; ++i)
+#pragma GCC unroll 8
+  for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 8
+    for (int i = 0; i < Pairs; ++i)
       Lanes::store_pair(to + r * to_stride + 32 * i,
                         Whole || count - 32 * i > 32 ? 32 : count - 32 * i, sum[r][2 * i],
                         sum[r][2 * i + 1]);

@@ -14,7 +14,6 @@ namespace svfleet {
 namespace {
 
 #define SVFLEET_INLINE [[gnu::always_inline]] inline
-#define SVFLEET_UNROLL _Pragma("GCC unroll 8")
 
 template <class W>
 constexpr W kLog2E = W(1.4426950408889634);
@@ -69,24 +68,28 @@ template <class Lanes, int N, class T>
 SVFLEET_INLINE void dots(const T* matrix, int dim, const typename Lanes::Number* x, int width,
                          Lanes (&result)[N][2]) {
   Lanes odd[N][2];
-  SVFLEET_UNROLL for (int n = 0; n < N; ++n) for (int i = 0; i < 2; ++i) result[n][i] = odd[n][i] =
-      Lanes::all(0);
+#pragma GCC unroll 8
+  for (int n = 0; n < N; ++n)
+    for (int i = 0; i < 2; ++i) result[n][i] = odd[n][i] = Lanes::all(0);
   for (int d = 0; d < dim; d += 2) {
     Lanes a, b;
     Lanes::load_pair(matrix + d * kPageTokens, a, b);
-    SVFLEET_UNROLL for (int n = 0; n < N; ++n) {
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n) {
       const Lanes factor = Lanes::all(x[n * width + d]);
       result[n][0] = Lanes::fma(factor, a, result[n][0]);
       result[n][1] = Lanes::fma(factor, b, result[n][1]);
     }
     Lanes::load_pair(matrix + (d + 1) * kPageTokens, a, b);
-    SVFLEET_UNROLL for (int n = 0; n < N; ++n) {
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n) {
       const Lanes factor = Lanes::all(x[n * width + d + 1]);
       odd[n][0] = Lanes::fma(factor, a, odd[n][0]);
       odd[n][1] = Lanes::fma(factor, b, odd[n][1]);
     }
   }
-  SVFLEET_UNROLL for (int n = 0; n < N; ++n) {
+#pragma GCC unroll 8
+  for (int n = 0; n < N; ++n) {
     for (int i = 0; i < 2; ++i) result[n][i] = Lanes::add(result[n][i], odd[n][i]);
     if (sizeof(T) == 2) Lanes::interleave(result[n][0], result[n][1]);
   }
@@ -98,28 +101,34 @@ template <class Lanes, int N, int Pairs, bool Whole, class T, class W>
 SVFLEET_INLINE void add_columns(const T* matrix, int stride, int count, int from, int to,
                                 const W* weights, const W* factor, W* sum, int width) {
   Lanes total[N][2 * Pairs];
-  SVFLEET_UNROLL for (int n = 0; n < N; ++n) {
+#pragma GCC unroll 8
+  for (int n = 0; n < N; ++n) {
     const Lanes by = Lanes::all(factor ? factor[n] : W(1));
-    SVFLEET_UNROLL for (int i = 0; i < 2 * Pairs; ++i) total[n][i] =
-        Lanes::multiply(Lanes::load(sum + n * width + 16 * i), by);
+#pragma GCC unroll 8
+    for (int i = 0; i < 2 * Pairs; ++i)
+      total[n][i] = Lanes::multiply(Lanes::load(sum + n * width + 16 * i), by);
   }
   for (int j = from; j < to; ++j) {
     Lanes row[2 * Pairs];
-    SVFLEET_UNROLL for (int i = 0; i < Pairs; ++i) {
+#pragma GCC unroll 8
+    for (int i = 0; i < Pairs; ++i) {
       const T* const at = matrix + j * stride + 32 * i;
       if (Whole)
         Lanes::load_pair(at, row[2 * i], row[2 * i + 1]);
       else
         Lanes::load_pair(at, count - 32 * i, row[2 * i], row[2 * i + 1]);
     }
-    SVFLEET_UNROLL for (int n = 0; n < N; ++n) {
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n) {
       const Lanes weight = Lanes::all(weights[n * kPageTokens + j]);
-      SVFLEET_UNROLL for (int i = 0; i < 2 * Pairs; ++i) total[n][i] =
-          Lanes::fma(weight, row[i], total[n][i]);
+#pragma GCC unroll 8
+      for (int i = 0; i < 2 * Pairs; ++i) total[n][i] = Lanes::fma(weight, row[i], total[n][i]);
     }
   }
-  SVFLEET_UNROLL for (int n = 0; n < N; ++n) SVFLEET_UNROLL for (int i = 0; i < 2 * Pairs; ++i)
-      Lanes::store(sum + n * width + 16 * i, total[n][i]);
+#pragma GCC unroll 8
+  for (int n = 0; n < N; ++n)
+#pragma GCC unroll 8
+    for (int i = 0; i < 2 * Pairs; ++i) Lanes::store(sum + n * width + 16 * i, total[n][i]);
 }
 
 // The same over whole rows of `dim` numbers.

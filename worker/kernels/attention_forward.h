@@ -18,7 +18,8 @@ SVFLEET_INLINE void take_scores(const AttentionShape& shape, const T* keys, bool
   dots<Lanes, N>(keys, shape.head_dim, queries.q + int64_t(first) * queries.width, queries.width,
                  score);
   const Lanes scale = Lanes::all(W(shape.scale * kLog2E<double>));
-  SVFLEET_UNROLL for (int n = 0; n < N; ++n) {
+#pragma GCC unroll 8
+  for (int n = 0; n < N; ++n) {
     const int at = first + n;
     for (int i = 0; i < 2; ++i) {
       score[n][i] = Lanes::keep(Lanes::multiply(score[n][i], scale), queries.used[at] - 16 * i,

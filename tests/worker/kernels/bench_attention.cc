@@ -1,4 +1,5 @@
 // Time of attend and attend_gradient, and the share of it that the bare multiply-adds would take.
+// Two threads gain nothing on the two hyperthreads of one core, which share its multiply-adds.
 // Built by hand:
 //   g++ -std=c++20 -O2 -fopenmp -I. tests/worker/kernels/bench_attention.cc libsvfleet_attention.a
 #include <algorithm>
