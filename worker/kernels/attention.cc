@@ -1,12 +1,13 @@
 #include "worker/kernels/attention.h"
 
-#include <omp.h>
-
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <new>
 #include <type_traits>
+#include <vector>
 
+#include "worker/kernels/attention_order.h"
 #include "worker/kernels/attention_tile.h"
 #include "worker/kernels/instruction_set.h"
 
@@ -52,6 +53,13 @@ void attend_gradient(const AttentionGradientTile<T>& tile) {
 
 }  // namespace
 
+void wait_for_page(const PageOrder& order, int64_t tile, int64_t page) {
+  order.wait(tile, page);
+}
+void leave_page(PageOrder& order, int64_t tile, int64_t page) {
+  order.leave(tile, page);
+}
+
 template <class T>
 void attend(const AttentionShape& shape, std::span<const AttentionRow<T>> rows, int threads) {
   const int64_t count = rows.size();
@@ -75,15 +83,23 @@ void attend(const AttentionShape& shape, std::span<const AttentionRow<T>> rows, 
 template <class T>
 void attend_gradient(const AttentionShape& shape, std::span<const AttentionGradientRow<T>> rows,
                      int threads) {
-  const int64_t count = rows.size(), tile = tile_rows(shape);
+  const int64_t count = rows.size(), rows_each = tile_rows(shape);
+  const int64_t tiles = (count + rows_each - 1) / rows_each;
+  std::vector<std::unique_ptr<PageOrder>> orders(shape.kv_heads);  // or nullptr with one thread
+  if (threads > 1)
+    for (auto& order : orders) order = std::make_unique<PageOrder>(tiles);
+  std::atomic<int64_t> next = 0;  // not omp for: a tile must not begin before one that it waits for
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
-    const auto memory = scratch<Wide<T>>(shape, tile);
-#pragma omp for schedule(dynamic)
-    for (int head = 0; head < shape.kv_heads; ++head)
-      for (int64_t first = 0; first < count; first += tile)
-        attend_gradient<T>(AttentionGradientTile<T>{
-            &shape, head, rows.data() + first, int(std::min(tile, count - first)), memory.get()});
+    const auto memory = scratch<Wide<T>>(shape, rows_each);
+    for (int64_t item; (item = next++) < tiles * shape.kv_heads;) {
+      const int64_t tile = item / shape.kv_heads, first = tile * rows_each;
+      const int kv_head = item % shape.kv_heads;
+      attend_gradient<T>(AttentionGradientTile<T>{&shape, kv_head, rows.data() + first,
+                                                  int(std::min(rows_each, count - first)),
+                                                  memory.get(), orders[kv_head].get(), tile});
+      if (orders[kv_head]) orders[kv_head]->finish(tile);
+    }
   }
 }
 

@@ -27,7 +27,7 @@ void attend(const AttentionShape& shape, std::span<const AttentionRow<T>> rows, 
 // Rows, and heads within a row, add to an element of d_pages in their order, so that its bits do
 // not depend on the threads either. Two rows that share a page must have it at the same place of
 // their lists, with the same d_page. d_pages must be initialized in all slots: those not attended
-// to get zeros added, the others sums. d_q is Wide and written in full.
+// to get zeros added, or NaN where the row is not finite. d_q is written in full.
 template <class T>
 void attend_gradient(const AttentionShape& shape, std::span<const AttentionGradientRow<T>> rows,
                      int threads);

@@ -11,6 +11,7 @@ struct Avx2Lanes {
   using Number = float;
   using Lanes = Avx2Lanes;
   static constexpr int kQueries = 1;
+  static constexpr int kRows = 2;
   __m256 low, high;
 
   SVFLEET_INLINE static Lanes all(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }

@@ -14,7 +14,8 @@ SVFLEET_INLINE __mmask16 first_lanes(int count) {
 struct Avx512Lanes {
   using Number = float;
   using Lanes = Avx512Lanes;
-  static constexpr int kQueries = 4;
+  static constexpr int kQueries = 6;  // taken at once, as registers allow
+  static constexpr int kRows = 8;
   __m512 x;
 
   SVFLEET_INLINE static Lanes all(float x) { return {_mm512_set1_ps(x)}; }

@@ -28,165 +28,170 @@ void turn_page(const T* keys, int dim, const TurnedPage<Wide<T>>& turned) {
   }
 }
 
-// p and scale * dS of one query's scores s and products d_out.v_j, both in the order of slots.
-template <class Lanes, class W>
-SVFLEET_INLINE void take_gradient(const Query<W>& query, const Lanes (&score)[2],
-                                  const Lanes (&d_p)[2], double scale) {
-  const Lanes to_powers = Lanes::all(W(scale * kLog2E<double>));
-  for (int i = 0; i < 2; ++i) {
-    const Lanes x = Lanes::multiply(score[i], to_powers);
-    const Lanes p = exp2(Lanes::subtract(x, Lanes::all(query.offset)));
-    const Lanes d_score = Lanes::multiply(p, Lanes::subtract(d_p[i], Lanes::all(query.d_out_out)));
-    const int used = query.used - 16 * i;
-    const Lanes zero = Lanes::all(0);
-    Lanes::store(query.weights + 16 * i, Lanes::keep(p, used, zero));
-    Lanes::store(query.d_scores + 16 * i,
-                 Lanes::keep(Lanes::multiply(d_score, Lanes::all(W(scale))), used, zero));
-  }
-}
-
-// d_keys[d][j] += sum over queries of q[d] * d_scores[j]; the queries one after the other.
-template <class Lanes, int N, class W>
-SVFLEET_INLINE void add_to_keys(const Query<W>* queries, int dim, W* d_keys) {
-  Lanes d_score[N][2];
-#pragma GCC unroll 8
-  for (int n = 0; n < N; ++n)
-    for (int i = 0; i < 2; ++i) d_score[n][i] = Lanes::load(queries[n].d_scores + 16 * i);
-  for (int d = 0; d < dim; ++d) {
-    W* const at = d_keys + int64_t(d) * kPageTokens;
-    Lanes a = Lanes::load(at), b = Lanes::load(at + 16);
-#pragma GCC unroll 8
-    for (int n = 0; n < N; ++n) {
-      const Lanes factor = Lanes::all(queries[n].q[d]);
-      a = Lanes::fma(factor, d_score[n][0], a);
-      b = Lanes::fma(factor, d_score[n][1], b);
-    }
-    Lanes::store(at, a);
-    Lanes::store(at + 16, b);
-  }
-}
-
-// d_values[j][d] += sum over queries of p[j] * d_out[d], for j from `from` to `to`.
-template <class Lanes, int N, class W>
-SVFLEET_INLINE void add_to_values(const Query<W>* queries, int dim, int from, int to, W* d_values) {
-  for (int d = 0; d < dim; d += 32) {
-    Lanes d_out[N][2];
+// N queries' scores of one page's slots, and the products d_out.v_j.
+template <class Lanes, int N, class T>
+SVFLEET_INLINE void take_products(const T* keys, const Wide<T>* turned_values, int dim,
+                                  const Queries<Wide<T>>& queries, int first) {
+  const int width = queries.width;
+  Lanes result[N][2];
+  const auto keep = [&](Wide<T>* to) {
 #pragma GCC unroll 8
     for (int n = 0; n < N; ++n)
-      for (int i = 0; i < 2; ++i) d_out[n][i] = Lanes::load(queries[n].d_out + d + 16 * i);
-    const int count = dim - d < 32 ? dim - d : 32;
-    for (int j = from; j < to; ++j) {
-      W* const at = d_values + int64_t(j) * dim + d;
-      Lanes a, b;
-      Lanes::load_pair(at, count, a, b);
+      for (int i = 0; i < 2; ++i)
+        Lanes::store(to + (first + n) * kPageTokens + 16 * i, result[n][i]);
+  };
+  dots<Lanes, N>(keys, dim, queries.q + int64_t(first) * width, width, result);
+  keep(queries.weights);
+  dots<Lanes, N>(turned_values, dim, queries.d_out + int64_t(first) * width, width, result);
+  keep(queries.d_scores);
+}
+
+// From these to p and scale * dS.
+template <class Lanes, class W>
+SVFLEET_INLINE void take_gradients(const Queries<W>& queries, int first, int end, double scale) {
+  const Lanes to_powers = Lanes::all(W(scale * kLog2E<double>)), zero = Lanes::all(0);
+  for (int n = first; n < end; ++n)
+    for (int i = 0; i < 2; ++i) {
+      W* const weights = queries.weights + n * kPageTokens + 16 * i;
+      W* const d_scores = queries.d_scores + n * kPageTokens + 16 * i;
+      const Lanes x = Lanes::multiply(Lanes::load(weights), to_powers);
+      const Lanes p = exp2(Lanes::subtract(x, Lanes::all(queries.max[n])));
+      const Lanes d_p = Lanes::subtract(Lanes::load(d_scores), Lanes::all(queries.factor[n]));
+      const Lanes d_score = Lanes::multiply(Lanes::multiply(p, d_p), Lanes::all(W(scale)));
+      Lanes::store(weights, Lanes::keep(p, queries.used[n] - 16 * i, zero));
+      Lanes::store(d_scores, Lanes::keep(d_score, queries.used[n] - 16 * i, zero));
+    }
+}
+
+// to[r][c] += a[n][r] * b[n][c] for Rows rows and columns c < count <= 32 * Pairs; queries n from
+// `first` to `end`, one after the other.
+template <class Lanes, int Rows, int Pairs, bool Whole, class W>
+SVFLEET_INLINE void add_outer(const W* a, int a_stride, const W* b, int b_stride, int first,
+                              int end, int count, W* to, int to_stride) {
+  Lanes sum[Rows][2 * Pairs];
 #pragma GCC unroll 8
-      for (int n = 0; n < N; ++n) {
-        const Lanes factor = Lanes::all(queries[n].weights[j]);
-        a = Lanes::fma(factor, d_out[n][0], a);
-        b = Lanes::fma(factor, d_out[n][1], b);
-      }
-      Lanes::store_pair(at, count, a, b);
+  for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 8
+    for (int i = 0; i < Pairs; ++i) {
+      if (Whole)
+        Lanes::load_pair(to + r * to_stride + 32 * i, sum[r][2 * i], sum[r][2 * i + 1]);
+      else
+        Lanes::load_pair(to + r * to_stride + 32 * i, count - 32 * i, sum[r][2 * i],
+                         sum[r][2 * i + 1]);
+    }
+  for (int n = first; n < end; ++n) {
+    Lanes line[2 * Pairs];
+#pragma GCC unroll 8
+    for (int i = 0; i < 2 * Pairs; ++i) line[i] = Lanes::load(b + int64_t(n) * b_stride + 16 * i);
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r) {
+      const Lanes factor = Lanes::all(a[int64_t(n) * a_stride + r]);
+#pragma GCC unroll 8
+      for (int i = 0; i < 2 * Pairs; ++i) sum[r][i] = Lanes::fma(factor, line[i], sum[r][i]);
     }
   }
+#pragma GCC unroll 8
+  for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 8
+    for (int i = 0; i < Pairs; ++i)
+      Lanes::store_pair(to + r * to_stride + 32 * i,
+                        Whole || count - 32 * i > 32 ? 32 : count - 32 * i, sum[r][2 * i],
+                        sum[r][2 * i + 1]);
 }
 
-// N queries, all of which attend to at least one slot of the page.
-template <class Lanes, int N, class T>
-void gradient_page(const AttentionShape& shape, const T* keys, const TurnedPage<Wide<T>>& turned,
-                   Query<Wide<T>>* queries, Wide<T>* d_keys) {
-  using W = Wide<T>;
-  const int dim = shape.head_dim, width = padded(dim);
-  const W *q[N], *d_out[N], *d_scores[N];
-  W* sums[N];
-  int shared = kPageTokens;
-  for (int n = 0; n < N; ++n) {
-    q[n] = queries[n].q;
-    d_out[n] = queries[n].d_out;
-    d_scores[n] = queries[n].d_scores;
-    sums[n] = queries[n].sum;
-    if (queries[n].used < shared) shared = queries[n].used;
-  }
-  Lanes scores[N][2], d_p[N][2];
-  dots<Lanes, N>(keys, dim, q, scores);
-  dots<Lanes, N>(turned.values, dim, d_out, d_p);
-  for (int n = 0; n < N; ++n) {
-    if (sizeof(T) == 2) Lanes::interleave(scores[n][0], scores[n][1]);
-    take_gradient(queries[n], scores[n], d_p[n], shape.scale);
-  }
-  W* const d_values = d_keys + int64_t(dim) * kPageTokens;
-  add_weighted_rows<Lanes, N>(turned.keys, width, width, 0, shared, SamePlace(), d_scores, sums);
-  add_to_values<Lanes, N>(queries, dim, 0, shared, d_values);
-  for (int n = 0; n < N; ++n) {
-    if (queries[n].used == shared) continue;
-    add_weighted_rows<Lanes, 1>(turned.keys, width, width, shared, queries[n].used, SamePlace(),
-                                {d_scores[n]}, {sums[n]});
-    add_to_values<Lanes, 1>(queries + n, dim, shared, queries[n].used, d_values);
-  }
-  add_to_keys<Lanes, N>(queries, dim, d_keys);
+// d_keys[d][j] += sum over queries of q[d] * d_scores[j].
+template <class Lanes, class W>
+SVFLEET_INLINE void add_to_keys(const Queries<W>& queries, int first, int end, int dim, W* d_keys) {
+  constexpr int kRows = Lanes::kRows;
+  int d = 0;
+  for (; dim - d >= kRows; d += kRows)
+    add_outer<Lanes, kRows, 1, true>(queries.q + d, queries.width, queries.d_scores, kPageTokens,
+                                     first, end, 32, d_keys + d * kPageTokens, kPageTokens);
+  for (; d < dim; ++d)
+    add_outer<Lanes, 1, 1, true>(queries.q + d, queries.width, queries.d_scores, kPageTokens, first,
+                                 end, 32, d_keys + d * kPageTokens, kPageTokens);
 }
 
+// d_values[j][d] += sum over queries of p[j] * d_out[d].
+template <class Lanes, class W>
+SVFLEET_INLINE void add_to_values(const Queries<W>& queries, int first, int end, int dim,
+                                  W* d_values) {
+  constexpr int kRows = Lanes::kRows;
+  static_assert(kPageTokens % kRows == 0);
+  for (int j = 0; j < kPageTokens; j += kRows) {
+    const W* const weights = queries.weights + j;
+    W* const to = d_values + j * dim;
+    int d = 0;
+    for (; dim - d >= 32; d += 32)
+      add_outer<Lanes, kRows, 1, true>(weights, kPageTokens, queries.d_out + d, queries.width,
+                                       first, end, 32, to + d, dim);
+    if (d < dim)
+      add_outer<Lanes, kRows, 1, false>(weights, kPageTokens, queries.d_out + d, queries.width,
+                                        first, end, dim - d, to + d, dim);
+  }
+}
+
+// Widens a query, and takes its log_sum and D.
 template <class Lanes, class T>
-void start_query(const AttentionGradientRow<T>& row, int head, int dim, Query<Wide<T>>& query,
-                 Wide<T>* q, Wide<T>* d_out) {
+void start_query(const AttentionGradientRow<T>& row, int head, int dim,
+                 const Queries<Wide<T>>& queries, int n) {
   using W = Wide<T>;
-  const int64_t at = int64_t(head) * dim;
-  widen_row<Lanes>(row.q + at, dim, q);
-  widen_row<Lanes>(row.out + at, dim, query.sum);
-  widen_row<Lanes>(row.d_out + at, dim, d_out);
-  query.q = q;
-  query.d_out = d_out;
-  query.offset = W(double(row.log_sum[head]) * kLog2E<double>);
+  const int64_t from = int64_t(head) * dim, to = int64_t(n) * queries.width;
+  widen_row<Lanes>(row.q + from, dim, queries.q + to);
+  widen_row<Lanes>(row.out + from, dim, queries.sum + to);
+  widen_row<Lanes>(row.d_out + from, dim, queries.d_out + to);
   Lanes total = Lanes::all(0);
-  for (int d = 0; d < padded(dim); d += 16) {
-    total = Lanes::fma(Lanes::load(d_out + d), Lanes::load(query.sum + d), total);
-    Lanes::store(query.sum + d, Lanes::all(0));
+  for (int d = 0; d < queries.width; d += 16) {
+    total =
+        Lanes::fma(Lanes::load(queries.d_out + to + d), Lanes::load(queries.sum + to + d), total);
+    Lanes::store(queries.sum + to + d, Lanes::all(0));
   }
-  query.d_out_out = Lanes::sum_of(total);
+  queries.max[n] = W(double(row.log_sum[head]) * kLog2E<double>);
+  queries.factor[n] = Lanes::sum_of(total);
 }
 
 template <class Lanes, class T>
 void attend_gradient_tile(const AttentionGradientTile<T>& tile) {
   using W = Wide<T>;
   const AttentionShape& shape = *tile.shape;
-  const int group = shape.heads / shape.kv_heads, dim = shape.head_dim, width = padded(dim);
-  const int count = tile.count * group;
-  W* scratch = tile.scratch;
-  const auto take = [&](int64_t numbers) { return (scratch += numbers) - numbers; };
-  Query<W>* const queries = reinterpret_cast<Query<W>*>(take(query_elements<W>(count)));
-  TurnedPage<W> turned;
-  turned.keys = take(kPageTokens * width);
-  turned.values = take(kPageTokens * width);
-  for (int i = 0; i < kPageTokens * width; i += 16) Lanes::store(turned.keys + i, Lanes::all(0));
-  int64_t longest = 0;
-  for (int i = 0; i < count; ++i) {
-    const AttentionGradientRow<T>& row = tile.rows[i / group];
-    W *const q = take(width), *const d_out = take(width);
-    Query<W>& query = queries[i];
-    query = {};
-    query.sum = take(width);
-    query.weights = take(kPageTokens);
-    query.d_scores = take(kPageTokens);
-    start_query<Lanes>(row, tile.kv_head * group + i % group, dim, query, q, d_out);
-    if (row.keys > longest) longest = row.keys;
-  }
-  const int64_t head_at = int64_t(tile.kv_head) * 2 * dim * kPageTokens;
-  for (int64_t page = 0; page * kPageTokens < longest; ++page)
-    for_each_run(tile, page, [&](int first, int end) {
-      for (int i = first * group; i < end * group; ++i)
-        queries[i].used = used_slots(tile.rows[i / group].keys, page);
-      const T* const keys = tile.rows[first].pages[page] + head_at;
-      W* const d_keys = tile.rows[first].d_pages[page] + head_at;
+  const int group = shape.heads / shape.kv_heads, dim = shape.head_dim;
+  const int count = tile.count * group, head = tile.kv_head * group;
+  Queries<W> queries;
+  W* const rest = lay_out(queries, count, dim, true, tile.scratch);
+  const int width = queries.width;
+  const TurnedPage<W> turned{rest, rest + kPageTokens * width};
+  for (int i = 0; i < kPageTokens * width; ++i) turned.keys[i] = 0;
+  for (int i = 0; i < count; ++i)
+    start_query<Lanes>(tile.rows[i / group], head + i % group, dim, queries, i);
+
+  const int64_t keys_at = int64_t(tile.kv_head) * 2 * dim * kPageTokens;
+  const int64_t pages = most_pages(tile);
+  for (int64_t page = 0; page < pages; ++page) {
+    count_used(tile, group, page, queries.used);
+    if (tile.order) wait_for_page(*tile.order, tile.index, page);
+    for_each_run(tile, page, [&](int first_row, int end_row) {
+      const int first = first_row * group, end = end_row * group;
+      const T* const keys = tile.rows[first_row].pages[page] + keys_at;
+      W* const d_keys = tile.rows[first_row].d_pages[page] + keys_at;
       turn_page<Lanes>(keys, dim, turned);
-      in_pieces<Lanes>(first * group, end * group, [&]<int N>(int i) {
-        gradient_page<Lanes, N>(shape, keys, turned, queries + i, d_keys);
+      in_pieces<Lanes>(first, end, [&]<int N>(int i) {
+        take_products<Lanes, N>(keys, turned.values, dim, queries, i);
       });
+      take_gradients<Lanes>(queries, first, end, shape.scale);
+      in_pieces<Lanes>(first, end, [&]<int N>(int i) {
+        add_used_rows<Lanes, N, W, W>(turned.keys, width, queries, i, queries.d_scores, nullptr);
+      });
+      add_to_keys<Lanes>(queries, first, end, dim, d_keys);
+      add_to_values<Lanes>(queries, first, end, dim, d_keys + int64_t(dim) * kPageTokens);
     });
+    if (tile.order) leave_page(*tile.order, tile.index, page);
+  }
   for (int i = 0; i < count; ++i) {
-    const int64_t at = int64_t(tile.kv_head * group + i % group) * dim;
-    W* const d_q = tile.rows[i / group].d_q + at;
+    W* const d_q = tile.rows[i / group].d_q + int64_t(head + i % group) * dim;
+    const W* const sum = queries.sum + int64_t(i) * width;
     for (int d = 0; d < dim; d += 32)
-      Lanes::store_pair(d_q + d, dim - d < 32 ? dim - d : 32, Lanes::load(queries[i].sum + d),
-                        Lanes::load(queries[i].sum + d + 16));
+      Lanes::store_pair(d_q + d, dim - d < 32 ? dim - d : 32, Lanes::load(sum + d),
+                        Lanes::load(sum + d + 16));
   }
 }
 

@@ -1,6 +1,6 @@
 // What attention does with one page, written once for all instruction sets: products of a few
 // queries with 32 keys or values. For inclusion in attention_<set>.cc alone, which compiles it with
-// its own flags; hence the nameless namespace, and nothing of the standard library.
+// its own flags; hence the nameless namespace, and next to nothing of the standard library.
 //
 // Lanes is 16 numbers, with the operations of PlainLanes in attention_plain.cc. A pair of them is
 // 32 numbers of memory in an order that is quick to load (of bf16: the even ones, then the odd
@@ -15,30 +15,28 @@ namespace {
 
 #define SVFLEET_INLINE [[gnu::always_inline]] inline
 
-// What is kept of one query, a row in one head, while pages go by. All padded to 32 numbers.
-template <class W>
-struct Query {
-  const W* q;      // [head_dim]
-  W* sum;          // [head_dim], in the order of pairs: values, or gradient of q
-  W* weights;      // [32], p of the page's slots
-  W* d_scores;     // [32], scale * dS of the page's slots
-  W* total;        // [16], partial sums of p
-  const W* d_out;  // [head_dim]
-  W max;           // the largest score so far, in powers of two
-  W offset;        // log_sum in powers of two
-  W d_out_out;     // D
-  int used;        // slots of the page that it attends to
-  bool started;    // whether there was a page
-};
-
-// What an array of queries takes of the scratch.
-template <class W>
-constexpr int64_t query_elements(int count) {
-  return (int64_t(count) * sizeof(Query<W>) / sizeof(W) + 15) / 16 * 16;
-}
-
 template <class W>
 constexpr W kLog2E = W(1.4426950408889634);
+
+SVFLEET_INLINE int padded(int dim) {
+  return (dim + 31) / 32 * 32;
+}
+
+// What is kept of a tile's queries, each a row in one head, while pages go by. Their lines are
+// padded to 32 numbers.
+template <class W>
+struct Queries {
+  int width;    // padded(head_dim)
+  W* q;         // [count, width]
+  W* d_out;     // [count, width], in a gradient alone
+  W* sum;       // [count, width]: of values in the order of pairs, or the gradient of q
+  W* weights;   // [count, 32]: scores of a page's slots, then their p
+  W* d_scores;  // [count, 32]: products d_out.v_j, then scale * dS; in a gradient alone
+  W* total;     // [count, 16]: partial sums of p
+  W* max;       // [count]: the largest score so far, or log_sum; in powers of two
+  W* factor;    // [count]: what a new largest score multiplies the sums by; or D
+  int* used;    // [count]: slots of the page that each attends to
+};
 
 // 2^x for x <= 127, with 0 for x < -126; not finite where x is not. Relative error < 3e-7.
 template <class Lanes>
@@ -64,10 +62,10 @@ SVFLEET_INLINE Lanes exp2(Lanes x) {
   }
 }
 
-// result[n] = sum over d of x[n][d] * matrix[d][0..31], as a pair: even d and odd d on their own,
-// then added.
+// result[n][j] = sum over d of x[n][d] * matrix[d][j], j < 32, in the order of memory: even d and
+// odd d on their own, then added.
 template <class Lanes, int N, class T>
-SVFLEET_INLINE void dots(const T* matrix, int dim, const typename Lanes::Number* const (&x)[N],
+SVFLEET_INLINE void dots(const T* matrix, int dim, const typename Lanes::Number* x, int width,
                          Lanes (&result)[N][2]) {
   Lanes odd[N][2];
 #pragma GCC unroll 8
@@ -78,128 +76,115 @@ SVFLEET_INLINE void dots(const T* matrix, int dim, const typename Lanes::Number*
     Lanes::load_pair(matrix + d * kPageTokens, a, b);
 #pragma GCC unroll 8
     for (int n = 0; n < N; ++n) {
-      const Lanes factor = Lanes::all(x[n][d]);
+      const Lanes factor = Lanes::all(x[n * width + d]);
       result[n][0] = Lanes::fma(factor, a, result[n][0]);
       result[n][1] = Lanes::fma(factor, b, result[n][1]);
     }
     Lanes::load_pair(matrix + (d + 1) * kPageTokens, a, b);
 #pragma GCC unroll 8
     for (int n = 0; n < N; ++n) {
-      const Lanes factor = Lanes::all(x[n][d + 1]);
+      const Lanes factor = Lanes::all(x[n * width + d + 1]);
       odd[n][0] = Lanes::fma(factor, a, odd[n][0]);
       odd[n][1] = Lanes::fma(factor, b, odd[n][1]);
     }
   }
 #pragma GCC unroll 8
-  for (int n = 0; n < N; ++n)
+  for (int n = 0; n < N; ++n) {
     for (int i = 0; i < 2; ++i) result[n][i] = Lanes::add(result[n][i], odd[n][i]);
+    if (sizeof(T) == 2) Lanes::interleave(result[n][0], result[n][1]);
+  }
 }
 
-// sum[n][0..count-1] += weight[n][at(j)] * matrix[j][0..count-1] for j from `from` to `to`, one
-// after the other; sums are pairs, of count <= 32 * Pairs.
-template <class Lanes, int N, int Pairs, class T, class Place>
-SVFLEET_INLINE void add_weighted(const T* matrix, int64_t stride, int count, int from, int to,
-                                 Place place, const typename Lanes::Number* const (&weight)[N],
-                                 typename Lanes::Number* const (&sum)[N]) {
+// sum[n][0..count-1] = sum * factor[n] + weights[n][j] * matrix[j][0..count-1] for j from `from` to
+// `to`, one after the other; factor may be nullptr, for 1. Sums are pairs; count <= 32 * Pairs.
+template <class Lanes, int N, int Pairs, bool Whole, class T, class W>
+SVFLEET_INLINE void add_columns(const T* matrix, int stride, int count, int from, int to,
+                                const W* weights, const W* factor, W* sum, int width) {
   Lanes total[N][2 * Pairs];
 #pragma GCC unroll 8
-  for (int n = 0; n < N; ++n)
+  for (int n = 0; n < N; ++n) {
+    const Lanes by = Lanes::all(factor ? factor[n] : W(1));
 #pragma GCC unroll 8
-    for (int i = 0; i < 2 * Pairs; ++i) total[n][i] = Lanes::load(sum[n] + 16 * i);
+    for (int i = 0; i < 2 * Pairs; ++i)
+      total[n][i] = Lanes::multiply(Lanes::load(sum + n * width + 16 * i), by);
+  }
   for (int j = from; j < to; ++j) {
     Lanes row[2 * Pairs];
 #pragma GCC unroll 8
     for (int i = 0; i < Pairs; ++i) {
-      const T* at = matrix + j * stride + 32 * i;
-      if (count == 32 * Pairs)
+      const T* const at = matrix + j * stride + 32 * i;
+      if (Whole)
         Lanes::load_pair(at, row[2 * i], row[2 * i + 1]);
       else
         Lanes::load_pair(at, count - 32 * i, row[2 * i], row[2 * i + 1]);
     }
 #pragma GCC unroll 8
     for (int n = 0; n < N; ++n) {
-      const Lanes factor = Lanes::all(weight[n][place(j)]);
+      const Lanes weight = Lanes::all(weights[n * kPageTokens + j]);
 #pragma GCC unroll 8
-      for (int i = 0; i < 2 * Pairs; ++i) total[n][i] = Lanes::fma(factor, row[i], total[n][i]);
+      for (int i = 0; i < 2 * Pairs; ++i) total[n][i] = Lanes::fma(weight, row[i], total[n][i]);
     }
   }
 #pragma GCC unroll 8
   for (int n = 0; n < N; ++n)
 #pragma GCC unroll 8
-    for (int i = 0; i < 2 * Pairs; ++i) Lanes::store(sum[n] + 16 * i, total[n][i]);
+    for (int i = 0; i < 2 * Pairs; ++i) Lanes::store(sum + n * width + 16 * i, total[n][i]);
 }
 
 // The same over whole rows of `dim` numbers.
-template <class Lanes, int N, class T, class Place>
-void add_weighted_rows(const T* matrix, int64_t stride, int dim, int from, int to, Place place,
-                       const typename Lanes::Number* const (&weight)[N],
-                       typename Lanes::Number* const (&sum)[N]) {
-  for (int d = 0; d < dim;) {
-    typename Lanes::Number* at[N];
-    for (int n = 0; n < N; ++n) at[n] = sum[n] + d;
-    if (dim - d >= 64) {
-      add_weighted<Lanes, N, 2>(matrix + d, stride, 64, from, to, place, weight, at);
-      d += 64;
-    } else if (dim - d >= 32) {
-      add_weighted<Lanes, N, 1>(matrix + d, stride, 32, from, to, place, weight, at);
-      d += 32;
-    } else {
-      add_weighted<Lanes, N, 1>(matrix + d, stride, dim - d, from, to, place, weight, at);
-      d = dim;
-    }
-  }
+template <class Lanes, int N, class T, class W>
+void add_rows(const T* matrix, int dim, int from, int to, const W* weights, const W* factor, W* sum,
+              int width) {
+  int d = 0;
+  for (; dim - d >= 64; d += 64)
+    add_columns<Lanes, N, 2, true>(matrix + d, dim, 64, from, to, weights, factor, sum + d, width);
+  for (; dim - d >= 32; d += 32)
+    add_columns<Lanes, N, 1, true>(matrix + d, dim, 32, from, to, weights, factor, sum + d, width);
+  if (d < dim)
+    add_columns<Lanes, N, 1, false>(matrix + d, dim, dim - d, from, to, weights, factor, sum + d,
+                                    width);
 }
 
-// Lanes of a pair of which only the first `used` of 32 numbers count become `other`.
-template <class Lanes, class T>
-SVFLEET_INLINE void keep_used(Lanes (&x)[2], int used, typename Lanes::Number other) {
-  const bool split = sizeof(T) == 2;
-  const int first = split ? (used + 1) / 2 : used;
-  const int second = split ? used / 2 : used - 16;
-  x[0] = Lanes::keep(x[0], first, Lanes::all(other));
-  x[1] = Lanes::keep(x[1], second, Lanes::all(other));
-}
-
-// Where slot j stands in a pair loaded from T.
-template <class T>
-struct PlaceInPair {
-  SVFLEET_INLINE int operator()(int j) const { return sizeof(T) == 2 ? (j & 1) * 16 + j / 2 : j; }
-};
-struct SamePlace {
-  SVFLEET_INLINE int operator()(int j) const { return j; }
-};
-
-// Calls each<M>(first) for pieces of M <= Lanes::kQueries queries among first .. count-1.
-template <class Lanes, int N = Lanes::kQueries, class Each>
-SVFLEET_INLINE void in_pieces(int first, int count, const Each& each) {
-  for (; count - first >= N; first += N) each.template operator()<N>(first);
-  if constexpr (N > 1) {
-    if (first < count) in_pieces<Lanes, N - 1>(first, count, each);
-  }
+// The same for N queries of a tile, each as far as it attends.
+template <class Lanes, int N, class T, class W>
+SVFLEET_INLINE void add_used_rows(const T* matrix, int dim, const Queries<W>& queries, int first,
+                                  const W* weights, const W* factor) {
+  const int width = queries.width;
+  const int* const used = queries.used + first;
+  int shared = used[0];
+  for (int n = 1; n < N; ++n) shared = used[n] < shared ? used[n] : shared;
+  W* const sum = queries.sum + int64_t(first) * width;
+  weights += int64_t(first) * kPageTokens;
+  add_rows<Lanes, N>(matrix, dim, 0, shared, weights, factor ? factor + first : nullptr, sum,
+                     width);
+  for (int n = 0; n < N; ++n)
+    if (used[n] > shared)
+      add_rows<Lanes, 1, T, W>(matrix, dim, shared, used[n], weights + n * kPageTokens, nullptr,
+                               sum + n * width, width);
 }
 
 // Widens [count] numbers into the order that they have in memory; zeros up to the next 32.
 template <class Lanes, class T>
 void widen_row(const T* from, int count, typename Lanes::Number* to) {
   for (int d = 0; d < count; d += 32) {
-    Lanes pair[2];
-    if (count - d >= 32)
-      Lanes::load_pair(from + d, pair[0], pair[1]);
-    else
-      Lanes::load_pair(from + d, count - d, pair[0], pair[1]);
-    if (sizeof(T) == 2) Lanes::interleave(pair[0], pair[1]);
-    Lanes::store(to + d, pair[0]);
-    Lanes::store(to + d + 16, pair[1]);
+    Lanes a, b;
+    Lanes::load_pair(from + d, count - d < 32 ? count - d : 32, a, b);
+    if (sizeof(T) == 2) Lanes::interleave(a, b);
+    Lanes::store(to + d, a);
+    Lanes::store(to + d + 16, b);
   }
 }
 
-// Slots of this page among the first `keys` tokens.
-SVFLEET_INLINE int used_slots(int64_t keys, int64_t page) {
-  const int64_t left = keys - page * kPageTokens;
-  return left < 0 ? 0 : left < kPageTokens ? int(left) : kPageTokens;
+// Calls each<N>(i) for pieces of N <= Lanes::kQueries queries from `first` to `end`.
+template <class Lanes, int N = Lanes::kQueries, class Each>
+SVFLEET_INLINE void in_pieces(int first, int end, const Each& each) {
+  for (; end - first >= N; first += N) each.template operator()<N>(first);
+  if constexpr (N > 1) {
+    if (first < end) in_pieces<Lanes, N - 1>(first, end, each);
+  }
 }
 
-// Calls each(first, end) for consecutive rows that have the same page at this place.
+// Calls each(row, end) for consecutive rows that have the same page at this place.
 template <class AnyTile, class Each>
 SVFLEET_INLINE void for_each_run(const AnyTile& tile, int64_t page, const Each& each) {
   const auto attends = [&](int row) { return tile.rows[row].keys > page * kPageTokens; };
@@ -213,8 +198,42 @@ SVFLEET_INLINE void for_each_run(const AnyTile& tile, int64_t page, const Each& 
   }
 }
 
-SVFLEET_INLINE int padded(int dim) {
-  return (dim + 31) / 32 * 32;
+template <class AnyTile>
+SVFLEET_INLINE int64_t most_pages(const AnyTile& tile) {
+  int64_t keys = 0;
+  for (int i = 0; i < tile.count; ++i) keys = tile.rows[i].keys > keys ? tile.rows[i].keys : keys;
+  return (keys + kPageTokens - 1) / kPageTokens;
+}
+
+// Sets what each query attends to of a page.
+template <class AnyTile>
+SVFLEET_INLINE void count_used(const AnyTile& tile, int group, int64_t page, int* used) {
+  for (int row = 0; row < tile.count; ++row) {
+    const int64_t left = tile.rows[row].keys - page * kPageTokens;
+    for (int g = 0; g < group; ++g)
+      used[row * group + g] = left < 0 ? 0 : left < kPageTokens ? int(left) : kPageTokens;
+  }
+}
+
+// Lays out the queries in the scratch and returns what is left of it.
+template <class W>
+W* lay_out(Queries<W>& queries, int count, int dim, bool gradient, W* scratch) {
+  const auto take = [&](int64_t numbers) { return (scratch += numbers) - numbers; };
+  const int width = queries.width = padded(dim);
+  const int64_t few = (count + 15) / 16 * 16;
+  queries.q = take(int64_t(count) * width);
+  queries.sum = take(int64_t(count) * width);
+  queries.weights = take(int64_t(count) * kPageTokens);
+  if (gradient) {
+    queries.d_out = take(int64_t(count) * width);
+    queries.d_scores = take(int64_t(count) * kPageTokens);
+  } else {
+    queries.total = take(int64_t(count) * 16);
+  }
+  queries.max = take(few);
+  queries.factor = take(few);
+  queries.used = reinterpret_cast<int*>(take(few));
+  return scratch;
 }
 
 }  // namespace

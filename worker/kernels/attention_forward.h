@@ -8,112 +8,107 @@
 namespace svfleet {
 namespace {
 
-// One more page's scores: p of its slots, relative to the new maximum, and what that does to the
-// sums so far.
-template <class Lanes, class T>
-SVFLEET_INLINE void take_scores(Query<Wide<T>>& query, Lanes (&score)[2], Wide<T> scale, int dim) {
-  using W = Wide<T>;
-  for (Lanes& x : score) x = Lanes::multiply(x, Lanes::all(scale));
-  if (query.used < kPageTokens) keep_used<Lanes, T>(score, query.used, -W(INFINITY));
-  const W here = Lanes::max_of(Lanes::largest(score[0], score[1]));
-  const W max = query.started ? (query.max > here ? query.max : here) : here;
-  for (Lanes& x : score) x = exp2(Lanes::subtract(x, Lanes::all(max)));
-  if (query.used < kPageTokens) keep_used<Lanes, T>(score, query.used, W(0));
-  Lanes::store(query.weights, score[0]);
-  Lanes::store(query.weights + 16, score[1]);
-  Lanes total = Lanes::load(query.total);
-  if (query.started && !(max == query.max)) {
-    const Lanes factor = exp2(Lanes::all(query.max - max));
-    total = Lanes::multiply(total, factor);
-    for (int d = 0; d < padded(dim); d += 16)
-      Lanes::store(query.sum + d, Lanes::multiply(Lanes::load(query.sum + d), factor));
-  }
-  Lanes::store(query.total, Lanes::add(total, Lanes::add(score[0], score[1])));
-  query.max = max;
-  query.started = true;
-}
-
-// N queries, all of which attend to at least one slot of the page.
+// N queries' scores of one page's slots, in powers of two, and the largest so far. The one before
+// is left in `factor`.
 template <class Lanes, int N, class T>
-void attend_page(const AttentionShape& shape, const T* keys, Query<Wide<T>>* queries) {
+SVFLEET_INLINE void take_scores(const AttentionShape& shape, const T* keys, bool first_page,
+                                const Queries<Wide<T>>& queries, int first) {
   using W = Wide<T>;
-  const int dim = shape.head_dim;
-  const T* const values = keys + int64_t(dim) * kPageTokens;
-  const W *q[N], *weights[N];
-  W* sums[N];
-  int shared = kPageTokens;
+  Lanes score[N][2];
+  dots<Lanes, N>(keys, shape.head_dim, queries.q + int64_t(first) * queries.width, queries.width,
+                 score);
+  const Lanes scale = Lanes::all(W(shape.scale * kLog2E<double>));
+#pragma GCC unroll 8
   for (int n = 0; n < N; ++n) {
-    q[n] = queries[n].q;
-    weights[n] = queries[n].weights;
-    sums[n] = queries[n].sum;
-    if (queries[n].used < shared) shared = queries[n].used;
+    const int at = first + n;
+    for (int i = 0; i < 2; ++i) {
+      score[n][i] = Lanes::keep(Lanes::multiply(score[n][i], scale), queries.used[at] - 16 * i,
+                                Lanes::all(-W(INFINITY)));
+      Lanes::store(queries.weights + at * kPageTokens + 16 * i, score[n][i]);
+    }
+    const W here = Lanes::max_of(Lanes::largest(score[n][0], score[n][1]));
+    const W before = first_page ? here : queries.max[at];
+    queries.factor[at] = before;
+    queries.max[at] = before > here ? before : here;
   }
-  Lanes scores[N][2];
-  dots<Lanes, N>(keys, dim, q, scores);
-  for (int n = 0; n < N; ++n)
-    take_scores<Lanes, T>(queries[n], scores[n], W(shape.scale * kLog2E<double>), dim);
-  add_weighted_rows<Lanes, N>(values, dim, dim, 0, shared, PlaceInPair<T>(), weights, sums);
-  for (int n = 0; n < N; ++n)
-    if (queries[n].used > shared)
-      add_weighted_rows<Lanes, 1>(values, dim, dim, shared, queries[n].used, PlaceInPair<T>(),
-                                  {weights[n]}, {sums[n]});
+}
+
+// From the scores to p relative to the largest so far, and what that does to the sums before.
+template <class Lanes, class W>
+SVFLEET_INLINE void take_weights(const Queries<W>& queries, int count) {
+  for (int i = 0; i < count; i += 16)
+    Lanes::store(queries.factor + i, exp2(Lanes::subtract(Lanes::load(queries.factor + i),
+                                                          Lanes::load(queries.max + i))));
+  for (int n = 0; n < count; ++n) {
+    if (queries.used[n] == 0) continue;
+    W *const weights = queries.weights + n * kPageTokens, *const total = queries.total + n * 16;
+    const Lanes max = Lanes::all(queries.max[n]);
+    Lanes p[2];
+    for (int i = 0; i < 2; ++i) {
+      p[i] = exp2(Lanes::subtract(Lanes::load(weights + 16 * i), max));
+      p[i] = Lanes::keep(p[i], queries.used[n] - 16 * i, Lanes::all(0));
+      Lanes::store(weights + 16 * i, p[i]);
+    }
+    const Lanes before = Lanes::multiply(Lanes::load(total), Lanes::all(queries.factor[n]));
+    Lanes::store(total, Lanes::add(before, Lanes::add(p[0], p[1])));
+  }
 }
 
 template <class Lanes, class T>
-void finish_query(const Query<Wide<T>>& query, int dim, T* out, Wide<T>* log_sum) {
+void finish_query(const Queries<Wide<T>>& queries, int n, int64_t keys, int dim, T* out,
+                  Wide<T>* log_sum) {
   using W = Wide<T>;
-  const W total = query.started ? Lanes::sum_of(Lanes::load(query.total)) : W(0);
-  const Lanes factor = Lanes::all(query.started ? W(1) / total : W(0));
-  for (int d = 0; d < dim; d += 32) {
-    const Lanes a = Lanes::multiply(Lanes::load(query.sum + d), factor);
-    const Lanes b = Lanes::multiply(Lanes::load(query.sum + d + 16), factor);
-    Lanes::store_pair(out + d, dim - d < 32 ? dim - d : 32, a, b);
-  }
-  if (log_sum) {
-    const double max = query.started ? double(query.max) : 0;
-    *log_sum = W(max / kLog2E<double> + std::log(double(total)));
-  }
+  const W total = keys > 0 ? Lanes::sum_of(Lanes::load(queries.total + n * 16)) : W(0);
+  const Lanes factor = Lanes::all(keys > 0 ? W(1) / total : W(0));
+  const W* const sum = queries.sum + int64_t(n) * queries.width;
+  for (int d = 0; d < dim; d += 32)
+    Lanes::store_pair(out + d, dim - d < 32 ? dim - d : 32,
+                      Lanes::multiply(Lanes::load(sum + d), factor),
+                      Lanes::multiply(Lanes::load(sum + d + 16), factor));
+  if (!log_sum) return;
+  const double max = keys > 0 ? double(queries.max[n]) / kLog2E<double> : 0;
+  *log_sum = W(max + std::log(double(total)));
 }
 
 template <class Lanes, class T>
 void attend_tile(const AttentionTile<T>& tile) {
   using W = Wide<T>;
   const AttentionShape& shape = *tile.shape;
-  const int group = shape.heads / shape.kv_heads, dim = shape.head_dim, width = padded(dim);
-  const int count = tile.count * group;
-  W* scratch = tile.scratch;
-  const auto take = [&](int64_t numbers) { return (scratch += numbers) - numbers; };
-  Query<W>* const queries = reinterpret_cast<Query<W>*>(take(query_elements<W>(count)));
-  int64_t longest = 0;
-  for (int i = 0; i < count; ++i) {
-    const AttentionRow<T>& row = tile.rows[i / group];
-    const int64_t at = int64_t(tile.kv_head * group + i % group) * dim;
-    W* const q = take(width);
-    Query<W>& query = queries[i];
-    query = {};
-    query.q = q;
-    query.sum = take(width);
-    query.weights = take(kPageTokens);
-    query.total = take(16);
-    widen_row<Lanes>(row.q + at, dim, q);
-    for (int d = 0; d < width; d += 16) Lanes::store(query.sum + d, Lanes::all(0));
-    Lanes::store(query.total, Lanes::all(0));
-    if (row.keys > longest) longest = row.keys;
-  }
-  const int64_t head_at = int64_t(tile.kv_head) * 2 * dim * kPageTokens;
-  for (int64_t page = 0; page * kPageTokens < longest; ++page)
+  const int group = shape.heads / shape.kv_heads, dim = shape.head_dim;
+  const int count = tile.count * group, head = tile.kv_head * group;
+  Queries<W> queries;
+  lay_out(queries, count, dim, false, tile.scratch);
+  for (int i = 0; i < count; ++i)
+    widen_row<Lanes>(tile.rows[i / group].q + int64_t(head + i % group) * dim, dim,
+                     queries.q + int64_t(i) * queries.width);
+  for (int64_t i = 0; i < int64_t(count) * queries.width; ++i) queries.sum[i] = 0;
+  for (int64_t i = 0; i < count * 16; ++i) queries.total[i] = 0;
+  for (int i = 0; i < (count + 15) / 16 * 16; ++i) queries.max[i] = queries.factor[i] = 0;
+
+  const int64_t keys_at = int64_t(tile.kv_head) * 2 * dim * kPageTokens;
+  const int64_t values_at = keys_at + int64_t(dim) * kPageTokens;
+  const int64_t pages = most_pages(tile);
+  for (int64_t page = 0; page < pages; ++page) {
+    count_used(tile, group, page, queries.used);
     for_each_run(tile, page, [&](int first, int end) {
-      for (int i = first * group; i < end * group; ++i)
-        queries[i].used = used_slots(tile.rows[i / group].keys, page);
-      const T* const keys = tile.rows[first].pages[page] + head_at;
-      in_pieces<Lanes>(first * group, end * group,
-                       [&]<int N>(int i) { attend_page<Lanes, N>(shape, keys, queries + i); });
+      const T* const keys = tile.rows[first].pages[page] + keys_at;
+      in_pieces<Lanes>(first * group, end * group, [&]<int N>(int i) {
+        take_scores<Lanes, N>(shape, keys, page == 0, queries, i);
+      });
     });
+    take_weights<Lanes>(queries, count);
+    for_each_run(tile, page, [&](int first, int end) {
+      const T* const values = tile.rows[first].pages[page] + values_at;
+      in_pieces<Lanes>(first * group, end * group, [&]<int N>(int i) {
+        add_used_rows<Lanes, N>(values, dim, queries, i, queries.weights, queries.factor);
+      });
+    });
+  }
   for (int i = 0; i < count; ++i) {
     const AttentionRow<T>& row = tile.rows[i / group];
-    const int head = tile.kv_head * group + i % group;
-    finish_query<Lanes>(queries[i], dim, row.out + int64_t(head) * dim,
-                        row.log_sum ? row.log_sum + head : nullptr);
+    const int at = head + i % group;
+    finish_query<Lanes>(queries, i, row.keys, dim, row.out + int64_t(at) * dim,
+                        row.log_sum ? row.log_sum + at : nullptr);
   }
 }
 

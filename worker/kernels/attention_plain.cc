@@ -12,6 +12,7 @@ template <class W>
 struct PlainLanes {
   using Number = W;
   static constexpr int kQueries = 1;
+  static constexpr int kRows = 1;
   W x[16];
 
   template <class F>
@@ -128,8 +129,8 @@ template void attend_gradient_plain(const AttentionGradientTile<double>&);
 int64_t scratch_elements(const AttentionShape& shape, int rows) {
   const int width = padded(shape.head_dim);
   const int64_t queries = int64_t(rows) * (shape.heads / shape.kv_heads);
-  const int64_t of_query = query_elements<float>(1) + 3 * width + 2 * kPageTokens + 16;
-  return queries * of_query + 2 * kPageTokens * width;
+  return queries * (3 * width + 2 * kPageTokens + 16) + 3 * (queries + 16) +
+         2 * kPageTokens * width;
 }
 
 }  // namespace svfleet

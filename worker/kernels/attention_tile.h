@@ -6,19 +6,32 @@
 
 namespace svfleet {
 
+class PageOrder;
+
 // Consecutive rows, in the heads of one kv head.
-template <class T, class Row>
-struct Tile {
+template <class T>
+struct AttentionTile {
   const AttentionShape* shape;
   int kv_head;
-  const Row* rows;
+  const AttentionRow<T>* rows;
   int count;
   Wide<T>* scratch;  // scratch_elements of them, aligned to 64 bytes
 };
+
 template <class T>
-using AttentionTile = Tile<T, AttentionRow<T>>;
-template <class T>
-using AttentionGradientTile = Tile<T, AttentionGradientRow<T>>;
+struct AttentionGradientTile {
+  const AttentionShape* shape;
+  int kv_head;
+  const AttentionGradientRow<T>* rows;
+  int count;
+  Wide<T>* scratch;
+  PageOrder* order;  // or nullptr, where one tile is computed after the other
+  int64_t index;     // of this tile, in that order
+};
+
+// Of the order, for code that must not include the standard library.
+void wait_for_page(const PageOrder& order, int64_t tile, int64_t page);
+void leave_page(PageOrder& order, int64_t tile, int64_t page);
 
 // Enough for either kind of tile.
 int64_t scratch_elements(const AttentionShape& shape, int rows);

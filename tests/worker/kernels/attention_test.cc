@@ -20,43 +20,54 @@ AttentionShape shape_of(int heads, int kv_heads, int head_dim) {
   return {heads, kv_heads, head_dim, 1 / std::sqrt(double(head_dim))};
 }
 
-// The definition, in double: out [head_dim] of one row's head, and log_sum.
+// What attend gives, in double.
+struct Truth {
+  std::vector<double> out, log_sum;
+};
+
+// The definition for one row.
 template <class T>
-double truth(Sequences<T>& sequences, const Asked<T>& asked, int head, std::vector<double>& out) {
+Truth truth(Sequences<T>& sequences, const Asked<T>& asked) {
   const AttentionShape& shape = sequences.shape;
-  const int kv_head = head / (shape.heads / shape.kv_heads);
-  std::vector<double> score(asked.keys);
-  double max = -INFINITY, total = 0;
-  for (int64_t j = 0; j < asked.keys; ++j) {
-    for (int d = 0; d < shape.head_dim; ++d)
-      score[j] += double(widen(asked.q[head * shape.head_dim + d])) *
-                  widen(sequences.key(asked.sequence, j, kv_head, d));
-    score[j] *= shape.scale;
-    max = std::max(max, score[j]);
+  const int dim = shape.head_dim;
+  Truth result{std::vector<double>(shape.heads * dim), std::vector<double>(shape.heads)};
+  for (int head = 0; head < shape.heads; ++head) {
+    const int kv_head = head / (shape.heads / shape.kv_heads);
+    std::vector<double> score(asked.keys);
+    double max = -INFINITY, total = 0;
+    for (int64_t j = 0; j < asked.keys; ++j) {
+      for (int d = 0; d < dim; ++d)
+        score[j] += double(widen(asked.q[head * dim + d])) *
+                    widen(sequences.key(asked.sequence, j, kv_head, d));
+      score[j] *= shape.scale;
+      max = std::max(max, score[j]);
+    }
+    for (double s : score) total += std::exp(s - max);
+    for (int64_t j = 0; j < asked.keys; ++j)
+      for (int d = 0; d < dim; ++d)
+        result.out[head * dim + d] += std::exp(score[j] - max) / total *
+                                      widen(sequences.value(asked.sequence, j, kv_head, d));
+    result.log_sum[head] = max + std::log(total);
   }
-  for (double s : score) total += std::exp(s - max);
-  out.assign(shape.head_dim, 0);
-  for (int64_t j = 0; j < asked.keys; ++j)
-    for (int d = 0; d < shape.head_dim; ++d)
-      out[d] +=
-          std::exp(score[j] - max) / total * widen(sequences.value(asked.sequence, j, kv_head, d));
-  return max + std::log(total);
+  return result;
 }
 
-// The largest differences from the truth; out relative to 1 + |out|.
+// The largest |a - b| / (1 + |b|).
+template <class A>
+double distance(const std::vector<A>& a, const std::vector<double>& b) {
+  double largest = a.size() == b.size() ? 0 : INFINITY;
+  for (size_t i = 0; i < b.size(); ++i) {
+    const double error = std::abs(widen(a[i]) - b[i]) / (1 + std::abs(b[i]));
+    if (!(error <= largest)) largest = error;  // a NaN stays
+  }
+  return largest;
+}
+
 template <class T>
-void expect_truth(Sequences<T>& sequences, const std::vector<Asked<T>>& asked, double out_within,
+void expect_truth(const Asked<T>& asked, const Truth& truth, double out_within,
                   double log_sum_within) {
-  for (const Asked<T>& a : asked)
-    for (int head = 0; head < sequences.shape.heads; ++head) {
-      std::vector<double> out;
-      const double log_sum = truth(sequences, a, head, out);
-      ASSERT_NEAR(a.log_sum[head], log_sum, log_sum_within * (1 + std::abs(log_sum)));
-      for (int d = 0; d < sequences.shape.head_dim; ++d)
-        ASSERT_NEAR(widen(a.out[head * sequences.shape.head_dim + d]), out[d],
-                    out_within * (1 + std::abs(out[d])))
-            << "keys " << a.keys << " head " << head << " d " << d;
-    }
+  EXPECT_LT(distance(asked.out, truth.out), out_within) << asked.keys << " keys";
+  EXPECT_LT(distance(asked.log_sum, truth.log_sum), log_sum_within) << asked.keys << " keys";
 }
 
 // Three sequences, of which two share two pages, and rows of many lengths.
@@ -80,16 +91,20 @@ const AttentionShape kShapes[] = {shape_of(9, 3, 64),  shape_of(4, 4, 80), shape
 
 template <class T>
 void expect_truth_in_all_shapes(double out_within, double log_sum_within) {
-  for (const AttentionShape& shape : kShapes)
+  for (const AttentionShape& shape : kShapes) {
+    std::mt19937 random(shape.head_dim);
+    Sequences<T> sequences(shape);
+    auto asked = many_rows(sequences, random);
+    std::vector<Truth> expected;
+    for (const Asked<T>& a : asked) expected.push_back(truth(sequences, a));
     for (Kernels which : all_kernels()) {
       SCOPED_TRACE(name_of(which) + " head_dim " + std::to_string(shape.head_dim));
-      std::mt19937 random(shape.head_dim);
-      Sequences<T> sequences(shape);
-      auto asked = many_rows(sequences, random);
       set_kernels(which);
       attend_all(sequences, asked);
-      expect_truth(sequences, asked, out_within, log_sum_within);
+      for (size_t i = 0; i < asked.size(); ++i)
+        expect_truth(asked[i], expected[i], out_within, log_sum_within);
     }
+  }
 }
 
 TEST_F(Attention, IsTheDefinition) {
@@ -121,7 +136,7 @@ void expect_same_bits_everywhere(const AttentionShape& shape) {
     a = one[0];
   }
   for (Kernels which : all_kernels())
-    for (int threads : {1, 2, 5})
+    for (int threads : {1, 3})
       for (int shift : {0, 1, 7}) {
         SCOPED_TRACE(name_of(which) + " threads " + std::to_string(threads) + " shift " +
                      std::to_string(shift) + " head_dim " + std::to_string(shape.head_dim));
@@ -169,7 +184,7 @@ TEST_F(Attention, IsLargeOrSmallWithoutOverflow) {
     sequences.add(70, random);
     std::vector<Asked<float>> asked = {ask<float>(shape, 0, 70, random)};
     attend_all(sequences, asked);
-    expect_truth(sequences, asked, 1e-5, 1e-6);
+    expect_truth(asked[0], truth(sequences, asked[0]), 1e-5, 1e-6);
     for (double huge : {1e-30, -1e-30, 1e15, -1e15}) {
       asked[0].q.assign(asked[0].q.size(), huge);
       attend_all(sequences, asked);

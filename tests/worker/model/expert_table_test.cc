@@ -121,7 +121,8 @@ TEST(ExpertTable, RowsOf32EntriesGetToTheBitWhatTheyGetAlone) {
         const std::vector<at::Tensor> wrong = rows.logits(bench);
         for (int e = 0; e < kEntries; ++e)
           shuffled = std::min(shuffled, gap(wrong[e], together[e]));
-        EXPECT_LT(from_merged, type == at::kFloat ? 2e-4 : 0.1) << name << length;
+        // In bfloat16 two ways to round by chance, of up to a unit in the last place each.
+        EXPECT_LT(from_merged, type == at::kFloat ? 2e-4 : 0.15) << name << length;
         EXPECT_GT(shuffled, 0) << name << length;  // control
         std::cout << name << " " << type << " " << length << ": " << from_merged << " from W', "
                   << shuffled << " shuffled\n";

@@ -160,8 +160,8 @@ TEST(Generate, MovesWithEachLayerOfEachToken) {
     longest = std::max(longest, rollout.tokens.size());
   ASSERT_GT(longest, 3u);
   const auto layers = size_t(tiny.model.architecture().layers);
-  // Begin and end; the prompts or the token before in all layers, then the next token.
-  EXPECT_EQ(counter.value() >> 16, 2 + longest * (layers + 1));
+  // For each token: begin, the prompts or the token before in all layers, end.
+  EXPECT_EQ(counter.value() >> 16, longest * (layers + 2));
 }
 
 TEST(Generate, TooLongIsRefused) {
