@@ -1,0 +1,28 @@
+// A finished reply of a chunk that is not finished yet, and the bytes that the journal keeps of it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace svfleet {
+
+struct FinishedReply {
+  int64_t step = 0;      // steps finished before it
+  int64_t position = 0;  // of its prompt, in the keyed order: what chunks are cut from
+  std::string z_hash;    // of the policy that gave it
+  int sample = 0;
+  bool ended = false, finite = true;
+  double entropy = 0;
+  std::vector<int> tokens;
+  std::vector<float> log_probs;
+  std::string text;
+};
+
+// Appends all but step, position and z_hash, which stand in the frame (frame.h).
+void append_payload(const FinishedReply& reply, std::string& bytes);
+// Error(kExitDisk), naming `origin`, when these bytes are no payload.
+void decode_payload(std::string_view bytes, const std::string& origin, FinishedReply& reply);
+
+}  // namespace svfleet
