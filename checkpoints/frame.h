@@ -17,7 +17,7 @@ inline constexpr uint32_t kFrameVersion = 2;
 
 struct Frame {
   FrameKind kind = FrameKind::kChunk;
-  int64_t step = 0, chunk = 0;
+  int64_t step = 0, chunk = 0;  // of a reply, instead of the chunk: the position of its prompt
   // At most 32 bytes each: the run, the policy, and the owner (owner.h) whose process wrote it. A
   // disk that loses power may show blocks of another file at the end of this one.
   std::string run_id, z_hash, token;
@@ -27,7 +27,7 @@ struct Frame {
   uint64_t hash = 0;    // of the payload
   uint32_t version = 0;
 
-  bool is_chunk() const { return version == kFrameVersion && kind == FrameKind::kChunk; }
+  bool is(FrameKind wanted) const { return version == kFrameVersion && kind == wanted; }
 };
 
 inline constexpr size_t kFrameHeader = 152;  // bytes

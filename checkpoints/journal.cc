@@ -1,6 +1,8 @@
 #include "checkpoints/journal.h"
 
 #include <memory>
+#include <type_traits>
+#include <utility>
 
 #include "checkpoints/file.h"
 #include "comm/error.h"
@@ -57,7 +59,7 @@ void Journal::look_into(const std::string& name, const ChunkFile& of,
   uint32_t other_version = 0;
   for (Frame& frame : found.frames) {
     if (frame.version != kFrameVersion) other_version = frame.version;
-    if (!frame.is_chunk()) continue;
+    if (!frame.is(FrameKind::kChunk) && !frame.is(FrameKind::kReply)) continue;
     const std::string origin = file.origin(frame);
     if (frame.token != of.token)
       ignored->push_back(foreign(origin, "owner", frame.token, of.token));
@@ -74,66 +76,91 @@ void Journal::look_into(const std::string& name, const ChunkFile& of,
                        kAgain);
 }
 
-FinishedChunk Journal::load(const Old& old, FrameFile* file) const {
-  FinishedChunk chunk;
-  chunk.run_id = old.frame.run_id;
-  chunk.step = old.frame.step;
-  chunk.chunk = int(old.frame.chunk);
-  chunk.z_hash = old.frame.z_hash;
-  decode_payload(file->payload(old.frame), file->origin(old.frame), chunk);
-  return chunk;
-}
-
-std::vector<FinishedChunk> Journal::read(int64_t step, const std::string& z_hash,
-                                         std::vector<std::string>* ignored) {
+template <class Record>
+void Journal::read_all(int64_t step, const std::string& z_hash, FrameKind kind,
+                       std::vector<std::string>* ignored,
+                       const std::function<bool(Record&)>& take) {
   if (!looked_) look(ignored);
-  std::map<int, FinishedChunk> chunks;
   std::unique_ptr<FrameFile> file;  // records lie one behind the other
   std::string opened;
   for (const Old& old : old_[step]) {
+    if (!old.frame.is(kind)) continue;
     try {
       if (opened != old.name) {
         file = std::make_unique<FrameFile>(path_of(old.name));
         opened = old.name;
       }
       const std::string origin = file->origin(old.frame);
-      const int64_t number = old.frame.chunk;
-      if (chunks.contains(int(number))) {
-        ignored->push_back(origin + " holds a chunk that another one holds as well; ignored");
+      if (old.frame.z_hash != z_hash) {
+        ignored->push_back(foreign(origin, "the policy", old.frame.z_hash, z_hash));
         continue;
       }
-      FinishedChunk chunk = load(old, file.get());
-      if (chunk.run_id != run_id_)
-        ignored->push_back(foreign(origin, "run", chunk.run_id, run_id_));
-      else if (chunk.step != step)
-        ignored->push_back(foreign(origin, "step", chunk.step, step));
-      else if (chunk.chunk != number)
-        ignored->push_back(foreign(origin, "chunk", int64_t(chunk.chunk), number));
-      else if (chunk.z_hash != z_hash)
-        ignored->push_back(foreign(origin, "the policy", chunk.z_hash, z_hash));
-      else
-        chunks.emplace(int(number), std::move(chunk));
+      Record record;
+      record.step = step;
+      record.z_hash = z_hash;
+      if constexpr (std::is_same_v<Record, FinishedChunk>) {
+        record.run_id = old.frame.run_id;
+        record.chunk = int(old.frame.chunk);
+      } else {
+        record.position = old.frame.chunk;
+      }
+      decode_payload(file->payload(old.frame), origin, record);
+      if (!take(record))
+        ignored->push_back(origin + " holds what another one holds as well; ignored");
     } catch (const Error& error) {
       ignored->push_back(error.what() + std::string(kAgain));
     }
   }
+}
+
+std::vector<FinishedChunk> Journal::read(int64_t step, const std::string& z_hash,
+                                         std::vector<std::string>* ignored) {
+  std::map<int, FinishedChunk> chunks;
+  read_all<FinishedChunk>(step, z_hash, FrameKind::kChunk, ignored, [&](FinishedChunk& chunk) {
+    return chunks.emplace(chunk.chunk, std::move(chunk)).second;
+  });
   std::vector<FinishedChunk> in_order;
   for (auto& [number, chunk] : chunks) in_order.push_back(std::move(chunk));
   return in_order;
 }
 
+std::vector<FinishedReply> Journal::read_replies(int64_t step, const std::string& z_hash,
+                                                 std::vector<std::string>* ignored) {
+  std::map<std::pair<int64_t, int>, FinishedReply> replies;
+  read_all<FinishedReply>(step, z_hash, FrameKind::kReply, ignored, [&](FinishedReply& reply) {
+    return replies.emplace(std::pair(reply.position, reply.sample), std::move(reply)).second;
+  });
+  std::vector<FinishedReply> in_order;
+  for (auto& [place, reply] : replies) in_order.push_back(std::move(reply));
+  return in_order;
+}
+
+template <class Record>
+void Journal::hand_in(Frame frame, const Record& record) {
+  SVFLEET_CHECK(frame.step >= 0 && frame.chunk >= 0, frame.step, " ", frame.chunk);
+  frame.run_id = run_id_;
+  frame.token = token_;
+  std::string bytes(kFrameHeader, '\0');
+  append_payload(record, bytes);
+  seal_frame(frame, bytes);
+  writer_.add(frame.step, std::move(bytes));
+}
+
 void Journal::add(const FinishedChunk& chunk) {
-  SVFLEET_CHECK(chunk.step >= 0 && chunk.chunk >= 0, chunk.step, " ", chunk.chunk);
   Frame frame;
   frame.step = chunk.step;
   frame.chunk = chunk.chunk;
-  frame.run_id = run_id_;
   frame.z_hash = chunk.z_hash;
-  frame.token = token_;
-  std::string bytes(kFrameHeader, '\0');
-  append_payload(chunk, bytes);
-  seal_frame(frame, bytes);
-  writer_.add(chunk.step, std::move(bytes));
+  hand_in(frame, chunk);
+}
+
+void Journal::add(const FinishedReply& reply) {
+  Frame frame;
+  frame.kind = FrameKind::kReply;
+  frame.step = reply.step;
+  frame.chunk = reply.position;
+  frame.z_hash = reply.z_hash;
+  hand_in(frame, reply);
 }
 
 void Journal::flush() {

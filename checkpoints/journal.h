@@ -1,14 +1,16 @@
-// The chunk journal: finished chunks of unfinished steps, so that a kill costs at most the chunks
-// in flight and those few that are not on the disk yet. Folded into the checkpoint and removed
+// The chunk journal: finished chunks of unfinished steps, and finished replies of unfinished chunks,
+// so that a kill costs at most what is being written and those few that are not on the disk yet. Folded into the checkpoint and removed
 // after it. Format: docs/formats.md.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
 
 #include "checkpoints/finished_chunk.h"
+#include "checkpoints/finished_reply.h"
 #include "checkpoints/frame.h"
 #include "checkpoints/journal_files.h"
 #include "checkpoints/journal_writer.h"
@@ -28,8 +30,13 @@ class Journal {
   std::vector<FinishedChunk> read(int64_t step, const std::string& z_hash,
                                   std::vector<std::string>* ignored);
 
+  // The same of replies, of chunks that are finished too.
+  std::vector<FinishedReply> read_replies(int64_t step, const std::string& z_hash,
+                                          std::vector<std::string>* ignored);
+
   // Hands it to the thread that writes (journal_writer.h). Any thread.
   void add(const FinishedChunk& chunk);
+  void add(const FinishedReply& reply);
   // What was handed in is on the disk. Call it before a checkpoint and before a stop.
   void flush();
   // A checkpoint of `step` is safe. Rank 0: what is of no use any more is removed, some time later.
@@ -42,7 +49,11 @@ class Journal {
   };
   void look(std::vector<std::string>* ignored);
   void look_into(const std::string& name, const ChunkFile& of, std::vector<std::string>* ignored);
-  FinishedChunk load(const Old& old, FrameFile* file) const;
+  template <class Record>
+  void read_all(int64_t step, const std::string& z_hash, FrameKind kind,
+                std::vector<std::string>* ignored, const std::function<bool(Record&)>& take);
+  template <class Record>
+  void hand_in(Frame frame, const Record& record);
   std::string path_of(const std::string& name) const;
 
   const std::string run_dir_, run_id_, token_;

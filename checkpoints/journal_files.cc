@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
+#include <tuple>
 #include <utility>
 
 #include "checkpoints/file.h"
@@ -59,21 +60,38 @@ std::optional<ChunkFile> chunk_file(std::string_view name) {
                                                                   : std::nullopt;
 }
 
-int64_t count_chunks(const std::string& run_dir, int64_t from_step) {
-  std::set<std::pair<int64_t, int64_t>> finished;
+namespace {
+
+// Different records of a kind, by step and by what `key` makes of their headers.
+template <class Key>
+int64_t count(const std::string& run_dir, int64_t from_step, FrameKind kind, Key key) {
+  std::set<decltype(key(Frame()))> finished;
   for (const std::string& name : list_folder(chunks_folder(run_dir))) {
     const auto of = chunk_file(name);
     if (!of || of->token.empty()) continue;
     const std::string path = chunks_folder(run_dir) + "/" + name;
     try {
       for (const Frame& frame : FrameFile(path).find().frames)
-        if (frame.is_chunk()) finished.emplace(frame.step, frame.chunk);
+        if (frame.is(kind) && frame.step >= from_step) finished.insert(key(frame));
     } catch (const Error&) {
       if (file_exists(path)) throw;  // else it was cleared meanwhile
     }
   }
-  return int64_t(std::count_if(finished.begin(), finished.end(),
-                               [&](const auto& chunk) { return chunk.first >= from_step; }));
+  return int64_t(finished.size());
+}
+
+}  // namespace
+
+int64_t count_chunks(const std::string& run_dir, int64_t from_step) {
+  return count(run_dir, from_step, FrameKind::kChunk,
+               [](const Frame& frame) { return std::pair(frame.step, frame.chunk); });
+}
+
+int64_t count_replies(const std::string& run_dir, int64_t from_step) {
+  // Samples of one prompt have the same header but for the hash of what they say.
+  return count(run_dir, from_step, FrameKind::kReply, [](const Frame& frame) {
+    return std::tuple(frame.step, frame.chunk, frame.hash);
+  });
 }
 
 void check_chunk_file(const std::string& path) {

@@ -27,6 +27,8 @@ std::string chunks_folder(const std::string& run_dir);
 // bytes of each are read. One that is there twice counts once, one that is torn does
 // not.
 int64_t count_chunks(const std::string& run_dir, int64_t from_step);
+// The same of replies, in chunks that are finished or not.
+int64_t count_replies(const std::string& run_dir, int64_t from_step);
 
 // Reads all of a file: Error(kExitDisk) with what is damaged first. The end of a record that is
 // still being written, or of a writer that was killed, is no damage.

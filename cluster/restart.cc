@@ -85,7 +85,8 @@ Notes read_notes(const std::string& run_dir) {
   if (!file.is_object()) return {};
   Notes notes;
   notes.known = true;
-  notes.at = {whole(file, "step", -1), whole(file, "chunks", 0), whole(file, "factors", 0)};
+  notes.at = {whole(file, "step", -1), whole(file, "chunks", 0), whole(file, "replies", 0),
+              whole(file, "factors", 0)};
   notes.without_progress = whole(file, "without_progress", 0);
   if (file.contains("job") && file["job"].is_string()) notes.job = file["job"];
   notes.restarts = whole(file, "restarts", 0);
@@ -99,6 +100,7 @@ Notes read_notes(const std::string& run_dir) {
 bool write_notes(const std::string& run_dir, const Notes& notes) {
   const json file = {{"step", notes.at.step},
                      {"chunks", notes.at.chunks},
+                     {"replies", notes.at.replies},
                      {"factors", notes.at.factors},
                      {"without_progress", notes.without_progress},
                      {"job", notes.job},
@@ -198,6 +200,7 @@ RunProgress look_at_progress(const std::string& run_dir, const std::string& stor
   const std::vector<int64_t> saved = checkpoint_steps(run_dir);
   if (!saved.empty()) at.step = saved.back();
   at.chunks = count_chunks(run_dir, at.step);
+  at.replies = count_replies(run_dir, at.step);
   for (const std::string& name : list_folder(store)) at.factors += name.ends_with(".h5");
   return at;
 }

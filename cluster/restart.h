@@ -13,6 +13,7 @@ namespace svfleet {
 struct RunProgress {
   int64_t step = -1;    // of the newest checkpoint
   int64_t chunks = 0;   // finished ones of the step after it
+  int64_t replies = 0;  // likewise
   int64_t factors = 0;  // decomposed matrices
   auto operator<=>(const RunProgress&) const = default;
 };

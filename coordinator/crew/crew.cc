@@ -190,6 +190,8 @@ bool Crew::share(const std::vector<int>& pieces, const std::string& what,
         const double start = steady_clock_s();
         try {
           work(piece);
+        } catch (const StopWork&) {
+          return;
         } catch (const Error& error) {
           return failed({error}, "");
         } catch (...) {

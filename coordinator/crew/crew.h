@@ -28,6 +28,10 @@ struct ShareReport {
   std::vector<Holding> out;  // pieces being worked on, longest-held first
 };
 
+// Thrown by a piece of shared work that a stop request has cut short: it is not finished, and that
+// is no failure.
+struct StopWork {};
+
 class Crew {
  public:
   // Collective. Makes the world, sets threads per chunk, opens the device, starts the queue, and
@@ -56,8 +60,8 @@ class Crew {
   // first ones first. `report` is called on rank 0 a few times a second. Returns false when a stop
   // was asked for on any rank before all was done. Once any rank has found that the allocation
   // would end before one more piece is finished, no piece is started anywhere. Each rank works on
-  // at most `most_workers` at a time (0: workers()). An exception in `work` ends the round: what
-  // other threads and ranks hold is finished, and every rank throws the same AgreedError.
+  // at most `most_workers` at a time (0: workers()). Work that throws StopWork is
+  // left. Another exception in `work` ends the round: what other threads and ranks hold is finished, and every rank throws the same AgreedError.
   bool share(const std::vector<int>& pieces, const std::string& what,
              const std::function<void(int)>& work,
              const std::function<void(const ShareReport&)>& report, int most_workers = 0);

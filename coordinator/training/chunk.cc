@@ -5,6 +5,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "cluster/signals.h"
 #include "comm/clock.h"
 #include "comm/error.h"
 #include "comm/stage.h"
@@ -23,6 +24,9 @@ struct Sampled {
   std::vector<Rollout> rollouts;
   int samples = 0;
 
+  Rollout& at(size_t group, int sample) {
+    return rollouts[group * size_t(samples) + size_t(sample)];
+  }
   const Rollout& at(size_t group, int sample) const {
     return rollouts[group * size_t(samples) + size_t(sample)];
   }
@@ -42,7 +46,7 @@ struct Sampled {
 };
 
 Sampled sample(const Base& base, const Policy& policy, const ChunkRules& rules,
-               const std::vector<ChunkPrompt>& chunk_prompts) {
+               const std::vector<ChunkPrompt>& chunk_prompts, const Replies& replies) {
   Sampled sampled;
   sampled.samples = rules.samples;
   for (const ChunkPrompt& p : chunk_prompts)
@@ -51,8 +55,29 @@ Sampled sample(const Base& base, const Policy& policy, const ChunkRules& rules,
   sampling.temperature = rules.temperature;
   sampling.seed = rules.seed;
   sampling.step = rules.step;
-  sampled.rollouts = generate(*base.weights, *base.tokenizer, policy.adapter(), sampled.prompts,
-                              rules.samples, sampling);
+  const Adapter adapter = policy.adapter();
+  Engine engine(*base.weights, *base.tokenizer, adapter, sampling);
+  sampled.rollouts.resize(sampled.prompts.size() * size_t(rules.samples));
+  std::vector<size_t> asked;  // prompts, by request
+  for (size_t g = 0; g < sampled.prompts.size(); ++g) {
+    std::vector<int> missing;
+    for (int s = 0; s < rules.samples; ++s)
+      if (const FinishedReply* reply = replies.find(sampled.prompts[g].key, s))
+        sampled.at(g, s) = rollout_of(*reply);
+      else
+        missing.push_back(s);
+    if (missing.empty()) continue;
+    engine.submit({sampled.prompts[g], missing});
+    asked.push_back(g);
+  }
+  while (!engine.idle()) {
+    if (stop_requested()) throw StopWork{};
+    for (Engine::Finished& done : engine.step()) {
+      const size_t g = asked[size_t(done.request)];
+      replies.keep(sampled.prompts[g].key, done.rollout);
+      sampled.at(g, done.rollout.sample) = std::move(done.rollout);
+    }
+  }
   return sampled;
 }
 
@@ -187,11 +212,12 @@ json to_read(const Base& base, const ChunkRules& rules, const std::vector<ChunkP
 }  // namespace
 
 FinishedChunk compute_chunk(const Base& base, const Policy& policy, const ChunkRules& rules,
-                            int chunk, const std::vector<ChunkPrompt>& prompts) {
+                            int chunk, const std::vector<ChunkPrompt>& prompts,
+                            const Replies& replies) {
   Stopwatch watch;
   ChunkTally tally(rules.tasks);
   FinishedChunk finished;
-  const Sampled sampled = sample(base, policy, rules, prompts);
+  const Sampled sampled = sample(base, policy, rules, prompts, replies);
   tally.seconds.generate = watch.lap();
   const LogProbs of_base = see(base, rules, sampled);
   tally.seconds.base = watch.lap();

@@ -8,6 +8,7 @@
 #include "checkpoints/finished_chunk.h"
 #include "coordinator/base/base.h"
 #include "coordinator/training/policy.h"
+#include "coordinator/training/replies.h"
 #include "rl/advantage.h"
 #include "worker/model/gradient.h"
 
@@ -43,8 +44,11 @@ struct ChunkPrompt {
 // not divided by anything. A group's bits depend neither on the others of its chunk nor on how many
 // these are. The
 // tally (training/chunk_tally.h) says what it was; some replies come along to read.
+// Replies that `replies` has are not sampled again, the others are kept there as they end. Throws
+// StopWork, between tokens, when a stop is asked for.
 FinishedChunk compute_chunk(const Base& base, const Policy& policy, const ChunkRules& rules,
-                            int chunk, const std::vector<ChunkPrompt>& prompts);
+                            int chunk, const std::vector<ChunkPrompt>& prompts,
+                            const Replies& replies = {});
 
 // A rollout made with another policy would be trained on without a sign: Error(kExitInternal)
 // unless the chunk belongs to this step and was made with the z of this hash.

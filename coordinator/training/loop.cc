@@ -102,12 +102,34 @@ std::vector<FinishedChunk> TrainingLoop::from_journal(std::vector<int>* missing)
   return own;
 }
 
+Replies TrainingLoop::replies_of(const std::vector<int>& missing) {
+  std::string told;
+  if (run_.crew.leads() && !missing.empty()) {
+    std::vector<std::string> ignored;
+    std::vector<FinishedReply> found =
+        run_.folder.journal().read_replies(state().step, policy_.hash, &ignored);
+    for (const std::string& line : ignored) spdlog::warn("reply not used: {}", line);
+    const int64_t size = run_.config.train.prompts_per_chunk;
+    std::erase_if(found, [&](const FinishedReply& reply) {
+      const int64_t chunk = (reply.position - state().position) / size;
+      return std::find(missing.begin(), missing.end(), chunk) == missing.end();
+    });
+    if (!found.empty())
+      spdlog::info("step {}: {} finished {} of unfinished chunks restored", state().step,
+                   found.size(), found.size() == 1 ? "reply" : "replies");
+    told = packed(found);
+  }
+  run_.crew.group().broadcast(told, 0, "tell finished replies");
+  return {unpacked(told), state().step, policy_.hash, &run_.folder.journal()};
+}
+
 std::optional<std::vector<FinishedChunk>> TrainingLoop::chunks() {
   run_.crew.group().set_step(state().step);
   narrator_.doing("chunks");
   std::vector<int> missing;
   std::vector<FinishedChunk> own = from_journal(&missing);
   restored_ = int64_t(own.size());
+  const Replies replies = replies_of(missing);
   narrator_.restored(state().step, own);
   ChunkRules rules = run_.plan.rules;
   rules.run_id = run_.folder.run_id();
@@ -118,7 +140,8 @@ std::optional<std::vector<FinishedChunk>> TrainingLoop::chunks() {
   const auto compute = [&](int c) {
     narrator_.handing_out(load_s_);
     FinishedChunk chunk = compute_chunk(run_.base, policy_, rules, c,
-                                        run_.plan.prompts(run_.config, state().position, c));
+                                        run_.plan.prompts(run_.config, state().position, c),
+                                        replies);
     Stopwatch watch;
     run_.folder.journal().add(chunk);
     std::lock_guard lock(mutex);

@@ -53,6 +53,7 @@ class TrainingLoop {
   // Nothing when a stop was asked for.
   std::optional<std::vector<FinishedChunk>> chunks();
   std::vector<FinishedChunk> from_journal(std::vector<int>* missing);
+  Replies replies_of(const std::vector<int>& missing);  // that the journal has of these chunks
   // The exact sum over all chunks of all ranks, and the optimizer's step.
   StepRecord step(const std::vector<FinishedChunk>& own);
   // Where one is due, or `now`: the mean score on the validation split, and the best expert. False

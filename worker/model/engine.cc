@@ -99,7 +99,7 @@ class Engine::Row {
  private:
   void write(const std::string& text) {
     rollout.text += text;
-    if (request->on_text && rollout.sample == request->first_sample) request->on_text(text);
+    if (request->on_text && rollout.sample == request->samples.front()) request->on_text(text);
   }
 
   const Architecture& arch_;
@@ -122,7 +122,7 @@ int64_t Engine::submit(Request request) {
   const Prompt& prompt = request.prompt;
   const int64_t length = int64_t(prompt.tokens.size()),
                 positions = weights_.architecture().max_positions;
-  SVFLEET_CHECK(length > 0 && request.samples > 0, "empty prompt ", prompt.key);
+  SVFLEET_CHECK(length > 0 && !request.samples.empty(), "empty prompt ", prompt.key);
   if (positions && length + prompt.max_new_tokens > positions)
     throw user_error("prompt ", prompt.key, " has ", length, " tokens and may be answered with ",
                      prompt.max_new_tokens, ": more than the model's ", positions,
@@ -149,15 +149,15 @@ void Engine::admit() {
     const int64_t length = int64_t(waiting.request->prompt.tokens.size());
     if (room <= 0 || (tokens && tokens + length > kPrefillTokens)) break;
     if (!waiting.held) prompts.push_back(&waiting), tokens += length;
-    room -= waiting.request->samples - waiting.next;
+    room -= int64_t(waiting.request->samples.size() - waiting.next);
   }
   if (!prompts.empty()) prefill(prompts);
   while (!waiting_.empty() && waiting_.front().held) {
     Waiting& first = waiting_.front();
-    for (; first.next < first.request->samples; ++first.next) {
+    for (; first.next < first.request->samples.size(); ++first.next) {
       if (rows() + int64_t(new_.size()) >= max_rows_) return;
       new_.push_back(std::make_unique<Row>(*this, first.number, first.request,
-                                           first.request->first_sample + first.next, first.held));
+                                           first.request->samples[first.next], first.held));
     }
     waiting_.pop_front();
   }

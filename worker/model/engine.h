@@ -42,8 +42,8 @@ using OnText = std::function<void(const std::string&)>;
 
 struct Request {
   Prompt prompt;
-  int first_sample = 0, samples = 1;  // each a reply, by keyed random numbers of its own
-  OnText on_text;                     // of the first of them
+  std::vector<int> samples = {0};  // each a reply, by keyed random numbers of its own
+  OnText on_text = nullptr;        // of the first of them
 };
 
 // Of one thread. A prompt is computed and held once for all of its samples.
@@ -76,7 +76,7 @@ class Engine {
   struct Waiting {
     int64_t number;
     std::shared_ptr<const Request> request;
-    int next = 0;  // sample
+    size_t next = 0;  // sample
     std::shared_ptr<Held> held;
   };
 

@@ -140,7 +140,7 @@ TEST(ExpertTable, ADecodingStepMakesOneProductAWeightForAllEntries) {
       for (int e = 0; e < count; ++e) {
         Prompt prompt{rows.tokens[size_t(e)], e, 30, {}};
         prompt.entry = e;
-        engine.submit({prompt, 0, 1, nullptr});
+        engine.submit({prompt});
       }
       engine.step();
       EXPECT_GT(engine.rows(), count / 2);

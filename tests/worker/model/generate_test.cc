@@ -194,7 +194,7 @@ TEST_P(Company, ChangesNothing) {
   size_t longest = 0, shortest = 1000;
   for (size_t p = 0; p < prompts.size(); ++p) {
     Engine alone(s.weights, tokenizer, adapter, options);
-    alone.submit({prompts[p], 2, 1, nullptr});
+    alone.submit({prompts[p], {2}});
     while (!alone.idle())
       for (const Engine::Finished& done : alone.step()) {
         expect_same(done.rollout, p, 2);
@@ -211,7 +211,7 @@ TEST_P(Company, ChangesNothing) {
     EXPECT_LE(engine.rows(), 3);
   };
   for (const Prompt& prompt : prompts) {
-    engine.submit({prompt, 0, 4, nullptr});
+    engine.submit({prompt, {0, 1, 2, 3}});
     step();
   }
   engine.cancel(5);

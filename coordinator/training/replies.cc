@@ -1,0 +1,79 @@
+#include "coordinator/training/replies.h"
+
+#include <string_view>
+
+#include "checkpoints/payload.h"
+#include "comm/error.h"
+
+namespace svfleet {
+
+Replies::Replies(std::vector<FinishedReply> restored, int64_t step, std::string z_hash,
+                 Journal* journal)
+    : step_(step), z_hash_(std::move(z_hash)), journal_(journal) {
+  for (FinishedReply& reply : restored) {
+    const std::pair place(reply.position, reply.sample);
+    restored_.emplace(place, std::move(reply));
+  }
+}
+
+const FinishedReply* Replies::find(int64_t position, int sample) const {
+  const auto found = restored_.find({position, sample});
+  return found == restored_.end() ? nullptr : &found->second;
+}
+
+void Replies::keep(int64_t position, const Rollout& rollout) const {
+  if (!journal_) return;
+  FinishedReply reply;
+  reply.step = step_;
+  reply.position = position;
+  reply.z_hash = z_hash_;
+  reply.sample = rollout.sample;
+  reply.ended = rollout.ended;
+  reply.finite = rollout.finite;
+  reply.entropy = rollout.entropy;
+  reply.tokens = rollout.tokens;
+  reply.log_probs = rollout.log_probs;
+  reply.text = rollout.text;
+  journal_->add(reply);
+}
+
+Rollout rollout_of(const FinishedReply& reply) {
+  Rollout rollout;
+  rollout.sample = reply.sample;
+  rollout.tokens = reply.tokens;
+  rollout.log_probs = reply.log_probs;
+  rollout.entropy = reply.entropy;
+  rollout.finite = reply.finite;
+  rollout.ended = reply.ended;
+  rollout.text = reply.text;
+  return rollout;
+}
+
+std::string packed(const std::vector<FinishedReply>& replies) {
+  std::string text;
+  for (const FinishedReply& reply : replies) {
+    std::string payload;
+    append_payload(reply, payload);
+    const int64_t head[] = {reply.position, int64_t(payload.size())};
+    put_numbers(text, head, 2);
+    text += payload;
+  }
+  return text;
+}
+
+std::vector<FinishedReply> unpacked(const std::string& text) {
+  std::vector<FinishedReply> replies;
+  std::string_view left = text;
+  while (!left.empty()) {
+    std::vector<int64_t> head;
+    SVFLEET_CHECK(take_numbers(left, 2, head) && head[1] >= 0 && size_t(head[1]) <= left.size(),
+                  "packed replies of ", text.size(), " bytes");
+    FinishedReply& reply = replies.emplace_back();
+    reply.position = head[0];
+    decode_payload(left.substr(0, size_t(head[1])), "a reply from rank 0", reply);
+    left.remove_prefix(size_t(head[1]));
+  }
+  return replies;
+}
+
+}  // namespace svfleet

@@ -1,0 +1,41 @@
+// Finished replies of the step at hand: those that an earlier process left, which are not sampled
+// again, and those that are kept as they end.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "checkpoints/journal.h"
+#include "worker/model/engine.h"
+
+namespace svfleet {
+
+class Replies {
+ public:
+  Replies() = default;  // none, and kept nowhere
+  // `restored`: of this step and policy; `journal` must stay.
+  Replies(std::vector<FinishedReply> restored, int64_t step, std::string z_hash, Journal* journal);
+
+  // Nothing where it must be sampled.
+  const FinishedReply* find(int64_t position, int sample) const;
+  // Any thread.
+  void keep(int64_t position, const Rollout& rollout) const;
+  int64_t restored() const { return int64_t(restored_.size()); }
+
+ private:
+  std::map<std::pair<int64_t, int>, FinishedReply> restored_;
+  int64_t step_ = 0;
+  std::string z_hash_;
+  Journal* journal_ = nullptr;
+};
+
+Rollout rollout_of(const FinishedReply& reply);
+
+// For other ranks, in one text.
+std::string packed(const std::vector<FinishedReply>& replies);
+std::vector<FinishedReply> unpacked(const std::string& text);
+
+}  // namespace svfleet
