@@ -72,7 +72,8 @@ TEST(Distribution, TemperaturesDownToTheSmallest) {
   const at::Tensor hidden = at::eye(3, at::kFloat).narrow(0, 0, 1);
   const at::Tensor head = at::tensor({30.0f, 29.0f, -40.0f}).view({3, 1}).matmul(hidden);
   for (const double t : {1.0, 0.5, 0.05, 1e-6, 1e-29, 1e-31, 1e-38, 1e-45, 1e-300, 5e-324}) {
-    const Distribution one = distribution(Head(head).logits(hidden), t);
+    const Head of(Matrix{head});
+    const Distribution one = distribution(of.logits(hidden), t);
     const double other = std::exp(-1 / t);
     EXPECT_NEAR(one.probs[0][0].item<double>(), 1 / (1 + other), 1e-6) << t;
     EXPECT_NEAR(one.probs[0][1].item<double>(), other / (1 + other), 1e-6) << t;
@@ -80,6 +81,10 @@ TEST(Distribution, TemperaturesDownToTheSmallest) {
     const NextTokens next = next_tokens(one, {0}, {0.3}, {.temperature = t});
     EXPECT_EQ(next.tokens[0], 0) << t;
     EXPECT_TRUE(std::isfinite(next.log_probs[0])) << t;
+    const NextTokens drawn = of.draw(hidden, {0}, {0.3}, {.temperature = t});  // by the kernels
+    EXPECT_EQ(drawn.tokens[0], 0) << t;
+    EXPECT_NEAR(drawn.log_probs[0], std::log(1 / (1 + other)), 1e-6) << t;
+    EXPECT_NEAR(drawn.entropies[0], double(one.entropy[0].item<float>()), 1e-5) << t;
   }
 }
 
