@@ -21,7 +21,8 @@ void append_payload(const FinishedChunk& chunk, std::string& bytes) {
 void decode_payload(std::string_view bytes, const std::string& origin, FinishedChunk& chunk) {
   std::vector<uint64_t> lengths;
   if (!take_numbers(bytes, 6, lengths) || !take_numbers(bytes, lengths[0], chunk.gradient) ||
-      !take_numbers(bytes, lengths[1], chunk.counts) || !take_numbers(bytes, lengths[2], chunk.sums) ||
+      !take_numbers(bytes, lengths[1], chunk.counts) ||
+      !take_numbers(bytes, lengths[2], chunk.sums) ||
       !take_numbers(bytes, lengths[3], chunk.texts) || !bytes.empty())
     throw disk_error(origin, " is damaged: its lengths do not fit");
   chunk.prompts = int64_t(lengths[4]);

@@ -20,8 +20,8 @@ void decode_payload(std::string_view bytes, const std::string& origin, FinishedR
   std::vector<uint64_t> head;
   if (!take_numbers(bytes, 5, head) || head[2] > INT32_MAX || head[3] > 3 ||
       !take_numbers(bytes, head[0], reply.tokens) ||
-      !take_numbers(bytes, head[0], reply.log_probs) ||
-      !take_numbers(bytes, head[1], reply.text) || !bytes.empty())
+      !take_numbers(bytes, head[0], reply.log_probs) || !take_numbers(bytes, head[1], reply.text) ||
+      !bytes.empty())
     throw disk_error(origin, " is damaged: its lengths do not fit");
   reply.sample = int(head[2]);
   reply.ended = head[3] & 1;

@@ -1,6 +1,6 @@
-// The chunk journal: finished chunks of unfinished steps, and finished replies of unfinished chunks,
-// so that a kill costs at most what is being written and those few that are not on the disk yet. Folded into the checkpoint and removed
-// after it. Format: docs/formats.md.
+// The chunk journal: finished chunks of unfinished steps, and finished replies of unfinished
+// chunks, so that a kill costs at most what is being written and those few that are not on the disk
+// yet. Folded into the checkpoint and removed after it. Format: docs/formats.md.
 #pragma once
 
 #include <cstdint>

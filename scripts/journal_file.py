@@ -7,7 +7,7 @@ from pathlib import Path
 MAGIC = b"\x93svfj\r\n\x1a"
 # magic, version, kind, length, step, chunk, run_id, z_hash, token, hash, header hash
 HEADER = struct.Struct("<8sIIQqq32s32s32sQQ")
-CHUNK = 1
+CHUNK, REPLY = 1, 2
 
 
 class Record:

@@ -61,7 +61,8 @@ class Crew {
   // was asked for on any rank before all was done. Once any rank has found that the allocation
   // would end before one more piece is finished, no piece is started anywhere. Each rank works on
   // at most `most_workers` at a time (0: workers()). Work that throws StopWork is
-  // left. Another exception in `work` ends the round: what other threads and ranks hold is finished, and every rank throws the same AgreedError.
+  // left. Another exception in `work` ends the round: what other threads and ranks hold is
+  // finished, and every rank throws the same AgreedError.
   bool share(const std::vector<int>& pieces, const std::string& what,
              const std::function<void(int)>& work,
              const std::function<void(const ShareReport&)>& report, int most_workers = 0);

@@ -111,6 +111,7 @@ std::string identity(const IdentityInput& input) {
   result["threads"] = input.threads;
   result["tensor_width"] = 1;
   if (!input.gpu.empty()) result["gpu"] = input.gpu;
+  if (!input.products.empty()) result["products"] = input.products;
   return result.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 

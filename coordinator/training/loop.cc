@@ -67,6 +67,9 @@ int TrainingLoop::run() {
 void TrainingLoop::begin() {
   narrator_.begin(state().step);
   Stopwatch watch;
+  pack_for_training(*run_.base.weights, *run_.base.basis, form_named(run_.config.train.form),
+                    run_.plan.rules.kl_beta > 0 || run_.config.train.log_kl_every > 0,
+                    [&](int64_t count, const auto& work) { run_.crew.side_by_side(count, work); });
   put_in_force();
   load_s_ += watch.lap();
   narrator_.spent("loading");
@@ -139,9 +142,8 @@ std::optional<std::vector<FinishedChunk>> TrainingLoop::chunks() {
   std::mutex mutex;
   const auto compute = [&](int c) {
     narrator_.handing_out(load_s_);
-    FinishedChunk chunk = compute_chunk(run_.base, policy_, rules, c,
-                                        run_.plan.prompts(run_.config, state().position, c),
-                                        replies);
+    FinishedChunk chunk = compute_chunk(
+        run_.base, policy_, rules, c, run_.plan.prompts(run_.config, state().position, c), replies);
     Stopwatch watch;
     run_.folder.journal().add(chunk);
     std::lock_guard lock(mutex);

@@ -7,6 +7,7 @@
 #include "coordinator/crew/run_program.h"
 #include "coordinator/run/identity.h"
 #include "coordinator/training/best.h"
+#include "worker/kernels/product.h"
 #include "worker/libtorch.h"
 
 namespace svfleet {
@@ -63,7 +64,8 @@ Opened look_at(RunFolder& folder, const CommandLine& line, const Config& config,
   // keeps its own.
   if (crew.leads() && !file_exists(folder.expert_path("final"))) remove_exit_report(folder.path());
   check_program(folder.path(), crew, line.allow_different_hardware);
-  opened.hardware = identity({torch_identity(), config.threads, crew.device().gpu});
+  opened.hardware = identity({torch_identity(), config.threads, crew.device().gpu,
+                              crew.device().on_gpu() ? "" : product_identity()});
   crew.agree("hardware and build", opened.hardware);
   opened.found = folder.newest(crew.group());
   opened.fork = open_fork(line, folder, opened.found, crew);

@@ -56,7 +56,8 @@ TEST(ContentHash, CheckpointAndRun) {
   save_checkpoint(scratch / "run", state);
   EXPECT_NE(hash_path(scratch / "run"), hash);
   make_folder(scratch / "new/checkpoints");
-  expect_error(kExitUser, {"has no checkpoint", "none was saved yet"}, [&] { hash_path(scratch / "new"); });
+  expect_error(kExitUser, {"has no checkpoint", "none was saved yet"},
+               [&] { hash_path(scratch / "new"); });
 }
 
 struct Factor {

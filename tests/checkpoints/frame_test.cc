@@ -61,7 +61,7 @@ TEST_F(Frames, AreWhatTheFormatSays) {
     for (int i = 7; i >= 0; --i) value = value << 8 | uint8_t(good_[size_ + at + size_t(i)]);
     return value;
   };
-  EXPECT_EQ(number(8), uint64_t{1} << 32 | 1);  // version 1, kind 1
+  EXPECT_EQ(number(8), uint64_t{1} << 32 | 2);  // version 2, kind 1
   EXPECT_EQ(number(16), size_ - kHeader);
   EXPECT_EQ(number(24), 3u);
   EXPECT_EQ(number(32), 1u);
@@ -70,7 +70,9 @@ TEST_F(Frames, AreWhatTheFormatSays) {
   EXPECT_EQ(good_.substr(104, 32), "a" + std::string(31, '\0'));
   EXPECT_EQ(number(kHeader), 2u);  // of the gradient, then counts, sums, bytes of texts
   EXPECT_EQ(number(kHeader + 24), 16u);
-  EXPECT_EQ(size_, 152 + 4 * 8 + 2 * 4 + 2 * 8 + 2 * 8 + 16);
+  EXPECT_EQ(number(kHeader + 32), 2u);  // prompts
+  EXPECT_EQ(number(kHeader + 40), 1u);  // of which are trained
+  EXPECT_EQ(size_, 152 + 6 * 8 + 2 * 4 + 2 * 8 + 2 * 8 + 16);
   EXPECT_TRUE(is_whole());
   EXPECT_EQ(counted(), 3);
 }

@@ -88,6 +88,53 @@ TEST(Journal, ReadsVersion2) {
   EXPECT_NO_THROW(check_chunk_file(path));
 }
 
+TEST(Journal, KeepsReplies) {
+  const Scratch scratch;
+  const auto reply = [](int64_t position, int sample, const std::string& text) {
+    FinishedReply made;
+    made.step = 3, made.position = position, made.z_hash = "z", made.sample = sample;
+    made.ended = sample % 2, made.entropy = 0.1 * sample, made.text = text;
+    made.tokens = {5, 6, sample};
+    made.log_probs = {-0.5f, -1.25f, -0.1f * float(sample)};
+    return made;
+  };
+  {
+    Journal journal(scratch.path(), "run", "a", 0);
+    for (int sample = 0; sample < 3; ++sample) journal.add(reply(7, sample, "first"));
+    journal.add(reply(7, 1, "again"));
+    journal.add(reply(8, 0, ""));
+    journal.add(example_chunk(3, 0));
+    FinishedReply other = reply(9, 0, "");
+    other.z_hash = "y";
+    journal.add(other);
+    journal.flush();
+  }
+  Journal journal(scratch.path(), "run", "b", 0);
+  std::vector<std::string> ignored;
+  const std::vector<FinishedReply> found = journal.read_replies(3, "z", &ignored);
+  ASSERT_EQ(found.size(), 4u);
+  for (int sample = 0; sample < 3; ++sample) {
+    const FinishedReply &one = found[size_t(sample)], wanted = reply(7, sample, "first");
+    EXPECT_EQ(one.position, 7);
+    EXPECT_EQ(one.sample, sample);
+    EXPECT_EQ(one.step, 3);
+    EXPECT_EQ(one.ended, wanted.ended);
+    EXPECT_TRUE(one.finite);
+    EXPECT_EQ(one.entropy, wanted.entropy);
+    EXPECT_EQ(one.tokens, wanted.tokens);
+    EXPECT_EQ(one.log_probs, wanted.log_probs);
+    EXPECT_EQ(one.text, "first");
+  }
+  EXPECT_EQ(found[3].position, 8);
+  EXPECT_THAT(ignored, testing::UnorderedElementsAre(HasSubstr("another one"),
+                                                     HasSubstr("policy y, not z")));
+  EXPECT_THAT(numbers(journal.read(3, "z", &ignored)), ElementsAre(0));
+  EXPECT_EQ(count_replies(scratch.path(), 3), 6);
+  EXPECT_EQ(count_replies(scratch.path(), 4), 0);
+  EXPECT_EQ(count_chunks(scratch.path(), 3), 1);
+  EXPECT_TRUE(journal.read_replies(4, "z", &ignored).empty());
+}
+
 // What an older svfleet left is of no use, since its bits are others: named, and cleared.
 TEST(Journal, NamesAndClearsWhatAnOlderSvfleetLeft) {
   const Scratch scratch;
@@ -121,12 +168,12 @@ std::string of_version(std::string frame, uint32_t version) {
 TEST(Journal, RecordsOfALaterVersionAreNamedAndNoDamage) {
   const Scratch scratch;
   make_folder(scratch / "chunks");
-  write_file_atomic(scratch / kFile, of_version(frame_of(example_chunk(3, 0), "a"), 2) +
+  write_file_atomic(scratch / kFile, of_version(frame_of(example_chunk(3, 0), "a"), 3) +
                                          frame_of(example_chunk(3, 1), "a") +
-                                         of_version(frame_of(example_chunk(3, 2), "a"), 2));
+                                         of_version(frame_of(example_chunk(3, 2), "a"), 3));
   std::vector<std::string> ignored;
   EXPECT_THAT(numbers(read_journal(scratch.path(), 3, &ignored)), ElementsAre(1));
-  EXPECT_THAT(ignored, ElementsAre(AllOf(HasSubstr(kFile), HasSubstr("records of version 2,"))));
+  EXPECT_THAT(ignored, ElementsAre(AllOf(HasSubstr(kFile), HasSubstr("records of version 3,"))));
   EXPECT_EQ(count_chunks(scratch.path(), 3), 1);
   EXPECT_NO_THROW(check_chunk_file(scratch / kFile));
 }
@@ -141,7 +188,7 @@ TEST(Journal, WhatDoesNotFitIsNamedAndNotUsed) {
           frame_of(example_chunk(3, 2), "a", "other run") +
           frame_of(example_chunk(2, 3), "a") +  // before the file's first
           frame_of(example_chunk(3, 4), "other") + good +
-          frame_of(example_chunk(3, 5), "a", "run", FrameKind::kReply) +  // passed over
+          frame_of(example_chunk(3, 5), "a", "run", FrameKind::kReply) +  // passed over here
           frame_of(example_chunk(3, 6), "a", "run", FrameKind(77)) +
           frame_of(example_chunk(4, 7), "a") +  // waits for its turn: no word of it
           frame_of(example_chunk(3, 8), "a"));

@@ -46,6 +46,7 @@ class OnednnWeights : public ProductWeights {
   }
 
   void unpack(void* matrix) const override { reorder(packed_, plain(matrix)); }
+  const void* data() const override { return packed_.get_data_handle(); }
   size_t bytes() const override { return packed_.get_desc().get_size(); }
   std::string implementation() const override { return implementation_; }
 
@@ -89,6 +90,12 @@ std::unique_ptr<ProductWeights> pack_for_onednn(const ProductShape& shape, const
   const PackedLayout layout = packed_layout({shape.type, shape.inputs, shape.outputs, threads});
   if (layout.implementation.empty()) return nullptr;
   return std::make_unique<OnednnWeights>(shape, threads, layout, matrix);
+}
+
+std::string onednn_version() {
+  const dnnl_version_t* v = dnnl_version();
+  return std::to_string(v->major) + "." + std::to_string(v->minor) + "." +
+         std::to_string(v->patch) + " " + v->hash;
 }
 
 }  // namespace svfleet

@@ -56,6 +56,7 @@ class PanelWeights : public ProductWeights {
     each_entry([&](size_t given, size_t packed) { to[given] = packed_[packed]; });
   }
 
+  const void* data() const override { return packed_.data(); }
   size_t bytes() const override { return packed_.size() * sizeof(T); }
   std::string implementation() const override { return "panels"; }
 

@@ -52,11 +52,23 @@ int64_t PackedMatrix::outputs() const {
 int PackedMatrix::threads() const {
   return weights_->shape().threads;
 }
+const void* PackedMatrix::data() const {
+  return weights_->data();
+}
 size_t PackedMatrix::bytes() const {
   return weights_->bytes();
 }
 std::string PackedMatrix::implementation() const {
   return weights_->implementation();
+}
+
+std::string product_identity() {
+  const float zeros[16 * 16] = {};
+  const auto of = [&](NumberType type) {
+    return PackedMatrix(type, zeros, 16, 16, WeightOrder::kInputs, 1).implementation();
+  };
+  return "oneDNN " + onednn_version() + ": bf16 by " + of(NumberType::kBf16) + ", float32 by " +
+         of(NumberType::kFloat);
 }
 
 }  // namespace svfleet

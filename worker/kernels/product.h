@@ -56,11 +56,16 @@ class PackedMatrix {
   int64_t inputs() const;
   int64_t outputs() const;
   int threads() const;
-  size_t bytes() const;                // of the packed copy
+  const void* data() const;            // the packed copy, to look at
+  size_t bytes() const;                // of it
   std::string implementation() const;  // what computes, such as "brg:avx512_core_bf16"
 
  private:
   std::unique_ptr<ProductWeights> weights_;
 };
+
+// What multiplies on this processor, for a run's identity: "oneDNN 2.6.3 HASH: bf16 by
+// brg:avx512_core_bf16, float32 by brg:avx512_core".
+std::string product_identity();
 
 }  // namespace svfleet

@@ -24,6 +24,7 @@ class ProductWeights {
   virtual void multiply(const void* x, int64_t rows, void* y, bool wide_result,
                         const ProductExtra& extra) const = 0;
   virtual void unpack(void* matrix) const = 0;
+  virtual const void* data() const = 0;
   virtual size_t bytes() const = 0;
   virtual std::string implementation() const = 0;
 
@@ -36,6 +37,8 @@ class ProductWeights {
 // By oneDNN's batch-reduced kernels. nullptr where oneDNN has none for this type on this processor:
 // its other implementations let a row's bits depend on the number of rows.
 std::unique_ptr<ProductWeights> pack_for_onednn(const ProductShape& shape, const void* matrix);
+
+std::string onednn_version();  // "2.6.3 HASH"
 
 // By this room's own kernels: every type, on every processor, with equal bits (implementation()
 // "panels"). A sum is fused and in order of the inputs.

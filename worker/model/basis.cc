@@ -49,6 +49,7 @@ NamedTensors Basis::frozen() const {
   };
   for (size_t t = 0; t < targets_.size(); ++t) {
     add("Q of " + targets_[t].name, q_[t].plain());
+    for (const at::Tensor& copy : q_[t].packed()) add("packed Q of " + targets_[t].name, copy);
     add("sigma of " + targets_[t].name, view_of(sigmas_[t]));
   }
   return all;

@@ -177,6 +177,22 @@ GradientResult z_gradient(const Weights& weights, const Adapter& adapter,
   return result;
 }
 
+void pack_for_training(const Weights& weights, const Basis& basis, Apply form, bool base_too,
+                       const SideBySide& side_by_side) {
+  const int lowest = lowest_layer(basis);
+  weights.head().matrix().pack(true, true);
+  side_by_side(weights.architecture().layers, [&](int64_t layer) {
+    for (int j = 0; j < 7; ++j) {
+      const int t = basis.find(int(layer), j);
+      // The base's own W: left forms read W x, and W' stands for it nowhere else.
+      const bool merged = t >= 0 && form == Apply::kMerged;
+      const bool times = base_too || !merged || basis.targets()[size_t(t)].form == Form::kLeft;
+      weights.layer(int(layer)).linears[j].weight.pack(times, layer >= lowest);
+      if (t >= 0) basis.q(size_t(t)).pack(true, true);
+    }
+  });
+}
+
 ReplyLogProbs reply_log_probs(const Weights& weights, const Adapter& adapter,
                               const std::vector<ReplyGroup>& groups, double temperature) {
   c10::NoGradGuard no_grad;

@@ -43,6 +43,11 @@ struct GradientResult {
 GradientResult z_gradient(const Weights& weights, const Adapter& adapter,
                           const std::vector<ReplyGroup>& groups, const GradientOptions& options);
 
+// Packs what sampling and z_gradient in a form will multiply by (with `base_too`: and the base's
+// forward pass), so that Weights::frozen() and Basis::frozen() have all of it.
+void pack_for_training(const Weights& weights, const Basis& basis, Apply form, bool base_too,
+                       const SideBySide& side_by_side);
+
 // Log-probabilities of the replies' tokens; no gradient. To the bit what was said of them when
 // they were drawn, by the same adapter.
 ReplyLogProbs reply_log_probs(const Weights& weights, const Adapter& adapter,

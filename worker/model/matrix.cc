@@ -81,11 +81,19 @@ void Matrix::keep_packed() {
   held_->plain.reset();
 }
 
-int64_t Matrix::packed_bytes() const {
-  int64_t bytes = 0;
+void Matrix::pack(bool times, bool back) const {
+  if (held_->plain.is_cuda()) return;
+  if (times) held_->pack(false);
+  if (back) held_->pack(true);
+}
+
+std::vector<at::Tensor> Matrix::packed() const {
+  std::vector<at::Tensor> all;
   for (const auto& pack : held_->packs)
-    if (pack.matrix) bytes += int64_t(pack.matrix->bytes());
-  return bytes;
+    if (pack.matrix)
+      all.push_back(at::from_blob(const_cast<void*>(pack.matrix->data()),
+                                  {int64_t(pack.matrix->bytes())}, at::kByte));
+  return all;
 }
 
 int64_t Matrix::products() const {

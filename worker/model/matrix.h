@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 namespace svfleet {
 
@@ -34,8 +35,10 @@ class Matrix {
   at::ScalarType type() const;
   // For x M^T alone from now on: on the CPU the plain tensor is given up.
   void keep_packed();
-  // Of packed copies, in bytes.
-  int64_t packed_bytes() const;
+  // Packs what these products will need, so that frozen() has it.
+  void pack(bool times, bool back) const;
+  // The packed copies, as bytes: nothing may change them.
+  std::vector<at::Tensor> packed() const;
   // Products with this matrix so far, in either direction.
   int64_t products() const;
 

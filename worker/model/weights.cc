@@ -66,6 +66,7 @@ NamedTensors Weights::frozen() const {
   add("model.embed_tokens.weight", embedding_);
   add("model.norm.weight", final_norm_);
   if (!arch_.tied_embeddings) add("lm_head.weight", head_.matrix().plain());
+  for (const at::Tensor& copy : head_.matrix().packed()) add("the head (packed)", copy);
   add("RoPE frequencies", view_of(rope_frequencies_));
   const auto& kinds = linear_kinds();
   for (int i = 0; i < arch_.layers; ++i) {
@@ -75,6 +76,8 @@ NamedTensors Weights::frozen() const {
     for (size_t j = 0; j < kinds.size(); ++j) {
       const std::string name = weight_name(i, kinds[j]);
       add(name, layer(i).linears[j].weight.plain());
+      for (const at::Tensor& copy : layer(i).linears[j].weight.packed())
+        add(name + " (packed)", copy);
       add(name + " (bias)", layer(i).linears[j].bias);
     }
   }

@@ -48,7 +48,7 @@ class Weights {
   const std::map<std::string, std::string>& tensor_hashes() const { return tensor_hashes_; }
   // Of all weights in memory, the same on every device: any drift of the base model shows.
   std::string hash() const;
-  // All that no step may change here.
+  // All that no step may change here, packed copies included as far as they are made.
   NamedTensors frozen() const;
 
   at::Tensor embed(std::span<const int> tokens) const;  // [tokens, hidden]

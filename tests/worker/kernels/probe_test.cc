@@ -50,6 +50,7 @@ class Planted : public ProductWeights {
     }
   }
   void unpack(void* matrix) const override { panels_->unpack(matrix); }
+  const void* data() const override { return panels_->data(); }
   size_t bytes() const override { return panels_->bytes(); }
   std::string implementation() const override { return "planted"; }
 
