@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <iostream>
 
 #include "tests/worker/model/fixtures.h"
 #include "worker/model/gpu_operations.h"
@@ -128,6 +129,47 @@ TEST(Operations, AttentionAndItsGradient) {
     const at::Tensor each = gpu::attend_each(by_head(q), by_head(k).expand({n, n, kv, d}),
                                              by_head(v).expand({n, n, kv, d}), count, scale);
     expect_close(by_head(out), each, "a decoding step");
+  }
+}
+
+// A row of a tree and the same row as a decoding step: our attention gives both the same bits.
+// Control: libtorch's does not, so that a layer of it would show.
+TEST(Operations, ATreesRowIsADecodingStepsToTheBit) {
+  at::manual_seed(6);
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+    const Weights weights(tiny_folder("tiny_llama3"), type);
+    const Architecture& arch = weights.architecture();
+    const int64_t n = 150, heads = arch.heads, kv = arch.kv_heads, d = arch.head_dim;
+    PagePool pool(weights);
+    const TreePass tree({{std::vector<int>(size_t(n), 1), -1, 1}}, pool);
+    const at::Tensor q = some({n, heads * d}, type), k = some({n, kv * d}, type),
+                     v = some({n, kv * d}, type);
+    pool.store(0, tree.pass(), k, v);
+    const at::Tensor together = pool.attend(0, tree.pass(), q);
+    const auto sdpa = [&](int64_t from, int64_t rows, bool causal) {  // [heads, rows, d]
+      const auto by_head = [&](const at::Tensor& t, int64_t count) {
+        const at::Tensor x = t.narrow(0, 0, count).view({count, -1, d}).transpose(0, 1);
+        return x.repeat_interleave(heads / x.size(0), 0).unsqueeze(0);
+      };
+      const at::Tensor queries =
+          q.narrow(0, from, rows).view({rows, heads, d}).transpose(0, 1).unsqueeze(0);
+      return at::scaled_dot_product_attention(queries, by_head(k, from + rows),
+                                              by_head(v, from + rows), {}, 0.0, causal)[0];
+    };
+    const at::Tensor theirs = sdpa(0, n, true);
+    int64_t differing = 0;
+    for (int64_t row = 0; row < n; ++row) {
+      Pass step;
+      step.tokens = {1};
+      step.positions = {row};
+      step.entries = {1};
+      step.pages = {&tree.pages(0)};
+      EXPECT_TRUE(at::equal(pool.attend(0, step, q.narrow(0, row, 1)), together.narrow(0, row, 1)));
+      differing += sdpa(row, 1, false).select(1, 0).ne(theirs.select(1, row)).sum().item<int64_t>();
+    }
+    EXPECT_GT(differing, 0);
+    std::cout << type << ": libtorch's attention differs in " << differing << " of "
+              << theirs.numel() << " numbers\n";
   }
 }
 
