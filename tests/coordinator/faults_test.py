@@ -224,9 +224,9 @@ def gradient_of(chunk):
     """Where its gradient is in its record; None in a chunk without a signal."""
     with open(chunk.path, "rb") as file:
         file.seek(chunk.payload)
-        count, *_ = struct.unpack("<4Q", file.read(32))
+        count, *_ = struct.unpack("<6Q", file.read(48))
         values = struct.unpack(f"<{count}f", file.read(4 * count))
-    begin = journal_file.HEADER.size + 32
+    begin = journal_file.HEADER.size + 48
     return (begin, begin + 4 * count) if any(values) else None
 
 
