@@ -14,6 +14,7 @@
 #include "comm/wait.h"
 #include "coordinator/base/base.h"
 #include "coordinator/commands/commands.h"
+#include "coordinator/commands/remarks.h"
 #include "coordinator/config/targets.h"
 #include "coordinator/run/log.h"
 #include "coordinator/run/progress.h"
@@ -95,15 +96,15 @@ int run_command(const CommandLine& line) {
   if (line.command == Command::kStop) return stop_command(line);
   const Config config =
       load_config(config_file(line), line.overrides, is_for_training(line.command));
-  if (launch_rank() == 0)
-    for (const std::string& note : config.notes) spdlog::warn("{}", note);
   check_fork(line, config);
   if (line.command == Command::kConfig) {
-    if (launch_rank() == 0) std::fputs(print_config(config).c_str(), stdout);
+    if (launch_rank() == 0)
+      std::fputs((print_config(config) + remarks_on(config)).c_str(), stdout);
     return kExitFinished;
   }
-  if (line.command == Command::kSubmit) return submit_command(line, config);
   open_messages("", launch_rank());  // those of train go to a file too, once the folder is ours
+  for (const std::string& note : config.notes) spdlog::warn("{}", note);
+  if (line.command == Command::kSubmit) return submit_command(line, config);
   if (line.quiet) hide_progress();
   // A reply that is being generated ends at once; everything else stops at a chunk boundary.
   const std::string what_is_kept = kept(line.command, config.run_dir, store_folder(config));
