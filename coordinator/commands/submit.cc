@@ -101,7 +101,6 @@ void hand_in_run(const JobScript& job, const std::string& script, const RunProgr
 }  // namespace
 
 int submit_command(const CommandLine& line, const Config& config) {
-  open_messages("", 0);  // warnings that train would give
   CommandLine whole = line;
   adopt_site(line.site, whole.job);
   adopt_defaults(whole.job);
