@@ -14,7 +14,7 @@ namespace {
 
 // Trailer: 8 bytes magic, uint32 version, uint32 zero, uint64 length of the HDF5 image, uint64
 // XXH3-64 of the image and of the trailer's first 24 bytes. Never renumber; docs/formats.md.
-constexpr char kMagic[9] = "SVFLEET\x1a";
+constexpr char kImageMagic[9] = "SVFLEET\x1a";
 constexpr uint32_t kTrailerVersion = 1;
 constexpr size_t kTrailerBytes = 32;
 
@@ -220,7 +220,7 @@ std::string Hdf5Writer::finish() {
   }
   const uint64_t length = image.size();
   const uint32_t version[2] = {kTrailerVersion, 0};
-  image.append(kMagic, 8);
+  image.append(kImageMagic, 8);
   image.append(reinterpret_cast<const char*>(version), sizeof version);
   image.append(reinterpret_cast<const char*>(&length), sizeof length);
   const uint64_t hash = XXH3_64bits(image.data(), image.size());
@@ -236,7 +236,7 @@ size_t check_trailer(const std::string& image, const std::string& origin) {
     throw disk_error("'", origin, "' is damaged: only ", image.size(), " bytes long");
   const size_t length = image.size() - kTrailerBytes;
   const char* trailer = image.data() + length;
-  if (std::memcmp(trailer, kMagic, 8) != 0)
+  if (std::memcmp(trailer, kImageMagic, 8) != 0)
     throw disk_error("'", origin, "' is damaged or not a svfleet file: its end is missing");
   uint32_t version;
   std::memcpy(&version, trailer + 8, sizeof version);

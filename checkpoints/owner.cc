@@ -19,8 +19,8 @@
 namespace svfleet {
 namespace {
 
-constexpr char kFormat[] = "svfleet-owner";
-constexpr int kVersion = 1;  // docs/formats.md; never renumber
+constexpr char kOwnerFormat[] = "svfleet-owner";
+constexpr int kOwnerVersion = 1;  // docs/formats.md; never renumber
 
 struct OwnerFile {
   OwnerIdentity who;
@@ -40,7 +40,7 @@ std::string random_token() {
 }
 
 std::string encode(const OwnerFile& file) {
-  nlohmann::ordered_json json = {{"format", kFormat},       {"version", kVersion},
+  nlohmann::ordered_json json = {{"format", kOwnerFormat},  {"version", kOwnerVersion},
                                  {"host", file.who.host},   {"pid", file.who.pid},
                                  {"job", file.who.job},     {"restarts", file.who.restarts},
                                  {"token", file.who.token}, {"process_start", file.process_start},
@@ -53,8 +53,8 @@ std::string encode(const OwnerFile& file) {
 std::optional<OwnerFile> decode(const std::string& text, const std::string& path) {
   const auto json = nlohmann::json::parse(text, nullptr, false);
   try {
-    if (!json.is_object() || json.at("format") != kFormat) return std::nullopt;
-    if (json.at("version") != kVersion)
+    if (!json.is_object() || json.at("format") != kOwnerFormat) return std::nullopt;
+    if (json.at("version") != kOwnerVersion)
       throw user_error("'", path, "' was written by another version of svfleet; use that one");
     OwnerFile file;
     file.who.host = json.at("host");
