@@ -92,12 +92,12 @@ hid_t file_type(uint16_t) {
   return H5T_STD_U16LE;
 }
 
-[[noreturn]] void write_failed(const std::string& what) {
+[[noreturn]] void hdf5_failed(const std::string& what) {
   throw make_error(kExitInternal, "HDF5 cannot write ", what, ": ", hdf5_reason());
 }
 template <class T>
 T wrote(T result, const std::string& what) {
-  if (result < 0) write_failed(what);
+  if (result < 0) hdf5_failed(what);
   return result;
 }
 
@@ -216,7 +216,7 @@ std::string Hdf5Writer::finish() {
     image.reserve(static_cast<size_t>(size) + kTrailerBytes);
     image.resize(static_cast<size_t>(size));
     wrote(H5Fget_file_image(impl_->file, image.data(), image.size()), "the file");
-    if (!impl_->file.close()) write_failed("the file");
+    if (!impl_->file.close()) hdf5_failed("the file");
   }
   const uint64_t length = image.size();
   const uint32_t version[2] = {kTrailerVersion, 0};

@@ -34,7 +34,7 @@ std::optional<int64_t> days_and_more(const std::string& text) {
 
 }  // namespace
 
-std::string quoted(const std::string& word) {
+std::string shell_quoted(const std::string& word) {
   std::string out = "'";
   for (const char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
   return out + "'";
@@ -79,7 +79,7 @@ std::string job_script(const JobScript& job) {
   const JobRequest& ask = job.request;
   std::string arguments;
   for (const std::string& word : job.command)
-    arguments += (arguments.empty() ? "" : " ") + quoted(word);
+    arguments += (arguments.empty() ? "" : " ") + shell_quoted(word);
   std::string libraries;
   for (const std::string& folder : job.libraries)
     libraries += (libraries.empty() ? "" : ":") + folder;
@@ -89,15 +89,15 @@ std::string job_script(const JobScript& job) {
   return fill_template(
       own ? site.text : default_template(), own ? site.name : "cluster/job.sh",
       {{"SBATCH", {.value = sbatch_lines(job), .lines = true}},
-       {"PROGRAM", {quoted(job.program)}},
-       {"LIBRARIES", {quoted(libraries)}},
+       {"PROGRAM", {shell_quoted(job.program)}},
+       {"LIBRARIES", {shell_quoted(libraries)}},
        {"ARGUMENTS", {arguments}},
-       {"RUN_DIR", {quoted(job.run_dir)}},
-       {"STORE", {quoted(job.store)}},
+       {"RUN_DIR", {shell_quoted(job.run_dir)}},
+       {"STORE", {shell_quoted(job.store)}},
        {"CPUS", {std::to_string(ask.cpus_per_task)}},
        {"NODES", {std::to_string(ask.nodes), false}},
        {"RANKS_PER_NODE", {std::to_string(ask.ranks_per_node), false}},
-       {"EXCLUDE", {quoted(ask.exclude), false}},
+       {"EXCLUDE", {shell_quoted(ask.exclude), false}},
        {"PATIENCE", {std::to_string(ask.patience)}},
        {"MOST_BLIND", {std::to_string(kMostBlindRestarts)}},
        {"AGAIN",
