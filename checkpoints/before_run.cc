@@ -30,12 +30,8 @@ constexpr std::pair<const char*, std::string_view> kHeads[] = {
     {"ledger.jsonl", "{\"kind\":\"job_end\","}};
 constexpr std::string_view kProgramHead = "{\"format\":\"svfleet-program\"";
 
-bool among(const std::string& name, const auto& list) {
-  return std::find(std::begin(list), std::end(list), name) != std::end(list);
-}
-
 // A torn file, left by a crash, has less of it.
-bool begins(const std::string& path, std::string_view head) {
+bool file_begins(const std::string& path, std::string_view head) {
   if (is_folder(path)) return false;
   std::string text = read_file(path).substr(0, 1000);
   std::erase_if(text, [](char c) { return c == ' ' || c == '\n'; });
@@ -46,7 +42,7 @@ class Folder {
  public:
   explicit Folder(std::string path) : path_(std::move(path)) {
     const std::string program = path_ + "/bin/program.json", copy = path_ + "/bin/svfleet";
-    submitted_ = file_exists(program) && begins(program, kProgramHead);
+    submitted_ = file_exists(program) && file_begins(program, kProgramHead);
     // Submit was killed between the two.
     if (!submitted_ && file_exists(copy) && !is_folder(copy))
       copied_ = read_file(copy) == read_file("/proc/self/exe");
@@ -96,7 +92,8 @@ class Folder {
     const bool claim =
         name.starts_with("owner.json.after-") || name.starts_with("owner.json.left-");
     for (const auto& [file, head] : kHeads)
-      if ((name == file || (claim && std::string_view(file) == "owner.json")) && begins(path, head))
+      if ((name == file || (claim && std::string_view(file) == "owner.json")) &&
+          file_begins(path, head))
         return true;
     // slurm-*.out, .nfs* (run_names.cc), seed-N: nobody's but the job's, the disk's, the script's.
     return among(name, kOfScripts) || name.starts_with("slurm-") || name.starts_with(".nfs") ||

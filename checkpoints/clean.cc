@@ -14,8 +14,8 @@
 namespace svfleet {
 namespace {
 
-constexpr char kFormat[] = "svfleet-clean";
-constexpr int kVersion = 1;  // docs/formats.md; never renumber
+constexpr char kCleanFormat[] = "svfleet-clean";
+constexpr int kCleanVersion = 1;  // docs/formats.md; never renumber
 constexpr char kSuspect[] = ".suspect";
 
 std::string clean_path(const std::string& run_dir) {
@@ -42,8 +42,8 @@ std::optional<CleanRecord> read_clean(const std::string& run_dir) {
   if (!file_exists(clean_path(run_dir))) return std::nullopt;
   const auto json = nlohmann::json::parse(read_file(clean_path(run_dir)), nullptr, false);
   try {
-    if (!json.is_object() || json.at("format") != kFormat) return std::nullopt;
-    if (json.at("version") != kVersion)
+    if (!json.is_object() || json.at("format") != kCleanFormat) return std::nullopt;
+    if (json.at("version") != kCleanVersion)
       throw user_error("'", clean_path(run_dir), "' was written by another version of svfleet; ",
                        "use that one");
     CleanRecord record;
@@ -57,8 +57,8 @@ std::optional<CleanRecord> read_clean(const std::string& run_dir) {
 }
 
 void write_clean(const std::string& run_dir, const CleanRecord& record) {
-  const nlohmann::ordered_json json = {{"format", kFormat},
-                                       {"version", kVersion},
+  const nlohmann::ordered_json json = {{"format", kCleanFormat},
+                                       {"version", kCleanVersion},
                                        {"step", record.step},
                                        {"unchecked", record.unchecked},
                                        {"changed", record.changed}};

@@ -10,8 +10,8 @@
 namespace svfleet {
 namespace {
 
-constexpr char kFormat[] = "svfleet-expert";
-constexpr char kVersion[] = "1";  // docs/formats.md; never renumber
+constexpr char kExpertFormat[] = "svfleet-expert";
+constexpr char kExpertVersion[] = "1";  // docs/formats.md; never renumber
 
 // Empty when every z can be used.
 std::string z_problem(const std::map<std::string, std::vector<float>>& z) {
@@ -32,8 +32,8 @@ void save_expert(const std::string& path, const Expert& expert) {
   SVFLEET_CHECK(problem.empty(), "expert ", path, ": ", problem);
   SafetensorsData data;
   data.metadata = expert.metadata;
-  data.metadata["format"] = kFormat;
-  data.metadata["version"] = std::string(kVersion);
+  data.metadata["format"] = kExpertFormat;
+  data.metadata["version"] = std::string(kExpertVersion);
   data.metadata["z_hash"] = z_hash(expert);
   for (const auto& [name, values] : expert.z)
     data.tensors[name] = {{static_cast<int64_t>(values.size())}, values};
@@ -48,12 +48,12 @@ Expert load_expert(const std::string& path) {
     throw user_error("'", path, "' is a ", folder ? "folder" : "checkpoint",
                      ", not an expert; give a file such as RUN/experts/best.safetensors");
   // Before the tensors: a model's may be of other types.
-  if (read_safetensors_metadata(path)["format"] != kFormat)
-    throw user_error("'", path, "' is not an expert: its metadata has no format=", kFormat);
+  if (read_safetensors_metadata(path)["format"] != kExpertFormat)
+    throw user_error("'", path, "' is not an expert: its metadata has no format=", kExpertFormat);
   SafetensorsData data = read_safetensors(path);
-  if (const std::string version = data.metadata["version"]; version != kVersion)
+  if (const std::string version = data.metadata["version"]; version != kExpertVersion)
     throw user_error("the expert '", path, "' has version '", version, "', this svfleet reads ",
-                     kVersion, "; use a newer svfleet");
+                     kExpertVersion, "; use a newer svfleet");
   Expert expert;
   for (auto& [name, tensor] : data.tensors) {
     if (tensor.first.size() != 1)

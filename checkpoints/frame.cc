@@ -18,7 +18,7 @@ namespace svfleet {
 namespace {
 
 // Never renumber; docs/formats.md.
-constexpr char kMagic[8] = {'\x93', 's', 'v', 'f', 'j', '\r', '\n', '\x1a'};
+constexpr char kFrameMagic[8] = {'\x93', 's', 'v', 'f', 'j', '\r', '\n', '\x1a'};
 
 struct Header {
   char magic[8];
@@ -49,7 +49,7 @@ void seal_frame(const Frame& frame, std::string& bytes) {
   SVFLEET_CHECK(bytes.size() >= kFrameHeader, bytes.size());
   const std::string_view payload = std::string_view(bytes).substr(kFrameHeader);
   Header header{};
-  std::memcpy(header.magic, kMagic, sizeof kMagic);
+  std::memcpy(header.magic, kFrameMagic, sizeof kFrameMagic);
   header.version = kFrameVersion;
   header.kind = uint32_t(frame.kind);
   header.length = payload.size();
@@ -103,7 +103,7 @@ FrameFile::Look FrameFile::look(uint64_t at, Frame& frame) {
   const std::string_view found = bytes(at, sizeof header);
   if (found.size() < sizeof header) return Look::kNone;
   std::memcpy(&header, found.data(), sizeof header);
-  if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0 ||
+  if (std::memcmp(header.magic, kFrameMagic, sizeof kFrameMagic) != 0 ||
       header.header_hash != XXH3_64bits(&header, kHashed))
     return Look::kNone;
   frame.version = header.version;
@@ -123,16 +123,16 @@ FrameFile::Look FrameFile::look(uint64_t at, Frame& frame) {
 bool FrameFile::begins_torn(uint64_t at) {
   const std::string_view left = bytes(at, kFrameHeader);
   return left.size() < kFrameHeader &&
-         left.substr(0, sizeof kMagic) ==
-             std::string_view(kMagic, sizeof kMagic).substr(0, left.size());
+         left.substr(0, sizeof kFrameMagic) ==
+             std::string_view(kFrameMagic, sizeof kFrameMagic).substr(0, left.size());
 }
 
 uint64_t FrameFile::search(uint64_t from, uint64_t to) {
   constexpr uint64_t kStretch = 1 << 20;
   Frame frame;
   while (from < to) {
-    const std::string_view stretch = bytes(from, kStretch + sizeof kMagic - 1);
-    const size_t found = stretch.find({kMagic, sizeof kMagic});
+    const std::string_view stretch = bytes(from, kStretch + sizeof kFrameMagic - 1);
+    const size_t found = stretch.find({kFrameMagic, sizeof kFrameMagic});
     if (found == stretch.npos) {
       from += kStretch;
       continue;

@@ -14,7 +14,7 @@ namespace {
 
 // Trailer: 8 bytes magic, uint32 version, uint32 zero, uint64 length of the HDF5 image, uint64
 // XXH3-64 of the image and of the trailer's first 24 bytes. Never renumber; docs/formats.md.
-constexpr char kMagic[9] = "SVFLEET\x1a";
+constexpr char kImageMagic[9] = "SVFLEET\x1a";
 constexpr uint32_t kTrailerVersion = 1;
 constexpr size_t kTrailerBytes = 32;
 
@@ -92,12 +92,12 @@ hid_t file_type(uint16_t) {
   return H5T_STD_U16LE;
 }
 
-[[noreturn]] void write_failed(const std::string& what) {
+[[noreturn]] void hdf5_failed(const std::string& what) {
   throw make_error(kExitInternal, "HDF5 cannot write ", what, ": ", hdf5_reason());
 }
 template <class T>
 T wrote(T result, const std::string& what) {
-  if (result < 0) write_failed(what);
+  if (result < 0) hdf5_failed(what);
   return result;
 }
 
@@ -216,11 +216,11 @@ std::string Hdf5Writer::finish() {
     image.reserve(static_cast<size_t>(size) + kTrailerBytes);
     image.resize(static_cast<size_t>(size));
     wrote(H5Fget_file_image(impl_->file, image.data(), image.size()), "the file");
-    if (!impl_->file.close()) write_failed("the file");
+    if (!impl_->file.close()) hdf5_failed("the file");
   }
   const uint64_t length = image.size();
   const uint32_t version[2] = {kTrailerVersion, 0};
-  image.append(kMagic, 8);
+  image.append(kImageMagic, 8);
   image.append(reinterpret_cast<const char*>(version), sizeof version);
   image.append(reinterpret_cast<const char*>(&length), sizeof length);
   const uint64_t hash = XXH3_64bits(image.data(), image.size());
@@ -236,7 +236,7 @@ size_t check_trailer(const std::string& image, const std::string& origin) {
     throw disk_error("'", origin, "' is damaged: only ", image.size(), " bytes long");
   const size_t length = image.size() - kTrailerBytes;
   const char* trailer = image.data() + length;
-  if (std::memcmp(trailer, kMagic, 8) != 0)
+  if (std::memcmp(trailer, kImageMagic, 8) != 0)
     throw disk_error("'", origin, "' is damaged or not a svfleet file: its end is missing");
   uint32_t version;
   std::memcpy(&version, trailer + 8, sizeof version);

@@ -21,8 +21,8 @@
 namespace svfleet {
 namespace {
 
-constexpr char kFormat[] = "svfleet-line";
-constexpr int kVersion = 1;  // docs/formats.md; never renumber
+constexpr char kLineFormat[] = "svfleet-line";
+constexpr int kLineVersion = 1;  // docs/formats.md; never renumber
 
 struct LastLine {
   std::string by, file;  // the log's name in the folder
@@ -35,9 +35,9 @@ std::string path_in(const std::string& folder) {
 }
 
 std::string encode(const LastLine& line) {
-  const nlohmann::ordered_json head = {{"format", kFormat}, {"version", kVersion},
-                                       {"by", line.by},     {"file", line.file},
-                                       {"at", line.at},     {"hash", hash_bytes(line.bytes)}};
+  const nlohmann::ordered_json head = {{"format", kLineFormat}, {"version", kLineVersion},
+                                       {"by", line.by},         {"file", line.file},
+                                       {"at", line.at},         {"hash", hash_bytes(line.bytes)}};
   return head.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n" + line.bytes;
 }
 
@@ -48,7 +48,7 @@ std::optional<LastLine> decode(const std::string& text) {
   try {
     const auto head = nlohmann::json::parse(text.substr(0, end));
     LastLine line{head.at("by"), head.at("file"), head.at("at"), text.substr(end + 1)};
-    if (head.at("format") != kFormat || head.at("version") != kVersion ||
+    if (head.at("format") != kLineFormat || head.at("version") != kLineVersion ||
         head.at("hash") != hash_bytes(line.bytes) || line.file.find('/') != line.file.npos)
       return std::nullopt;
     return line;

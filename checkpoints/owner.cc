@@ -19,8 +19,8 @@
 namespace svfleet {
 namespace {
 
-constexpr char kFormat[] = "svfleet-owner";
-constexpr int kVersion = 1;  // docs/formats.md; never renumber
+constexpr char kOwnerFormat[] = "svfleet-owner";
+constexpr int kOwnerVersion = 1;  // docs/formats.md; never renumber
 
 struct OwnerFile {
   OwnerIdentity who;
@@ -40,7 +40,7 @@ std::string random_token() {
 }
 
 std::string encode(const OwnerFile& file) {
-  nlohmann::ordered_json json = {{"format", kFormat},       {"version", kVersion},
+  nlohmann::ordered_json json = {{"format", kOwnerFormat},  {"version", kOwnerVersion},
                                  {"host", file.who.host},   {"pid", file.who.pid},
                                  {"job", file.who.job},     {"restarts", file.who.restarts},
                                  {"token", file.who.token}, {"process_start", file.process_start},
@@ -53,8 +53,8 @@ std::string encode(const OwnerFile& file) {
 std::optional<OwnerFile> decode(const std::string& text, const std::string& path) {
   const auto json = nlohmann::json::parse(text, nullptr, false);
   try {
-    if (!json.is_object() || json.at("format") != kFormat) return std::nullopt;
-    if (json.at("version") != kVersion)
+    if (!json.is_object() || json.at("format") != kOwnerFormat) return std::nullopt;
+    if (json.at("version") != kOwnerVersion)
       throw user_error("'", path, "' was written by another version of svfleet; use that one");
     OwnerFile file;
     file.who.host = json.at("host");
@@ -114,7 +114,7 @@ bool is_gone(const OwnerFile& owner, const OwnerIdentity& me,
   return job_ended && job_ended(who.job, who.cluster);
 }
 
-std::string name_of(const OwnerIdentity& who) {
+std::string owner_name(const OwnerIdentity& who) {
   return "process " + std::to_string(who.pid) + " on host " + who.host +
          (who.job.empty() ? "" : " of job " + who.job) +
          (who.job.empty() || who.cluster.empty() ? "" : " on cluster " + who.cluster);
@@ -147,7 +147,7 @@ std::string mark_of(const std::optional<OwnerFile>& owner) {
 }
 
 [[noreturn]] void refuse(const std::string& run_dir, const OwnerFile& owner) {
-  throw FolderInUse("the run folder '" + run_dir + "' is in use by " + name_of(owner.who) +
+  throw FolderInUse("the run folder '" + run_dir + "' is in use by " + owner_name(owner.who) +
                         " since " + owner.started +
                         "; wait for it or stop it (if it is surely gone, remove '" +
                         owner_path(run_dir) + "')",
@@ -265,7 +265,7 @@ void verify_owner(const std::string& run_dir, const std::string& token) {
                      "; mount its disk there again and start again: nothing saved so far is lost");
   std::string by = "nobody (its owner file is gone)";
   if (found.owner)
-    by = name_of(found.owner->who);
+    by = owner_name(found.owner->who);
   else if (found.exists)
     by = "another process";
   throw make_error(kExitRequeue, "the run folder '", run_dir, "' now belongs to ", by,

@@ -14,8 +14,8 @@
 namespace svfleet {
 namespace {
 
-constexpr char kFormat[] = "svfleet-checkpoint";
-constexpr int64_t kVersion = 1;  // docs/formats.md; never renumber
+constexpr char kCheckpointFormat[] = "svfleet-checkpoint";
+constexpr int64_t kCheckpointVersion = 1;  // docs/formats.md; never renumber
 
 // Empty when the vectors and slots fit together.
 std::string shape_problem(const RunState& state) {
@@ -69,8 +69,8 @@ std::string encode_state(const RunState& state) {
     lengths.push_back(slot.length);
   }
   Hdf5Writer out;
-  out.text("format", kFormat);
-  out.integer("version", kVersion);
+  out.text("format", kCheckpointFormat);
+  out.integer("version", kCheckpointVersion);
   out.integer("step", state.step);
   out.integer("position", state.position);
   out.integer("seed", static_cast<int64_t>(state.seed));
@@ -98,11 +98,11 @@ std::string encode_state(const RunState& state) {
 
 RunState decode_state(const std::string& image, const std::string& origin) {
   const Hdf5Reader in(image, origin);
-  if (!in.has("format") || in.text("format") != kFormat)
+  if (!in.has("format") || in.text("format") != kCheckpointFormat)
     throw disk_error("'", origin, "' is not a svfleet checkpoint");
-  if (const int64_t version = in.integer("version"); version != kVersion)
+  if (const int64_t version = in.integer("version"); version != kCheckpointVersion)
     throw user_error("'", origin, "' was written by a newer svfleet (checkpoint version ", version,
-                     ", this one reads ", kVersion, "); use that one");
+                     ", this one reads ", kCheckpointVersion, "); use that one");
   RunState state;
   state.step = in.integer("step");
   state.position = in.integer("position");

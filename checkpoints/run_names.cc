@@ -22,12 +22,8 @@ constexpr const char* kFiles[] = {
     "curves.png", "z.png", "base.json", "base.json.key", "base.json.tmp", "evaluation.json",
     "evaluation.json.key", "evaluation.json.tmp", "seeds.json", ".seeds.json.tmp", "random"};
 
-bool among(const std::string& name, const auto& list) {
-  return std::find(std::begin(list), std::end(list), name) != std::end(list);
-}
-
 // Takes `part` from the front.
-bool begins(std::string_view& text, std::string_view part) {
+bool take_front(std::string_view& text, std::string_view part) {
   if (!text.starts_with(part)) return false;
   text.remove_prefix(part.size());
   return true;
@@ -46,7 +42,7 @@ bool is_checkpoint(std::string_view name) {
 
 // Of scripts/seeds: a run of its own.
 bool is_seed(std::string_view name) {
-  return begins(name, "seed-") && has_number(name) && name.empty();
+  return take_front(name, "seed-") && has_number(name) && name.empty();
 }
 
 }  // namespace
@@ -58,7 +54,7 @@ std::string step_name(int64_t step) {
 }
 
 std::optional<NamedStep> named_step(std::string_view name) {
-  if (!begins(name, "step-")) return std::nullopt;
+  if (!take_front(name, "step-")) return std::nullopt;
   NamedStep of;
   const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), of.step);
   if (error != std::errc() || of.step < 0) return std::nullopt;
@@ -83,7 +79,7 @@ bool is_run_name(const std::string& folder, const std::string& name) {
 bool is_run_expert(const std::string& name) {
   std::string_view text = name;
   return name == "best.safetensors" || name == "last.safetensors" || name == "final.safetensors" ||
-         (begins(text, "best-step-") && has_number(text) && text == ".safetensors");
+         (take_front(text, "best-step-") && has_number(text) && text == ".safetensors");
 }
 
 bool is_run_temporary(const std::string& folder, const std::string& name) {

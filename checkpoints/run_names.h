@@ -2,7 +2,9 @@
 // and is left alone.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -26,5 +28,10 @@ bool is_run_expert(const std::string& name);
 // Whether `name` is one of these with the ending that a process gives it while it writes or removes
 // it (process_mark()).
 bool is_run_temporary(const std::string& folder, const std::string& name);
+
+// Whether `name` is one of a list of names.
+bool among(const std::string& name, const auto& list) {
+  return std::find(std::begin(list), std::end(list), name) != std::end(list);
+}
 
 }  // namespace svfleet

@@ -9,7 +9,7 @@
 namespace svfleet {
 namespace {
 
-std::optional<int64_t> number(const std::string& text) {
+std::optional<int64_t> amount(const std::string& text) {
   int64_t value = 0;
   const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (code != std::errc() || end != text.data() + text.size() || value < 0 || value > 100'000'000)
@@ -19,12 +19,12 @@ std::optional<int64_t> number(const std::string& text) {
 
 std::optional<int64_t> days_and_more(const std::string& text) {
   const size_t dash = text.find('-');
-  const auto days = number(text.substr(0, dash));
+  const auto days = amount(text.substr(0, dash));
   if (!days) return std::nullopt;
   int64_t total = *days * 86400, unit = 3600;
   for (size_t begin = dash + 1; begin <= text.size(); unit /= 60) {
     const size_t end = std::min(text.find(':', begin), text.size());
-    const auto part = number(text.substr(begin, end - begin));
+    const auto part = amount(text.substr(begin, end - begin));
     if (!part || unit == 0) return std::nullopt;
     total += *part * unit;
     begin = end + 1;
@@ -34,7 +34,7 @@ std::optional<int64_t> days_and_more(const std::string& text) {
 
 }  // namespace
 
-std::string quoted(const std::string& word) {
+std::string shell_quoted(const std::string& word) {
   std::string out = "'";
   for (const char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
   return out + "'";
@@ -79,7 +79,7 @@ std::string job_script(const JobScript& job) {
   const JobRequest& ask = job.request;
   std::string arguments;
   for (const std::string& word : job.command)
-    arguments += (arguments.empty() ? "" : " ") + quoted(word);
+    arguments += (arguments.empty() ? "" : " ") + shell_quoted(word);
   std::string libraries;
   for (const std::string& folder : job.libraries)
     libraries += (libraries.empty() ? "" : ":") + folder;
@@ -89,15 +89,15 @@ std::string job_script(const JobScript& job) {
   return fill_template(
       own ? site.text : default_template(), own ? site.name : "cluster/job.sh",
       {{"SBATCH", {.value = sbatch_lines(job), .lines = true}},
-       {"PROGRAM", {quoted(job.program)}},
-       {"LIBRARIES", {quoted(libraries)}},
+       {"PROGRAM", {shell_quoted(job.program)}},
+       {"LIBRARIES", {shell_quoted(libraries)}},
        {"ARGUMENTS", {arguments}},
-       {"RUN_DIR", {quoted(job.run_dir)}},
-       {"STORE", {quoted(job.store)}},
+       {"RUN_DIR", {shell_quoted(job.run_dir)}},
+       {"STORE", {shell_quoted(job.store)}},
        {"CPUS", {std::to_string(ask.cpus_per_task)}},
        {"NODES", {std::to_string(ask.nodes), false}},
        {"RANKS_PER_NODE", {std::to_string(ask.ranks_per_node), false}},
-       {"EXCLUDE", {quoted(ask.exclude), false}},
+       {"EXCLUDE", {shell_quoted(ask.exclude), false}},
        {"PATIENCE", {std::to_string(ask.patience)}},
        {"MOST_BLIND", {std::to_string(kMostBlindRestarts)}},
        {"AGAIN",
@@ -117,7 +117,7 @@ std::optional<int64_t> time_limit_s(const std::string& text) {
     const size_t first = text.find(':');
     const size_t second = first == std::string::npos ? first : text.find(':', first + 1);
     if (first == std::string::npos) {
-      if (const auto minutes = number(text)) total = *minutes * 60;
+      if (const auto minutes = amount(text)) total = *minutes * 60;
     } else if (second == std::string::npos) {
       total = days_and_more("0-0:" + text);
     } else {
@@ -138,7 +138,7 @@ std::optional<int64_t> memory_mib(const std::string& text) {
     unit = int64_t(1) << (10 * suffix);
     digits.pop_back();
   }
-  const auto value = number(digits);
+  const auto value = amount(digits);
   if (!value || *value == 0) return std::nullopt;
   return std::max<int64_t>(1, *value * unit / 1024);
 }

@@ -55,7 +55,7 @@ struct JobScript {
 std::string job_script(const JobScript& job);
 
 // 'it'\''s' : one word for a shell, whatever it holds.
-std::string quoted(const std::string& word);
+std::string shell_quoted(const std::string& word);
 
 // Slurm's time limits: minutes, minutes:seconds, hours:minutes:seconds, days-hours,
 // days-hours:minutes, days-hours:minutes:seconds; in seconds. Nothing when malformed or 0.

@@ -12,7 +12,7 @@
 namespace svfleet {
 namespace {
 
-std::optional<int64_t> number(const std::string& text) {
+std::optional<int64_t> count_of(const std::string& text) {
   int64_t value = 0;
   // sinfo writes "64+" for nodes that are alike but for more of something.
   const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -39,7 +39,7 @@ Gres parse_gres(const std::string& text) {
   const std::vector<std::string> parts = split(text.substr(0, text.find('(')), ':');
   if (!parts.empty()) gres.name = parts[0];
   for (size_t i = 1; i < parts.size(); ++i) {
-    if (const auto count = number(parts[i]))
+    if (const auto count = count_of(parts[i]))
       gres.count = *count;
     else
       gres.type = parts[i];
@@ -131,17 +131,17 @@ std::vector<Partition> parse_partitions(const std::string& scontrol, const std::
     one.name = fields["PartitionName"];
     one.state = fields["State"];
     one.is_default = fields["Default"] == "YES";
-    one.nodes = number(fields["TotalNodes"]).value_or(0);
+    one.nodes = count_of(fields["TotalNodes"]).value_or(0);
     one.max_time_s = time_limit_s(fields["MaxTime"]);  // UNLIMITED is no time
-    one.max_nodes = number(fields["MaxNodes"]);
-    one.max_cpus_per_node = number(fields["MaxCPUsPerNode"]);
-    one.min_nodes = number(fields["MinNodes"]).value_or(0);
+    one.max_nodes = count_of(fields["MaxNodes"]);
+    one.max_cpus_per_node = count_of(fields["MaxCPUsPerNode"]);
+    one.min_nodes = count_of(fields["MinNodes"]).value_or(0);
     partitions.push_back(one);
   }
   for (const std::string& line : split(sinfo, '\n')) {
     const std::vector<std::string> parts = split(line, '|');
     if (parts.size() < 5) continue;
-    const auto count = number(parts[1]), cpus = number(parts[2]), memory = number(parts[3]);
+    const auto count = count_of(parts[1]), cpus = count_of(parts[2]), memory = count_of(parts[3]);
     if (!count || !cpus || !memory) continue;
     for (Partition& one : partitions)
       if (one.name == parts[0]) one.kinds.push_back({*count, *cpus, *memory, parts[4]});

@@ -23,7 +23,7 @@ Task load(const TaskSpec& spec, const std::string& split) {
   return {};
 }
 
-std::string key_of(const Item& item) {
+std::string item_key(const Item& item) {
   Hasher hasher;
   for (const Message& message : item.messages) hasher.text(message.role).text(message.content);
   return hasher.hex();
@@ -40,7 +40,7 @@ std::vector<std::string> prompts_in_two_splits(const Config& config, const std::
       const TaskSpec& spec = config.tasks[t];
       const Task read = s == 0 && train ? Task{} : load(spec, kNames[s]);
       for (const Item& item : s == 0 && train ? (*train)[t].items : read.items) {
-        const auto [place, is_new] = found.try_emplace(key_of(item));
+        const auto [place, is_new] = found.try_emplace(item_key(item));
         if (is_new) order.push_back(place->first);
         std::string& where = place->second[s];
         if (where.empty())

@@ -38,7 +38,7 @@ std::vector<std::string> names_of(const json& results) {
   return names;
 }
 
-std::string number(const char* format, double value) {
+std::string formatted(const char* format, double value) {
   char text[64];
   std::snprintf(text, sizeof text, format, value);
   return text;
@@ -51,22 +51,22 @@ std::string whole(const json& value) {
 std::string row(const std::string& name, size_t columns, const json& found) {
   std::string line =
       left(name, columns) + right(whole(found.at("right")) + "/" + whole(found.at("n")), 12) +
-      right(number("%.3f", found.at("accuracy")), 10) +
-      right(number("%.3f", found.at("low")) + " to " + number("%.3f", found.at("high")), 18) +
-      right(number("%.3f", found.at("score")), 8) +
-      right(number("%.1f%%", 100 * found.at("ended").get<double>()), 8) +
-      right(number("%.1f", found.at("mean_tokens")), 8);
+      right(formatted("%.3f", found.at("accuracy")), 10) +
+      right(formatted("%.3f", found.at("low")) + " to " + formatted("%.3f", found.at("high")), 18) +
+      right(formatted("%.3f", found.at("score")), 8) +
+      right(formatted("%.1f%%", 100 * found.at("ended").get<double>()), 8) +
+      right(formatted("%.1f", found.at("mean_tokens")), 8);
   if (!found.contains("p_value")) return line + "\n";
   line += right(whole(found.at("only_expert")) + " : " + whole(found.at("only_base")), 16) +
-          right(number("%.2g", found.at("p_value")), 10);
+          right(formatted("%.2g", found.at("p_value")), 10);
   double p = found.at("p_value");
   if (found.contains("score_p_value")) {
     p = found.at("score_p_value");  // what is trained, and chooses the best
-    line += right(number("%+.3f", found.at("score_gain")) + " (" +
-                      number("%+.3f", found.at("score_low")) + " to " +
-                      number("%+.3f", found.at("score_high")) + ")",
+    line += right(formatted("%+.3f", found.at("score_gain")) + " (" +
+                      formatted("%+.3f", found.at("score_low")) + " to " +
+                      formatted("%+.3f", found.at("score_high")) + ")",
                   28) +
-            right(number("%.2g", p), 10);
+            right(formatted("%.2g", p), 10);
   }
   if (p > 0.05) line += "  not distinguishable from base";
   return line + "\n";

@@ -332,8 +332,8 @@ void refuse_unknown_command(const CLI::App& app, const char* word) {
 }
 
 // What CLI11 does not like, in words of ours.
-[[noreturn]] void refuse(const CLI::App& app, const CLI::ParseError& error, int argc,
-                         const char* const* argv) {
+[[noreturn]] void refuse_arguments(const CLI::App& app, const CLI::ParseError& error, int argc,
+                                   const char* const* argv) {
   if (argc <= 1) throw user_error("no command was given; see svfleet --help");
   refuse_unknown_command(app, argv[1]);
   if (&used(app) == &app)
@@ -391,7 +391,7 @@ CommandLine parse_command_line(int given, const char* const* words) {
     line.text = std::string(version.what()) + "\n";
     return line;
   } catch (const CLI::ParseError& error) {
-    refuse(app, error, argc, argv);
+    refuse_arguments(app, error, argc, argv);
   }
   const bool prints = line.reference || line.site.print_template;
   const bool wants_config = line.command == Command::kConfig ? !prints

@@ -7,7 +7,7 @@
 namespace svfleet {
 namespace {
 
-std::string quoted(const std::string& text) {
+std::string json_text(const std::string& text) {
   return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
@@ -18,8 +18,8 @@ std::string yaml_text(const std::string& text) {
                          "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-") ==
                          std::string::npos;
   for (const char* word : {"null", "Null", "NULL", "true", "false", "yes", "no", "on", "off", "y"})
-    if (text == word) return quoted(text);
-  return plain ? text : quoted(text);
+    if (text == word) return json_text(text);
+  return plain ? text : json_text(text);
 }
 
 enum class Style { kYaml, kJson };
@@ -30,7 +30,7 @@ struct ValueWriter {
   Style style;
 
   std::string text(const std::string& value) const {
-    return style == Style::kJson ? quoted(value) : yaml_text(value);
+    return style == Style::kJson ? json_text(value) : yaml_text(value);
   }
   std::string operator()(std::string* value) const { return text(*value); }
   std::string operator()(int64_t* value) const { return std::to_string(*value); }
@@ -43,7 +43,7 @@ struct ValueWriter {
       // Inside brackets a plain text may not hold what a flow list would stop at: quote all but
       // the names that we chose ourselves.
       const bool own_name = style == Style::kYaml && !limits.names.empty();
-      list += (list.empty() ? "" : ", ") + (own_name ? item : quoted(item));
+      list += (list.empty() ? "" : ", ") + (own_name ? item : json_text(item));
     }
     return "[" + list + "]";
   }
@@ -61,7 +61,7 @@ struct ValueWriter {
     for (auto& reward : *value) {
       std::string one;
       for (const auto& field : reward_fields()) {
-        const std::string key = style == Style::kJson ? quoted(field.key) : field.key;
+        const std::string key = style == Style::kJson ? json_text(field.key) : field.key;
         one += (one.empty() ? "" : ", ") + key + ": " +
                std::visit(ValueWriter{field.limits, Style::kJson}, field.ref(reward));
       }
@@ -292,7 +292,7 @@ std::string canonical(const Config& config, bool all) {
     collect_bits(json, task_fields(), copy.tasks[i], "task." + std::to_string(i) + ".", true, all);
   std::string out;
   for (const auto& [key, value] : json)
-    out += (out.empty() ? "{" : ",") + quoted(key) + ":" + value;
+    out += (out.empty() ? "{" : ",") + json_text(key) + ":" + value;
   return out + "}";
 }
 

@@ -5,6 +5,7 @@
 
 #include "checkpoints/file.h"
 #include "comm/error.h"
+#include "coordinator/run/record.h"
 
 namespace svfleet {
 namespace {
@@ -14,16 +15,6 @@ using nlohmann::json;
 double number(const json& record, const char* key, double otherwise = 0) {
   const auto found = record.find(key);
   return found != record.end() && found->is_number() ? found->get<double>() : otherwise;
-}
-
-int64_t whole(const json& record, const char* key, int64_t otherwise) {
-  const auto found = record.find(key);
-  return found != record.end() && found->is_number_integer() ? found->get<int64_t>() : otherwise;
-}
-
-std::string text(const json& record, const char* key) {
-  const auto found = record.find(key);
-  return found != record.end() && found->is_string() ? found->get<std::string>() : "";
 }
 
 std::vector<std::string> texts(const json& record, const char* key) {
@@ -39,7 +30,7 @@ std::vector<std::string> texts(const json& record, const char* key) {
 class Reader {
  public:
   void read(const json& record) {
-    const std::string kind = text(record, "kind");
+    const std::string kind = text_in(record, "kind");
     const double time = number(record, "time", at_);
     if (kind == "submitted") {
       if (state_ == kAway) at_ = time, state_ = kWaiting;
@@ -49,7 +40,7 @@ class Reader {
     } else if (kind == "spent" && state_ == kRunning) {
       spent(record, time);
     } else if (kind == "resumed" && state_ == kRunning) {
-      resumed(whole(record, "step", 0));
+      resumed(whole_in(record, "step", 0));
     } else if (kind == "restored" && state_ == kRunning) {
       restored(record);
     } else if (kind == "first_chunk" && state_ == kRunning) {
@@ -97,11 +88,11 @@ class Reader {
   void start(const json& record, double time) {
     const double began = number(record, "began", time);
     AttemptReport next;
-    next.attempt.job = text(record, "job");
-    next.attempt.restarts = whole(record, "restarts", 0);
-    next.attempt.ranks = whole(record, "ranks", 1);
-    next.attempt.slots = std::max<int64_t>(1, whole(record, "slots", 1));
-    next.attempt.start = whole(record, "start", 0);
+    next.attempt.job = text_in(record, "job");
+    next.attempt.restarts = whole_in(record, "restarts", 0);
+    next.attempt.ranks = whole_in(record, "ranks", 1);
+    next.attempt.slots = std::max<int64_t>(1, whole_in(record, "slots", 1));
+    next.attempt.start = whole_in(record, "start", 0);
     next.attempt.hosts = texts(record, "hosts");
     next.began_s = began;
     if (state_ == kRunning) {  // the one before was killed, and nobody said when
@@ -121,7 +112,7 @@ class Reader {
   }
 
   void spent(const json& record, double time) {
-    const int64_t step = whole(record, "step", -1);
+    const int64_t step = whole_in(record, "step", -1);
     const auto seconds = record.find("seconds");
     double sum = 0;
     Kept kept{step, 1, {}};
@@ -157,7 +148,7 @@ class Reader {
   }
 
   void restored(const json& record) {
-    last().restored_chunks += whole(record, "chunks", 0);
+    last().restored_chunks += whole_in(record, "chunks", 0);
     const auto seconds = record.find("seconds");
     if (seconds == record.end() || !seconds->is_object()) return;
     std::map<std::string, double> work;  // summed over chunks
@@ -165,7 +156,7 @@ class Reader {
     for (const auto& [on, s] : seconds->items())
       if (s.is_number()) all += work[on] = s.get<double>();
     // A chunk may be found again after another kill: it is given back once.
-    double& given_back = given_back_[whole(record, "step", -1)];
+    double& given_back = given_back_[whole_in(record, "step", -1)];
     double more = all - given_back;
     if (more <= 0) return;
     given_back = all;
@@ -187,9 +178,9 @@ class Reader {
 
   void end(const json& record, double time) {
     last().ended_s = time;
-    last().code = int(whole(record, "code", -1));
-    last().reason = text(record, "reason");
-    last().blame = {texts(record, "hosts"), text(record, "place")};
+    last().code = int(whole_in(record, "code", -1));
+    last().reason = text_in(record, "reason");
+    last().blame = {texts(record, "hosts"), text_in(record, "place")};
     if (last().code == kExitFinished) {
       pass(time, "set_up");
     } else {
@@ -202,9 +193,10 @@ class Reader {
   void job_end(const json& record, double time) {
     const auto told = record.find("again");
     const bool again = told != record.end() && told->is_boolean() && told->get<bool>();
-    const bool of_last = !account_.attempts.empty() && last().attempt.job == text(record, "job") &&
-                         last().attempt.restarts == whole(record, "restarts", -1) &&
-                         last().attempt.start == whole(record, "start", 0);
+    const bool of_last = !account_.attempts.empty() &&
+                         last().attempt.job == text_in(record, "job") &&
+                         last().attempt.restarts == whole_in(record, "restarts", -1) &&
+                         last().attempt.start == whole_in(record, "start", 0);
     if (!of_last) {
       if (state_ == kRunning) return;  // of a job that has nothing to say here
       // It ended before it could begin: killed while it set up, or the run was finished.
@@ -213,7 +205,7 @@ class Reader {
       lose(std::min(time, number(record, "last_sign")));
       pass(time, "hung");
       last().ended_s = time;
-      if (last().reason.empty()) last().reason = text(record, "message");
+      if (last().reason.empty()) last().reason = text_in(record, "message");
     } else {
       pass(time, "set_up");
     }

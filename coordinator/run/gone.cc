@@ -13,21 +13,12 @@
 #include "comm/error.h"
 #include "coordinator/config/config.h"
 #include "coordinator/config/run_file.h"
+#include "coordinator/run/record.h"
 
 namespace svfleet {
 namespace {
 
 using nlohmann::json;
-
-int64_t whole(const json& record, const char* key) {
-  const auto found = record.find(key);
-  return found != record.end() && found->is_number_integer() ? found->get<int64_t>() : -1;
-}
-
-std::string text(const json& record, const char* key) {
-  const auto found = record.find(key);
-  return found != record.end() && found->is_string() ? found->get<std::string>() : "";
-}
 
 // What log.jsonl tells of the others.
 struct Told {
@@ -48,14 +39,14 @@ Told read_log(const std::string& run_dir) {
   read_lines(run_dir + "/log.jsonl", [&](std::string_view line) {
     const json record = json::parse(line, nullptr, false);
     if (!record.is_object()) return;
-    const std::string kind = text(record, "kind"), name = text(record, "name");
-    const int64_t step = whole(record, "step");
+    const std::string kind = text_in(record, "kind"), name = text_in(record, "name");
+    const int64_t step = whole_in(record, "step", -1);
     if (kind == "event" && (name == "start" || name == "resume" || name == "fork")) {
       told.saved = begun ? step : -1;
     } else if (kind == "event" && name == "finish") {
       told.saved = std::max(told.saved, step);
     } else if (kind == "evaluation") {
-      best_at = whole(record, "best_step") == step ? step : -1;
+      best_at = whole_in(record, "best_step", -1) == step ? step : -1;
     } else if (kind == "step") {
       told.has_steps = true;
       told.z_is_beside = told.z_is_beside || !record.contains("z");
@@ -73,7 +64,8 @@ int64_t resumed_at(const std::string& run_dir) {
   int64_t step = -1;
   read_lines(run_dir + "/ledger.jsonl", [&](std::string_view line) {
     const json record = json::parse(line, nullptr, false);
-    if (record.is_object() && text(record, "kind") == "resumed") step = whole(record, "step");
+    if (record.is_object() && text_in(record, "kind") == "resumed")
+      step = whole_in(record, "step", -1);
   });
   return step;
 }

@@ -16,7 +16,7 @@ namespace {
 using nlohmann::json;
 using nlohmann::ordered_json;
 
-std::string path_of(const std::string& run_dir) {
+std::string ledger_path(const std::string& run_dir) {
   return run_dir + "/ledger.jsonl";
 }
 
@@ -44,7 +44,7 @@ double process_began_s() {
 
 Ledger::Ledger(const std::string& run_dir, const Attempt& attempt, double began_s,
                double previous_sign_s, bool hold)
-    : path_(path_of(run_dir)), began_s_(began_s), last_s_(wall_clock_s()), hold_(hold) {
+    : path_(ledger_path(run_dir)), began_s_(began_s), last_s_(wall_clock_s()), hold_(hold) {
   ordered_json record = {
       {"kind", "start"},        {"time", milliseconds(last_s_)}, {"began", milliseconds(began_s)},
       {"job", attempt.job},     {"restarts", attempt.restarts},  {"ranks", attempt.ranks},
@@ -120,20 +120,20 @@ void Ledger::end(int code, const std::string& reason, double hung_s, const Blame
 }
 
 void note_submitted(const std::string& run_dir, const std::vector<std::string>& jobs) {
-  append(path_of(run_dir),
+  append(ledger_path(run_dir),
          {{"kind", "submitted"}, {"time", milliseconds(wall_clock_s())}, {"jobs", jobs}});
 }
 
 void note_job_end(const std::string& run_dir, const std::string& job, int64_t restarts,
                   int64_t start, bool again, const std::string& message, double last_sign_s) {
-  append(path_of(run_dir), {{"kind", "job_end"},
-                            {"time", milliseconds(wall_clock_s())},
-                            {"job", job},
-                            {"restarts", restarts},
-                            {"start", start},
-                            {"again", again},
-                            {"message", message},
-                            {"last_sign", milliseconds(last_sign_s)}});
+  append(ledger_path(run_dir), {{"kind", "job_end"},
+                                {"time", milliseconds(wall_clock_s())},
+                                {"job", job},
+                                {"restarts", restarts},
+                                {"start", start},
+                                {"again", again},
+                                {"message", message},
+                                {"last_sign", milliseconds(last_sign_s)}});
 }
 
 }  // namespace svfleet

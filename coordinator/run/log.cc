@@ -24,7 +24,7 @@ constexpr char kRollouts[] = "rollouts.jsonl";
 constexpr char kZ[] = "z.jsonl";
 constexpr int64_t kStepsPerZ = 10;
 
-std::string path_of(const std::string& run_dir, const std::string& file) {
+std::string path_in(const std::string& run_dir, const std::string& file) {
   return (std::filesystem::path(run_dir) / file).string();
 }
 
@@ -71,7 +71,7 @@ void RunLog::write(const char* file, const std::string& kind, ordered_json head,
   }
   const std::string line = json_line(record);
   const std::lock_guard lock(mutex_);
-  append_own_line(path_of(run_dir_, file), line);
+  append_own_line(path_in(run_dir_, file), line);
 }
 
 void RunLog::step(int64_t step, const ordered_json& fields, const ordered_json& z, bool last) {
@@ -109,13 +109,13 @@ void open_messages(const std::string& run_dir, int rank) {
       make_folder(run_dir);
       try {
         auto file =
-            std::make_shared<spdlog::sinks::basic_file_sink_mt>(path_of(run_dir, "svfleet.log"));
+            std::make_shared<spdlog::sinks::basic_file_sink_mt>(path_in(run_dir, "svfleet.log"));
         file->set_pattern("%Y-%m-%d %H:%M:%S.%e %l: %v");
         sinks.push_back(file);
       } catch (const spdlog::spdlog_ex& e) {
         const std::string text = e.what();  // the reason comes last
         const size_t colon = text.rfind(": ");
-        throw user_error("cannot write '", path_of(run_dir, "svfleet.log"),
+        throw user_error("cannot write '", path_in(run_dir, "svfleet.log"),
                          "': ", colon == text.npos ? text : text.substr(colon + 2),
                          "; make its folder writable or choose another run_dir");
       }

@@ -15,7 +15,7 @@ using nlohmann::json;
 
 constexpr double kShortestSeconds = 0.5;  // between two signs
 
-std::string path_of(const std::string& run_dir) {
+std::string pulse_path(const std::string& run_dir) {
   return run_dir + "/alive.json";
 }
 
@@ -44,8 +44,8 @@ json to_json(const SignOfLife& sign) {
 
 std::optional<SignOfLife> last_sign_of_life(const std::string& run_dir) {
   try {
-    if (!file_exists(path_of(run_dir))) return std::nullopt;
-    const json file = json::parse(read_file(path_of(run_dir)));
+    if (!file_exists(pulse_path(run_dir))) return std::nullopt;
+    const json file = json::parse(read_file(pulse_path(run_dir)));
     SignOfLife sign;
     sign.time_s = file.at("time");
     sign.host = file.at("host");
@@ -71,7 +71,7 @@ std::optional<SignOfLife> last_sign_of_life(const std::string& run_dir) {
 
 Pulse::Pulse(std::string run_dir, SignOfLife start, std::function<void()> still_ours,
              double every_s)
-    : path_(path_of(run_dir)), still_ours_(std::move(still_ours)), sign_(std::move(start)) {
+    : path_(pulse_path(run_dir)), still_ours_(std::move(still_ours)), sign_(std::move(start)) {
   sign_.doing_since_s = wall_clock_s();
   thread_ = std::thread([this, every_s] {
     std::unique_lock lock(mutex_);

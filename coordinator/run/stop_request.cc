@@ -12,7 +12,7 @@
 namespace svfleet {
 namespace {
 
-std::string path_of(const std::string& run_dir) {
+std::string stop_request_path(const std::string& run_dir) {
   return run_dir + "/stop.json";
 }
 
@@ -24,15 +24,15 @@ void request_end(const std::string& run_dir) {
                                           {"time", wall_clock_s()},
                                           {"host", host_name()},
                                           {"pid", getpid()}};
-  write_file_atomic(path_of(run_dir), request.dump(1) + "\n");
+  write_file_atomic(stop_request_path(run_dir), request.dump(1) + "\n");
 }
 
 bool end_requested(const std::string& run_dir) {
-  return file_exists(path_of(run_dir));
+  return file_exists(stop_request_path(run_dir));
 }
 
 void withdraw_end_request(const std::string& run_dir) {
-  remove_file(path_of(run_dir));
+  remove_file(stop_request_path(run_dir));
 }
 
 }  // namespace svfleet

@@ -16,7 +16,7 @@ std::string score_text(double score) {
 }
 
 // " in 'FILE' and 'FILE'", or nothing where that is not known.
-std::string changed_files(const std::string& before, const std::string& now, const Config& config) {
+std::string in_files(const std::string& before, const std::string& now, const Config& config) {
   using nlohmann::json;
   const json one = json::parse(before, nullptr, false), other = json::parse(now, nullptr, false);
   if (!one.is_object() || !other.is_object()) return "";
@@ -38,7 +38,7 @@ std::string forget_other_best(const std::string& validated_on, const Config& con
   state.validation = validated_on;
   if (state.best_step < 0 || before == validated_on) return "";
   std::string why =
-      "the validation items" + changed_files(before, validated_on, config) + " have changed since";
+      "the validation items" + in_files(before, validated_on, config) + " have changed since";
   if (before.empty()) {  // made when replies that all rewards call right were counted
     const auto several = [](const TaskSpec& task) { return task.rewards.size() > 1; };
     if (std::none_of(config.tasks.begin(), config.tasks.end(), several)) return "";

@@ -4,6 +4,7 @@
 
 #include "checkpoints/file.h"
 #include "comm/error.h"
+#include "coordinator/run/record.h"
 #include "coordinator/training/plan.h"
 
 namespace svfleet {
@@ -15,11 +16,6 @@ using nlohmann::json;
 json object(const std::string& text) {
   json value = json::parse(text, nullptr, false);
   return value.is_object() ? value : json::object();
-}
-
-std::string text(const json& from, const char* key) {
-  const auto found = from.find(key);
-  return found != from.end() && found->is_string() ? found->get<std::string>() : "";
 }
 
 json model_of(const RunState& run) {
@@ -48,8 +44,8 @@ std::vector<std::string> changed_model_files(const RunState& run, const Config& 
   const auto of_run = config_of(run);
   if (!of_run || resolved_path(of_run->model.path) != resolved_path(config.model.path)) return {};
   const json model = model_of(run);
-  FolderHashes before = {text(model, "config"), text(model, "tokenizer"),
-                         text(model, "chat_template"), run.config_shape};
+  FolderHashes before = {text_in(model, "config"), text_in(model, "tokenizer"),
+                         text_in(model, "chat_template"), run.config_shape};
   if (of_run->model.chat_template != config.model.chat_template) before.chat_template.clear();
   return changed_files(config.model.path, now, before);
 }

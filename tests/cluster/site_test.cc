@@ -15,7 +15,7 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 
 // The line of the refusal, or "".
-std::string refusal(const std::function<void()>& work) {
+std::string refusal_of(const std::function<void()>& work) {
   try {
     work();
     return "";
@@ -77,7 +77,7 @@ TEST(SbatchOptions, WhatBreaksARunIsRefusedInEachSpelling) {
       {"--comment=a\n#SBATCH -a1", "control character"},
       {"--comment=\"a\" --array=1", "quote"}};
   for (const auto& [text, expected] : cases) {
-    const std::string line = refusal([&, text = text] { sbatch_option(text, "--sbatch"); });
+    const std::string line = refusal_of([&, text = text] { sbatch_option(text, "--sbatch"); });
     EXPECT_THAT(line, AllOf(HasSubstr("--sbatch '"), HasSubstr(expected))) << text;
   }
 }
@@ -89,12 +89,12 @@ TEST(SbatchOptions, AValueThatIsMissingIsRefused) {
        {"--account", "account", "--account=", "--account= ", "-A", "-A ", "--gres", "--reservation",
         "--comment", "comment=", "--export", "-L", "-w", "--mail-user", "--site-plugin="})
     EXPECT_THAT(
-        refusal([&] { sbatch_option(text, "--sbatch"); }),
+        refusal_of([&] { sbatch_option(text, "--sbatch"); }),
         AllOf(HasSubstr("--sbatch '" + std::string(text) + "' has no value"), HasSubstr("=VALUE")))
         << text;
   for (const char* text : {"--exclusive", "-H", "--oversubscribe", "-s", "--nice", "--propagate",
                            "--get-user-env", "--contiguous", "--container-mount-home"})
-    EXPECT_EQ(refusal([&] { sbatch_option(text, "--sbatch"); }), "") << text;
+    EXPECT_EQ(refusal_of([&] { sbatch_option(text, "--sbatch"); }), "") << text;
 }
 
 // The control: what a site or a user may ask for, as it stands in the script.
@@ -166,7 +166,7 @@ TEST(Templates, AreFilledOnce) {
 
 TEST(Templates, AreRefusedByNameAndLine) {
   const auto said = [](const std::string& text) {
-    return refusal([&] { fill_template(text, "site.sh", kPlaces); });
+    return refusal_of([&] { fill_template(text, "site.sh", kPlaces); });
   };
   EXPECT_EQ(said(kSite), "");
   EXPECT_THAT(
@@ -191,7 +191,7 @@ TEST(Templates, AreRefusedByNameAndLine) {
 
 TEST(Templates, TheirOwnOptionsAreCheckedToo) {
   const auto said = [](const std::string& text, JobRequest ask = {}) {
-    return refusal([&] { adopt_template_options(text, "site.sh", ask); });
+    return refusal_of([&] { adopt_template_options(text, "site.sh", ask); });
   };
   JobRequest ask;
   adopt_template_options(kSite, "site.sh", ask);
@@ -210,10 +210,10 @@ TEST(Templates, TheirOwnOptionsAreCheckedToo) {
 }
 
 TEST(Preludes, HoldNoOptionsOfSbatch) {
-  EXPECT_EQ(refusal([] { check_prelude("module load x\n# SBATCH\n", "pre.sh"); }), "");
-  EXPECT_THAT(refusal([] { check_prelude("module load x\n#SBATCH -p a\n", "pre.sh"); }),
+  EXPECT_EQ(refusal_of([] { check_prelude("module load x\n# SBATCH\n", "pre.sh"); }), "");
+  EXPECT_THAT(refusal_of([] { check_prelude("module load x\n#SBATCH -p a\n", "pre.sh"); }),
               HasSubstr("pre.sh:2: '#SBATCH -p a' would be passed over"));
-  EXPECT_THAT(refusal([] { check_prelude("module load x\r\n", "pre.sh"); }),
+  EXPECT_THAT(refusal_of([] { check_prelude("module load x\r\n", "pre.sh"); }),
               HasSubstr("pre.sh:1: the line ends as on Windows"));
 }
 

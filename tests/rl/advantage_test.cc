@@ -4,19 +4,15 @@
 #include <gtest/gtest.h>
 
 #include "comm/error.h"
+#include "tests/rl/near.h"
 
 namespace svfleet {
 namespace {
 
-using testing::DoubleNear;
 using testing::ElementsAre;
-using testing::Pointwise;
 
 std::vector<double> of(Baseline baseline, std::vector<double> rewards) {
   return advantages(baseline, rewards);
-}
-auto near(std::vector<double> values) {
-  return Pointwise(DoubleNear(1e-14), values);
 }
 
 TEST(Advantages, HandWorked) {

@@ -7,13 +7,13 @@ namespace {
 
 using Strings = std::vector<std::string>;
 
-struct Case {
+struct ChoiceCase {
   const char* reply;
   int choice;  // -1: the reply does not settle
 };
 
-void check(const Strings& labels, const Strings& choices, const std::vector<Case>& cases) {
-  for (const Case& c : cases)
+void check(const Strings& labels, const Strings& choices, const std::vector<ChoiceCase>& cases) {
+  for (const ChoiceCase& c : cases)
     EXPECT_EQ(chosen(c.reply, labels, choices).value_or(-1), c.choice) << "'" << c.reply << "'";
 }
 
@@ -156,7 +156,7 @@ TEST(Chosen, TextsThatLookLikeLabels) {
   // The longer text holds the shorter one.
   check({"A", "B"}, {"lion", "sea lion"},
         {{"a sea lion", 1}, {"the lion", 0}, {"lions", -1}, {"the lion and the sea lion", -1}});
-  // Case alone tells two texts apart.
+  // ChoiceCase alone tells two texts apart.
   check({"A", "B", "C"}, {"WW", "Ww", "ww"},
         {{"Ww", 1}, {"ww.", 2}, {"The genes are Ww", -1}, {"wW", -1}});
   // Five choices; E is a label here.

@@ -5,16 +5,12 @@
 
 #include <cmath>
 
+#include "tests/rl/near.h"
+
 namespace svfleet {
 namespace {
 
-using testing::DoubleNear;
 using testing::ElementsAre;
-using testing::Pointwise;
-
-auto near(std::vector<double> values) {
-  return Pointwise(DoubleNear(1e-14), values);
-}
 
 // Right, wrong, wrong, and right but cut by the length limit.
 const std::vector<SampleOutcome> kSamples = {

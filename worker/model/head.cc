@@ -15,8 +15,8 @@
 namespace svfleet {
 namespace {
 
-// Rows of logits held at a time: [kBlock, vocabulary], wide.
-constexpr int64_t kBlock = 128;
+// Rows of logits held at a time: [kRowsAtOnce, vocabulary], wide.
+constexpr int64_t kRowsAtOnce = 128;
 
 bool truncated(const SamplingOptions& options) {
   return options.top_k > 0 || options.top_p < 1 || options.min_p > 0;
@@ -130,9 +130,9 @@ at::Tensor Head::logits(const at::Tensor& hidden) const {
 at::Tensor Head::log_probs(const at::Tensor& hidden, const std::vector<int64_t>& labels,
                            double temperature) const {
   at::Tensor out = at::empty({hidden.size(0)}, hidden.options().dtype(wide_of(hidden)));
-  for (int64_t start = 0; start < hidden.size(0); start += kBlock) {
+  for (int64_t start = 0; start < hidden.size(0); start += kRowsAtOnce) {
     enter(Stage::kHead);
-    const int64_t size = std::min(kBlock, hidden.size(0) - start);
+    const int64_t size = std::min(kRowsAtOnce, hidden.size(0) - start);
     const at::Tensor block = logits(hidden.narrow(0, start, size));
     if (hidden.is_cuda()) {
       const at::Tensor own =
@@ -173,9 +173,9 @@ Head::Gradient Head::gradient(const at::Tensor& hidden, const at::Tensor& base,
   SVFLEET_CHECK(count == int64_t(tokens.labels.size()), count, " rows for ", tokens.labels.size());
   const at::TensorOptions wide = hidden.options().dtype(wide_of(hidden));
   Gradient out{at::empty({count}, wide), at::empty(hidden.sizes(), wide)};
-  for (int64_t start = 0; start < count; start += kBlock) {
+  for (int64_t start = 0; start < count; start += kRowsAtOnce) {
     enter(Stage::kHead);
-    const int64_t size = std::min(kBlock, count - start);
+    const int64_t size = std::min(kRowsAtOnce, count - start);
     const auto block = [&](const at::Tensor& t) { return t.narrow(0, start, size); };
     const at::Tensor own = logits(block(hidden));
     const at::Tensor of_base = kl == KlLoss::kNone ? at::Tensor() : logits(block(base));
