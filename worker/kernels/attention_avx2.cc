@@ -1,3 +1,4 @@
+// attention_tile.h in AVX2.
 #include <immintrin.h>
 
 #include "worker/kernels/attention_backward.h"

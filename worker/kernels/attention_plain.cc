@@ -1,3 +1,4 @@
+// attention_tile.h in plain C++.
 #include <cmath>
 #include <cstring>
 

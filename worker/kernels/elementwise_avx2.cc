@@ -1,3 +1,4 @@
+// elementwise_kernels.h in AVX2.
 #include "worker/kernels/elementwise_lanes.h"
 #include "worker/kernels/lanes_avx2.h"
 

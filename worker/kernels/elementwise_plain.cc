@@ -1,3 +1,4 @@
+// elementwise_kernels.h in plain C++.
 #include "worker/kernels/elementwise_lanes.h"
 
 namespace svfleet {

@@ -1,3 +1,4 @@
+// product_weights.h by oneDNN.
 #include <algorithm>
 #include <utility>
 

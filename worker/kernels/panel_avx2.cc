@@ -1,3 +1,4 @@
+// panel_kernel.h in AVX2.
 #include <immintrin.h>
 
 #include "worker/kernels/panel_block.h"

@@ -1,3 +1,4 @@
+// panel_kernel.h in AVX-512.
 #include <immintrin.h>
 
 #include "worker/kernels/panel_block.h"

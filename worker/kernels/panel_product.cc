@@ -1,3 +1,4 @@
+// product_weights.h by this room's own kernels, in panels of outputs.
 #include <algorithm>
 #include <cmath>
 #include <vector>

@@ -1,3 +1,4 @@
+// vocabulary_kernels.h in AVX2.
 #include "worker/kernels/lanes_avx2.h"
 #include "worker/kernels/vocabulary_lanes.h"
 

@@ -1,3 +1,4 @@
+// vocabulary_kernels.h in AVX-512.
 #include "worker/kernels/lanes_avx512.h"
 #include "worker/kernels/vocabulary_lanes.h"
 

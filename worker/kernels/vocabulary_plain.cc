@@ -1,3 +1,4 @@
+// vocabulary_kernels.h in plain C++.
 #include "worker/kernels/vocabulary_lanes.h"
 
 namespace svfleet {
