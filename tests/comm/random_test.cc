@@ -26,7 +26,8 @@ TEST(KeyedUniform, EveryPartOfTheKeyMatters) {
   std::set<double> seen;
   const uint64_t far = uint64_t{1} << 40;
   for (uint64_t seed : {uint64_t{0}, uint64_t{1}, far})
-    for (Stream stream : {Stream::kSample, Stream::kPromptOrder, Stream::kReward, Stream::kInit})
+    for (Stream stream :
+         {Stream::kSample, Stream::kPromptOrder, Stream::kReward, Stream::kInit, Stream::kProbe})
       for (uint64_t a : {uint64_t{0}, uint64_t{1}, far})
         for (uint64_t b : {uint64_t{0}, uint64_t{1}, far})
           for (uint32_t c : {0u, 1u, 1u << 31}) seen.insert(keyed_uniform(seed, stream, a, b, c));

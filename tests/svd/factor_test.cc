@@ -107,17 +107,6 @@ TEST(Factor, TheComparisonNoticesWrongZAndWrongBasis) {
   EXPECT_GT(relative(merged_wide(other, w, z), exact(w, z)), 1e-2);
 }
 
-TEST(Factor, OneGivesTheWeightBitForBit) {
-  for (at::ScalarType type : {at::kFloat, at::kBFloat16, at::kDouble}) {
-    at::Tensor w = seeded({40, 96}, 5).to(type);
-    w[0][0] = -0.0;  // W + 0 would lose this sign
-    Factor f = decompose(target_of(40, 96), w, at::kFloat);
-    at::Tensor merged = at::empty_like(w);
-    merge(f.target.form, w, f.q, at::zeros({40}, at::kFloat), merged);
-    EXPECT_EQ(0, std::memcmp(merged.data_ptr(), w.data_ptr(), w.nbytes()));
-  }
-}
-
 TEST(Factor, MovesFromStageToStage) {
   StageCounter counter;
   const Counted counted(&counter);
@@ -166,7 +155,7 @@ TEST(Factor, TakesNoMoreMemoryThanItSays) {
     const int64_t took = resident("VmHWM:") - before;
     EXPECT_LE(took, decompose_bytes(t)) << shape.rows << " x " << shape.cols;
     const int64_t r = t.length();
-    EXPECT_GT(took, 8 * (t.rows * t.cols + 4 * r * r))
+    EXPECT_GT(took, 8 * (t.rows * t.cols + 3 * r * r))
         << "control: weight and eigensolver are seen";
   }
 }
