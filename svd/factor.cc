@@ -38,8 +38,8 @@ struct Basis {
 // elsewhere.
 Basis in_order(const at::Tensor& vectors, const at::Tensor& values) {
   Basis basis{vectors.flip(0), values.flip(0)};
-  const at::Tensor largest = basis.vectors.abs().argmax(1, /*keepdim=*/true);
-  basis.vectors.mul_(basis.vectors.gather(1, largest).sign());
+  const auto [least, most] = at::aminmax(basis.vectors, 1, /*keepdim=*/true);
+  basis.vectors.mul_(at::where(most >= least.neg(), at::ones_like(most), least.sign()));
   return basis;
 }
 

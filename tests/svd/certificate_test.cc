@@ -3,12 +3,16 @@
 #include "svd/certificate.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include "comm/error.h"
 
 namespace svfleet {
 namespace {
+
+// Small products in two threads, with others at work beside them, mostly wait.
+[[maybe_unused]] const bool kOneThread = (at::set_num_threads(1), true);
 
 double frobenius(const at::Tensor& t) {
   return t.norm().item<double>();
