@@ -30,16 +30,14 @@ double norm_of(const at::Tensor& moved) {
   return std::sqrt(3.0 / kProbes) * moved.norm().item<double>();
 }
 
-// X = (Q + E/2)^T E in float32, on the host. It is a few 1e-8 in all; its own rounding, 1e-6 of
-// that, does not count.
+// X = Q~^T E in float32, on the host. It is a few 1e-8 in all; its own rounding, 1e-6 of that, does
+// not count.
 at::Tensor first_order(const at::Tensor& vectors, const at::Tensor& stored) {
-  at::Tensor wide = stored.to(at::kDouble).sub_(vectors);
-  const at::Tensor e = wide.to(at::kFloat);
-  const at::Tensor middle = wide.mul_(0.5).add_(vectors).to(at::kFloat);
-  wide.reset();
-  if (!vectors.is_cpu()) return middle.mm(e.t()).cpu();
+  const at::Tensor rounded = stored.to(at::kFloat);  // the same numbers
+  const at::Tensor e = rounded.to(at::kDouble).sub_(vectors).to(at::kFloat);
+  if (!vectors.is_cpu()) return rounded.mm(e.t()).cpu();
   at::Tensor x = at::empty_like(e);
-  multiply_transposed(middle.data_ptr<float>(), e.data_ptr<float>(), e.size(0),
+  multiply_transposed(rounded.data_ptr<float>(), e.data_ptr<float>(), e.size(0),
                       x.data_ptr<float>());
   return x;
 }

@@ -1,4 +1,4 @@
-// Start here: Gram matrices and their eigenvectors in float64 on a CPU, by OpenBLAS.
+// Gram matrices and their eigenvectors in float64 on a CPU, by OpenBLAS.
 //
 // All on the calling thread; several callers at a time do not change each other's bits.
 #pragma once

@@ -29,6 +29,8 @@ void keep_least(std::map<std::string, double>& least, const std::string& what, d
   if (!added) at->second = std::min(at->second, took);
 }
 
+double residual = 0, skew = 0;  // the most that the check has seen
+
 // The steps of decompose() one by one, for a matrix in right form.
 void steps(const at::Tensor& a, std::map<std::string, double>& least) {
   const int64_t m = a.size(0), r = a.size(1);
@@ -43,6 +45,9 @@ void steps(const at::Tensor& a, std::map<std::string, double>& least) {
   begin = cpu_ms();
   check_basis("", a, vectors, at::tensor(values, at::kDouble));
   keep_least(least, "3 check", begin);
+  const BasisErrors errors = basis_errors(a, vectors, at::tensor(values, at::kDouble));
+  residual = std::max(residual, errors.residual);
+  skew = std::max(skew, errors.orthogonality);
   const at::Tensor stored = vectors.to(at::kFloat);
   begin = cpu_ms();
   certify(vectors, stored, values);
@@ -68,6 +73,7 @@ int bench(int64_t m, int64_t n, int times, int svd_times) {
   }
   std::printf("%lld x %lld, %s\n", (long long)m, (long long)n, eigensolver_identity().c_str());
   for (const auto& [what, took] : least) std::printf("%-30s %9.1f ms\n", what.c_str() + 2, took);
+  std::printf("%-30s %9.1e and %.1e\n", "residual and orthogonality", residual, skew);
   if (svd_times > 0)
     std::printf("%-30s %9.2f\n", "ratio",
                 least["6 torch.linalg.svd, float32"] / least["5 decompose, all of it"]);
