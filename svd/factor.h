@@ -9,16 +9,10 @@
 #include <string>
 #include <vector>
 
+#include "svd/certificate.h"
 #include "svd/target.h"
 
 namespace svfleet {
-
-// How good a stored Q is; all computed in float64 after rounding Q to its storage type.
-struct Certificate {
-  double orthogonality = 0;    // |Q^T Q - I|_F / sqrt(r)
-  double off_diagonal = 0;     // of (WQ)^T (WQ) (right) or (Q^T W)(Q^T W)^T, relative to its norm
-  double predicted_error = 0;  // |W' - exact W'|_F / |exact W'|_F for a fixed z in 1 +- 0.1
-};
 
 struct Factor {
   Target target;
@@ -29,11 +23,11 @@ struct Factor {
   std::string machine;      // hash of the identity that made it; empty in files of before
 };
 
-// Float64 Gram matrix and symmetric eigensolver on the calling thread, or on the GPU where `weight`
-// is on one; the factor is in host memory either way. Eigenvalues descending, the largest entry of
-// each eigenvector positive. `weight` [m, n] of any float type. `storage` is kFloat or kBFloat16.
-// Throws Error(kExitUser) naming the tensor when it holds a NaN or infinity.
-// A weight that nobody else holds is given up as soon as it can be.
+// Float64 Gram matrix and symmetric eigensolver on the calling thread, by OpenBLAS, or on the GPU
+// where `weight` is on one, by libtorch; the factor is in host memory either way. Eigenvalues
+// descending, the largest entry of each eigenvector positive. `weight` [m, n] of any float type.
+// `storage` is kFloat or kBFloat16. Throws Error(kExitUser) naming the tensor when it holds a NaN
+// or infinity. A weight that nobody else holds is given up as soon as it can be.
 Factor decompose(const Target& target, at::Tensor weight, at::ScalarType storage);
 // Memory that it takes at most, its weight in float64 included.
 int64_t decompose_bytes(const Target& target);

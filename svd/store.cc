@@ -10,6 +10,7 @@
 #include "checkpoints/hdf5_image.h"
 #include "checkpoints/publish.h"
 #include "comm/error.h"
+#include "svd/eigensolver.h"
 
 namespace svfleet {
 
@@ -89,7 +90,7 @@ bool FactorStore::publish(const Factor& factor) const {
   file.integer("rows", factor.target.rows);
   file.integer("cols", factor.target.cols);
   file.text("source_hash", factor.source_hash);
-  file.text("libraries", "torch " TORCH_VERSION_TEXT);
+  file.text("libraries", "torch " TORCH_VERSION_TEXT ", " + eigensolver_identity());
   file.text("machine", factor.machine);
   at::Tensor q = factor.q.contiguous();
   if (q.scalar_type() == at::kBFloat16)

@@ -21,7 +21,7 @@ HIDDEN, INNER, LAYERS = 384, 8192, 3
 
 
 def write_model(folder):
-    """Random weights in bfloat16, of matrices whose decomposition takes about 65 MB each."""
+    """Random weights in bfloat16, of matrices whose decomposition takes about 50 MB each."""
     source = runs.SOURCE / "tests/data/models/tiny_llama3"
     model = folder / "model"
     model.mkdir()
