@@ -101,9 +101,10 @@ std::string identity(const IdentityInput& input) {
   result["cache_l1"] = sysconf(_SC_LEVEL1_DCACHE_SIZE);
   result["cache_l2"] = sysconf(_SC_LEVEL2_CACHE_SIZE);
   json environment = json::object();
-  for (const char* name : {"ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS",
-                           "MKL_DEBUG_CPU_TYPE", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA",
-                           "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE", "LD_PRELOAD"})
+  for (const char* name :
+       {"ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "MKL_DEBUG_CPU_TYPE",
+        "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE",
+        "DNNL_DEFAULT_FPMATH_MODE", "OPENBLAS_CORETYPE", "LD_PRELOAD"})
     if (const char* value = std::getenv(name); value && *value) environment[name] = value;
   result["environment"] = environment;
   result["program"] = program_hash();
@@ -111,7 +112,7 @@ std::string identity(const IdentityInput& input) {
   result["threads"] = input.threads;
   result["tensor_width"] = 1;
   if (!input.gpu.empty()) result["gpu"] = input.gpu;
-  if (!input.products.empty()) result["products"] = input.products;
+  if (!input.libraries.empty()) result["libraries"] = input.libraries;
   return result.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 

@@ -12,8 +12,8 @@ namespace svfleet {
 struct IdentityInput {
   std::string torch_version;
   int64_t threads = 1;
-  std::string gpu;            // model of the GPU, empty = none is used
-  std::string products = {};  // what multiplies on the CPU; empty where nothing depends on it
+  std::string gpu;             // model of the GPU, empty = none is used
+  std::string libraries = {};  // what else computes on the CPU; empty where nothing does
 };
 
 // Canonical JSON (keys sorted): cpu, instruction sets, caches, switches in the environment, program
