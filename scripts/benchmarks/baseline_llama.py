@@ -22,24 +22,22 @@ params.verbosity = -1
 server = xllamacpp.Server(params)
 
 
-def replies(length):
-    """Seconds, and the replies in the order of the requests."""
+def replies(length, tokens=False):
+    """Seconds, and with `tokens` the replies in the order of the requests."""
+    asked = {"prompt": [r["tokens"] for r in requests], "n_predict": length, "temperature": 0,
+             "top_k": 1, "ignore_eos": True, "cache_prompt": False}
     begin = time.monotonic()
-    given = server.handle_completions(
-        {"prompt": [r["tokens"] for r in requests], "n_predict": length, "temperature": 0, "top_k": 1,
-         "ignore_eos": True, "cache_prompt": False, "return_tokens": True})
+    choices = server.handle_completions({**asked, "logprobs": 1} if tokens else asked)["choices"]
     seconds = time.monotonic() - begin
-    given = given if isinstance(given, list) else [given]
-    given.sort(key=lambda one: one.get("index", 0))
-    return seconds, [one["tokens"] for one in given]
+    if len(choices) != len(requests) or any(one["finish_reason"] != "length" for one in choices):
+        sys.exit("llama.cpp: not every reply has the length that was asked for")
+    choices.sort(key=lambda one: one["index"])
+    return seconds, [[t["id"] for t in one["logprobs"]["content"]] for one in choices] if tokens else None
 
 
-found = {"runs": []}
-replies(4)
+found = {"runs": [], "replies": replies(min(count, 16), tokens=True)[1]}  # the first warms up
 for _ in range(int(runs)):
-    first_s, _ = replies(1)
-    seconds, found["replies"] = replies(count)
-    tokens = sum(map(len, found["replies"]))
-    found["runs"].append({"seconds": seconds, "tokens": tokens, "after_first_s": seconds - first_s,
-                          "tokens_after_first": tokens - len(requests)})
+    first_s, seconds = replies(1)[0], replies(count)[0]
+    found["runs"].append({"seconds": seconds, "tokens": count * len(requests), "after_first_s": seconds - first_s,
+                          "tokens_after_first": (count - 1) * len(requests)})
 print(json.dumps(found))

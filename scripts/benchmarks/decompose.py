@@ -42,10 +42,11 @@ def verify(bench, result, label, file, q, names):
     if checked.skipped:
         return result.note(f"Errors of W' were not compared: {checked.skipped}")
     ours = max(one["ours"] for one in checked.found["errors"])
-    svd = min(one["svd"] for one in checked.found["errors"])
+    svd = max(one["svd"] for one in checked.found["errors"])
+    least = min(one["svd"] / one["ours"] for one in checked.found["errors"])
     result.verify(f"{label}: error of W' from the stored Q, the largest", f"{ours:.1e}", ours < 1e-6)
-    result.want(f"{label}: error of W' against the float32 SVD's ({svd:.1e}): at least 1e3 smaller",
-                f"{svd / ours:.0f}", svd / ours >= 1e3)
+    result.want(f"{label}: error of W' beside the float32 SVD's (up to {svd:.1e}): at least 1e3 times smaller",
+                f"{least:.0f}", least >= 1e3)
 
 
 def rows_of(contenders):
