@@ -33,7 +33,8 @@ double now_s() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// Chunk by chunk, as that version samples: the next one begins when all of one's replies have ended.
+// Chunk by chunk, as that version samples: the next one begins when all of one's replies have
+// ended.
 json generate_chunks(const char* folder, char** words) {
   const json requests = read_json(words[0]);
   const size_t rows = std::stoul(words[1]);
@@ -112,9 +113,8 @@ int main(int count, char** words) {
   const std::string part = count > 2 ? words[2] : "";
   if (!(part == "generate" && count == 7) && !(part == "gradient" && count == 8)) return 2;
   try {
-    const nlohmann::json found = part == "generate"
-                                     ? svfleet::generate_chunks(words[1], words + 3)
-                                     : svfleet::gradient(words[1], words + 3);
+    const nlohmann::json found = part == "generate" ? svfleet::generate_chunks(words[1], words + 3)
+                                                    : svfleet::gradient(words[1], words + 3);
     std::printf("%s\n", found.dump().c_str());
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());

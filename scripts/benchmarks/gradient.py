@@ -93,6 +93,19 @@ def steps_of_both(bench, result):
     result.want("float32 gradients of both versions: cosine at least 0.999 in each step", "all" if good else "not all", good)
 
 
+def head(bench, runs):
+    """The product with the vocabulary alone, by rows, on two threads: (stage, seconds) pairs."""
+    shape, pairs = roof.Shape(bench.model), []
+    for one in bench.engine_part("head", threads=2, runs=2 * runs)["rows"]:
+        rows, flops = one["rows"], 2 * one["rows"] * shape.top
+        size = roof.BYTES[shape.kind] * shape.top
+        pairs.append((roof.Stage(f"draw, {rows} rows", size, [(rows, flops, shape.kind)]),
+                      statistics.median(one["draw_s"])))
+        pairs.append((roof.Stage(f"head's gradient, {rows} rows", 2 * size, [(rows, 2 * flops, shape.kind)]),
+                      statistics.median(one["gradient_s"])))
+    return pairs
+
+
 def measure(bench):
     result, store = Result(), bench.store()
     count, runs = (2, 1) if bench.quick else (8, 3)
@@ -116,7 +129,7 @@ def measure(bench):
     seconds = statistics.median(run["seconds"] for run in merged["runs"])
     result.verify("share of z's change that arrives in W'", f"{merged['gain']:.3f}", abs(merged["gain"] - 1) < 0.1)
     stages = [(stage, mine.median), (roof.Shape(bench.model).merge(), seconds)]
-    result.table("Shares of the roof", roof.STAGE_HEADER, roof.stage_rows(bench.roofs, stages))
+    result.table("Shares of the roof", roof.STAGE_HEADER, roof.stage_rows(bench.roofs, stages + head(bench, runs)))
     result.ratio("gradient with its projection against full weight gradients", mine, full, 2.5)
     if len(extra) == 2:
         share = extra["svfleet"] / max(1, extra[full.name])

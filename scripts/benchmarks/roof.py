@@ -75,7 +75,7 @@ class Shape:
         """`tokens` one after the other, `rows` at a time; each over `context` keys on average."""
         kept = 2 * BYTES[self.kind] * self.kv * self.layers * context * rows
         flops = 2 * rows * (self.body + self.top) + self.attended(rows, context)
-        return Stage(f"decode, {rows} rows", tokens * (self.weight_bytes() + kept),
+        return Stage(f"decode, {rows:.3g} rows", tokens * (self.weight_bytes() + kept),
                      [(rows, tokens * flops, self.kind)])
 
     def prompts(self, count, tokens):
