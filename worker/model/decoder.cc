@@ -51,23 +51,22 @@ struct Through {
 void forward_layer(const Through& in, int i, const at::Tensor& h, PagePool& pool,
                    Tape::Layer* kept) {
   const DecoderLayer& layer = in.weights.layer(i);
+  const double epsilon = in.arch.rms_epsilon;
   Tape::Layer now;
-  const auto copy = [&](const at::Tensor& t) { return kept ? t.clone() : t; };
-  now.h = copy(h);
-  now.x = rms_norm(h, layer.input_norm, in.arch.rms_epsilon, kept ? &now.inverse : nullptr);
-  now.q = in.product(i, 0, now.x);
-  at::Tensor k = in.product(i, 1, now.x);
+  if (kept) now.h = h.clone();
+  at::Tensor x = rms_norm(h, layer.input_norm, epsilon, kept ? &now.inverse : nullptr);
+  now.q = in.product(i, 0, x);
+  const at::Tensor k = in.product(i, 1, x);
   rotate(now.q, in.turned, in.arch.head_dim);
   rotate(k, in.turned, in.arch.head_dim);
-  pool.store(i, in.pass, k, in.product(i, 2, now.x));
+  pool.store(i, in.pass, k, in.product(i, 2, x));
   now.attended = pool.attend(i, in.pass, now.q, kept ? &now.log_sum : nullptr);
   add_to(h, in.product(i, 3, now.attended));
-  now.h2 = copy(h);
-  now.x2 = rms_norm(h, layer.post_norm, in.arch.rms_epsilon, kept ? &now.inverse2 : nullptr);
-  now.gate = in.product(i, 4, now.x2);
-  now.up = in.product(i, 5, now.x2);
-  now.gated = gate_product(now.gate, now.up);
-  add_to(h, in.product(i, 6, now.gated));
+  if (kept) now.h2 = h.clone();
+  x = rms_norm(h, layer.post_norm, epsilon, kept ? &now.inverse2 : nullptr);
+  now.gate = in.product(i, 4, x);
+  now.up = in.product(i, 5, x);
+  add_to(h, in.product(i, 6, gate_product(now.gate, now.up)));
   if (kept) *kept = std::move(now);
 }
 
@@ -107,17 +106,20 @@ void backward_layer(const Through& in, int i, const PagePool& pool, const Tape::
     return of.d_x;
   };
   at::Tensor d_gate, d_up;
-  gate_product_gradient(kept.gate, kept.up, back(6, kept.gated, d_h), &d_gate, &d_up);
-  at::Tensor d_x = back(4, kept.x2, d_gate);
-  d_x.add_(back(5, kept.x2, d_up));
+  gate_product_gradient(kept.gate, kept.up, back(6, gate_product(kept.gate, kept.up), d_h), &d_gate,
+                        &d_up);
+  at::Tensor x = rms_norm(kept.h2, layer.post_norm, in.arch.rms_epsilon);
+  at::Tensor d_x = back(4, x, d_gate);
+  d_x.add_(back(5, x, d_up));
   rms_norm_gradient(kept.h2, layer.post_norm, kept.inverse2, d_x, d_h);
   const at::Tensor d_attended = rounded(back(3, kept.attended, d_h), type);
   const PagePool::Gradient d =
       pool.attend_gradient(i, in.pass, kept.q, kept.attended, kept.log_sum, d_attended);
   rotate_gradient(d.d_q, in.turned, in.arch.head_dim);
   rotate_gradient(d.d_k, in.turned, in.arch.head_dim);
-  d_x = back(0, kept.x, d.d_q, !lowest);
-  const at::Tensor d_k = back(1, kept.x, d.d_k, !lowest), d_v = back(2, kept.x, d.d_v, !lowest);
+  x = rms_norm(kept.h, layer.input_norm, in.arch.rms_epsilon);
+  d_x = back(0, x, d.d_q, !lowest);
+  const at::Tensor d_k = back(1, x, d.d_k, !lowest), d_v = back(2, x, d.d_v, !lowest);
   if (lowest) return;
   d_x.add_(d_k).add_(d_v);
   rms_norm_gradient(kept.h, layer.input_norm, kept.inverse, d_x, d_h);

@@ -16,13 +16,14 @@
 
 namespace svfleet {
 
-// What the gradient needs of a forward pass, by layer.
+// What the gradient needs of a forward pass, by layer. What is quickly made again of it, the norms'
+// outputs and silu(gate) * up, is not kept.
 struct Tape {
   struct Layer {
-    at::Tensor h, x, inverse;         // before the layer; after its first norm
+    at::Tensor h, inverse;            // before the layer, and its first norm's
     at::Tensor q, attended, log_sum;  // keys and values stay in the pool
-    at::Tensor h2, x2, inverse2;      // before and after the second norm
-    at::Tensor gate, up, gated;
+    at::Tensor h2, inverse2;          // before the second norm, likewise
+    at::Tensor gate, up;
   };
   std::vector<Layer> layers;
   at::Tensor h, inverse;  // before the last norm

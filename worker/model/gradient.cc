@@ -13,8 +13,9 @@
 namespace svfleet {
 namespace {
 
-// Parts are computed together as long as they have no more tokens: more rows multiply faster.
-constexpr int64_t kTogether = 768;
+// Parts are computed together as long as they have no more tokens: more rows multiply faster, up to
+// here, and take more memory.
+constexpr int64_t kTogether = 320;
 
 // Some replies of a group, which are computed as one tree.
 struct Part {
