@@ -164,7 +164,7 @@ def stopped_by(what, config, run_dir, ranks, send, expected, code):
 
 
 def signals(folder):
-    steps = 40  # long enough for mpirun to pass a signal on
+    steps = 200  # long enough for mpirun to pass a signal on
     (folder / "long").mkdir()
     config = runs.write_config(folder / "long", steps)
     run_dir = folder / "long/undisturbed"

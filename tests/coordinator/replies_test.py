@@ -15,7 +15,7 @@ import runs
 from runs import check
 
 # One long chunk: 32 replies, which end by chance at different lengths.
-LONG = ["--set", "train.prompts_per_chunk=8", "--set", "task.max_new_tokens=900", "--set", "workers=1",
+LONG = ["--set", "train.prompts_per_chunk=8", "--set", "task.max_new_tokens=440", "--set", "workers=1",
         "--set", "train.checkpoint_every=5"]
 STEPS, REPLIES = 1, 32
 

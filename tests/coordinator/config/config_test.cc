@@ -229,8 +229,36 @@ TEST_F(ConfigTest, EveryFieldCanBeSetIsPrintedReadBackAndCountedAmongTheBits) {
   write_text("run.yaml", kSmall);
   write_text("other.yaml", "train: t\nreward: exact\nprompt: \"{q}\"\n");
   Config defaults = load_config("run.yaml", {});
-  for (const auto& field : config_fields()) check_change(field, defaults, "");
+  for (const auto& field : config_fields())
+    if (field.bits != Bits::kFormer) check_change(field, defaults, "");
   for (const auto& field : task_fields()) check_change(field, defaults.tasks[0], "task.");
+}
+
+// Two settings of earlier versions that are one now.
+TEST_F(ConfigTest, FormerFormsAreReadAndUnequalOnesAreNoted) {
+  write_text("run.yaml", kSmall);
+  const auto with = [](const std::vector<std::string>& overrides) {
+    return load_config("run.yaml", overrides);
+  };
+  const std::string sampling = "train.sampling_form=", gradient = "train.gradient_form=";
+  EXPECT_EQ(with({}).train.form, "merged");
+  EXPECT_TRUE(with({}).notes.empty());
+  const Config alike = with({sampling + "activation", gradient + "activation"});
+  EXPECT_EQ(alike.train.form, "activation");
+  EXPECT_TRUE(alike.notes.empty());
+  EXPECT_EQ(print_config(alike).find("sampling_form"), std::string::npos);
+  EXPECT_EQ(bits_config(alike), bits_config(with({"train.form=activation"})));
+  // As every run of earlier versions had them.
+  const Config unequal = with({sampling + "merged", gradient + "activation"});
+  EXPECT_EQ(unequal.train.form, "merged");
+  ASSERT_EQ(unequal.notes.size(), 1u);
+  EXPECT_NE(unequal.notes[0].find("one setting now, train.form, which is merged"),
+            std::string::npos);
+  EXPECT_EQ(with({gradient + "activation"}).train.form, "merged");
+  const Config chosen = with({sampling + "merged", "train.form=activation"});
+  EXPECT_EQ(chosen.train.form, "activation");
+  EXPECT_EQ(chosen.notes.size(), 1u);
+  EXPECT_THROW(with({sampling + "other"}), Error);
 }
 
 TEST_F(ConfigTest, EveryRewardFieldIsPrintedReadBackAndCountedAmongTheBits) {
@@ -317,9 +345,13 @@ TEST(ConfigTable, HoldsEveryFieldOfEveryStruct) {
   }
   for (const auto& field : declared_fields("coordinator/config/config.h", "Config")) {
     if (field == "file" || field == "model" || field == "svd" || field == "train" ||
-        field == "evaluate")
+        field == "evaluate" || field == "former" || field == "notes")
       continue;
     EXPECT_TRUE(in_table(config_fields(), field == "tasks" ? "task" : field)) << field;
+    ++count;
+  }
+  for (const auto& field : declared_fields("coordinator/config/config.h", "FormerSettings")) {
+    EXPECT_TRUE(in_table(config_fields(), "train." + field)) << field;
     ++count;
   }
   EXPECT_EQ(count, config_fields().size());
