@@ -12,6 +12,7 @@ import runs
 from runs import check
 
 STEPS = 5
+TOKENS = 160  # a step must be long enough to be hit
 KILLS = int(os.environ.get("SVFLEET_KILLS", "6"))
 
 
@@ -44,7 +45,7 @@ def main():
     folder = runs.work_folder()
     chance = random.Random(11)
     try:
-        config = runs.write_config(folder, STEPS)
+        config = runs.write_config(folder, STEPS, TOKENS)
         hashes = {}
         for ranks in (1, 2, 4):
             run_dir = folder / f"run{ranks}"
@@ -75,7 +76,7 @@ def main():
         check(runs.content_hash(seed) != hashes[1], "with another seed the hash is another")
 
         run_dir = folder / "killed"
-        config_long = runs.write_config(folder, STEPS, tokens=24)
+        config_long = runs.write_config(folder, STEPS, TOKENS)
         inside, kills, sizes = 0, 0, [2, 4, 1, 3]
         while kills < KILLS:
             ranks = sizes[kills % len(sizes)]

@@ -67,7 +67,7 @@ def interrupted(config, folder, truth, sign, ranks_after):
     check(5 <= len(before) < REPLIES, f"{name}: {len(before)} replies are in the journal, no chunk")
     check(not runs.journal_file.chunks(run_dir), f"{name}: no chunk was finished")
     if sign == signal.SIGTERM:
-        check(took < truth["chunk_s"] / 2, f"{name}: gone after {took:.2f} s of a chunk of {truth['chunk_s']:.2f} s")
+        check(took < 5, f"{name}: gone after {took:.2f} s, between tokens")
     # Another process, killed when it has all replies: what it sampled is beside what it found.
     second = start(config, run_dir, ranks_after)
     end = time.time() + 60

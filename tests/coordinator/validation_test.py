@@ -151,8 +151,8 @@ def small_moves(folder, config):
     steps = [json.loads(line) for line in (folder / "slow/log.jsonl").read_text().splitlines()]
     steps = [step for step in steps if step["kind"] == "step"]
     moved, gains = steps[-1]["largest_z_move"], [step["merge_gain"] for step in steps]
-    check(0 < moved < 2e-3 and all(0.9 < gain < 1.1 for gain in gains[-3:]),
-          f"z moved by {moved:.1e}, of which {gains[-3:]} have arrived")
+    arrived = sum(gains[-5:]) / 5  # a sample of small matrices' rows: to the nearest it would be 0.3
+    check(0 < moved < 2e-3 and 0.8 < arrived < 1.2, f"z moved by {moved:.1e}, of which {arrived:.2f} has arrived")
 
 
 def forgets(folder, config):
