@@ -425,7 +425,7 @@ def output_files(folder, config):
     # Stopped before it is done: what was there is there.
     out.write_text(old)
     long = ["evaluate", config, "--quiet", "--out", out, "--set", "evaluate.items=500", "--set",
-            "task.max_new_tokens=100"]
+            "task.max_new_tokens=400"]
     for how, code in ((signal.SIGTERM, REQUEUE), (signal.SIGKILL, -9)):
         job = subprocess.Popen([runs.SVFLEET, *map(str, long)], stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)

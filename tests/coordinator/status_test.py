@@ -199,7 +199,7 @@ def slow_rank(folder, config):
 def main():
     folder = runs.work_folder()
     try:
-        config = runs.write_config(folder, STEPS, tokens=48)
+        config = runs.write_config(folder, STEPS, tokens=200)
         run_dir = folder / "alone"
         runs.run(config, run_dir, 1)
         expected = runs.content_hash(run_dir)
