@@ -14,8 +14,8 @@ void set_compute_threads(int threads) {
   set_compute_threads_here();
 }
 
-// OpenMP keeps its thread count per thread, starting from OMP_NUM_THREADS; libtorch has an OpenMP
-// of its own beside the one of our kernels and oneDNN.
+// OpenMP keeps its thread count per thread, starting from OMP_NUM_THREADS. There may be two of it:
+// libtorch's, and that of our kernels and oneDNN.
 void set_compute_threads_here() {
   at::set_num_threads(process_threads);
   omp_set_num_threads(process_threads);
