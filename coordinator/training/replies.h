@@ -23,7 +23,6 @@ class Replies {
   const FinishedReply* find(int64_t position, int sample) const;
   // Any thread.
   void keep(int64_t position, const Rollout& rollout) const;
-  int64_t restored() const { return int64_t(restored_.size()); }
 
  private:
   std::map<std::pair<int64_t, int>, FinishedReply> restored_;

@@ -78,10 +78,6 @@ void PagePool::release(const Pages& pages) {
   }
 }
 
-int64_t PagePool::held() const {
-  return int64_t(holders_.size() - free_.size());
-}
-
 char* PagePool::page(int layer, int page) const {
   const at::Tensor& slab = slabs_[size_t(page / kSlabPages)];
   return static_cast<char*>(slab.data_ptr()) + (page % kSlabPages * int64_t(layers_) + layer) *

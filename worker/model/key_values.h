@@ -26,7 +26,6 @@ class PagePool {
   int take();  // a page that nobody holds
   void hold(const Pages& pages);
   void release(const Pages& pages);
-  int64_t held() const;  // pages that somebody holds
   // In all layers, after the passes that made them.
   void copy(const PageCopy& copy);
 

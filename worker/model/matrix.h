@@ -30,7 +30,6 @@ class Matrix {
   at::Tensor back(const at::Tensor& x, const Added& added = {}) const;
   at::Tensor back_wide(const at::Tensor& x, const Added& added = {}) const;
 
-  bool defined() const { return bool(held_); }
   const at::Tensor& plain() const;
   at::ScalarType type() const;
   // For x M^T alone from now on: on the CPU the plain tensor is given up.

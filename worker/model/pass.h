@@ -42,14 +42,13 @@ class TreePass {
   const Pass& pass() const { return pass_; }
   int64_t first_row(int segment) const { return first_rows_[size_t(segment)]; }
   int64_t last_row(int segment) const { return first_rows_[size_t(segment) + 1] - 1; }
-  // Tokens of the segment's sequence: its ancestors' and its own.
-  int64_t length(int segment) const { return lengths_[size_t(segment)]; }
   const Pages& pages(int segment) const { return pages_[size_t(segment)]; }
 
  private:
   PagePool& pool_;
   Pass pass_;
-  std::vector<int64_t> first_rows_, lengths_;
+  std::vector<int64_t> first_rows_;
+  std::vector<int64_t> lengths_;  // of each segment's sequence, its ancestors' included
   std::vector<Pages> pages_;
 };
 
