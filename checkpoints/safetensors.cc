@@ -88,6 +88,9 @@ class MappedFile {
   ~MappedFile() { munmap(const_cast<std::byte*>(bytes_), size_); }
   MappedFile(const MappedFile&) = delete;
 
+  // Unchanged pages of a file: reading them again brings the same bytes.
+  void forget_pages() const { madvise(const_cast<std::byte*>(bytes_), size_, MADV_DONTNEED); }
+
   const std::string& path() const { return path_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const std::vector<TensorView>& tensors() const { return tensors_; }  // by place in the file
@@ -267,6 +270,10 @@ SafetensorsFolder::~SafetensorsFolder() = default;
 
 const std::vector<std::string>& SafetensorsFolder::names() const {
   return impl_->names;
+}
+
+void SafetensorsFolder::forget_pages() const {
+  for (const auto& file : impl_->files) file->forget_pages();
 }
 
 bool SafetensorsFolder::has(const std::string& name) const {

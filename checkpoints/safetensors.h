@@ -37,6 +37,8 @@ class SafetensorsFolder {
   const TensorView& at(const std::string& name) const;  // Error(kExitUser) naming the tensor
   // Hash of the tensor's type, shape and bytes.
   std::string tensor_hash(const std::string& name) const;
+  // Lets the system have the memory of what was read; reading it again is slower once.
+  void forget_pages() const;
   // Hash of headers, sizes and modification times: cheap, for noticing a changed model.
   std::string quick_fingerprint() const;
   // Hash over all tensors' content; reads everything.

@@ -69,6 +69,7 @@ struct TrainConfig {
   std::string form = "merged";
   // Tokens of a group that are differentiated at once; 0 = all.
   int64_t gradient_tokens = 0;
+  std::string gradient_checkpointing = "auto";
   // direct or sigmoid.
   std::string parametrisation = "direct";
   // Expert file to start from; empty = the base model.

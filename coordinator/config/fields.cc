@@ -147,6 +147,11 @@ std::vector<Field<Config>> make_config_fields() {
        "A prompt with its replies of more tokens is differentiated some replies at a time, which "
        "bounds memory; 0 = never.",
        AT(train.gradient_tokens), Bits::kUnlessDefault, between(0, 100000000)},
+      {"train.gradient_checkpointing",
+       "Whether the gradient computes each layer once more instead of keeping its activations: "
+       "less memory, about a quarter more time, the same bits. auto: where a worker would keep "
+       "more than 1 GiB.",
+       AT(train.gradient_checkpointing), no, one_of({"auto", "on", "off"})},
       {"train.parametrisation",
        "direct: z = 1 + p; sigmoid: the published code's, for reproducing it.",
        AT(train.parametrisation), yes, one_of({"direct", "sigmoid"})},

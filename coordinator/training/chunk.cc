@@ -156,8 +156,10 @@ void differentiate(const Base& base, const Policy& policy, const ChunkRules& rul
     places.push_back(g);
   }
   const KlLoss kl = rules.kl_in_reward ? KlLoss::kNone : rules.kl_loss;
-  const GradientResult gradient = z_gradient(*base.weights, policy.adapter(), trained,
-                                             {rules.temperature, kl, rules.gradient_tokens});
+  const GradientResult gradient =
+      z_gradient(*base.weights, policy.adapter(), trained,
+                 {rules.temperature, kl, rules.gradient_tokens, rules.again});
+  tally.memory = {double(gradient.predicted_bytes), double(gradient.peak_bytes)};
   for (size_t g = 0; g < trained.size(); ++g)
     for (int s = 0; s < sampled.samples; ++s)
       compare(sampled.at(places[g], s).log_probs, gradient.log_probs[g][size_t(s)], tally);

@@ -30,6 +30,7 @@ struct ChunkRules {
   bool measure_kl = false;  // for the log, also where kl_beta is 0
   KlLoss kl_loss = KlLoss::kNone;
   int64_t gradient_tokens = 0;  // most of a group that are differentiated at once; 0: all
+  Again again = Again::kAuto;   // layers for the gradient
   int sampled_texts = 1;        // replies written to rollouts.jsonl from this chunk
 };
 

@@ -37,6 +37,8 @@ Tally ChunkTally::all() const {
 void ChunkTally::add(const ChunkTally& other) {
   SVFLEET_CHECK(by_task.size() == other.by_task.size(), by_task.size(), other.by_task.size());
   const double largest = std::max(mismatch_max, other.mismatch_max);
+  memory.predicted = std::max(memory.predicted, other.memory.predicted);
+  memory.counted = std::max(memory.counted, other.memory.counted);
   const PackedTally more = pack(other);
   size_t c = 1, s = 0;
   each_field(
@@ -52,6 +54,7 @@ PackedTally pack(const ChunkTally& tally) {
   each_field(
       tally, [&](int64_t field) { packed.counts.push_back(field); },
       [&](double field) { packed.sums.push_back(field); });
+  packed.sums.insert(packed.sums.end(), {tally.memory.predicted, tally.memory.counted});
   return packed;
 }
 
@@ -61,14 +64,16 @@ ChunkTally unpack(const PackedTally& packed) {
       packed.counts.size() < kCounts ? 0 : (packed.counts.size() - kCounts) / kTaskCounts;
   ChunkTally tally(tasks);
   const PackedTally like = pack(tally);
-  SVFLEET_CHECK(
-      packed.counts.size() == like.counts.size() && packed.sums.size() == like.sums.size(),
-      packed.counts.size(), " counts and ", packed.sums.size(), " sums");
+  const bool with_memory = packed.sums.size() == like.sums.size();  // earlier programs had none
+  SVFLEET_CHECK(packed.counts.size() == like.counts.size() &&
+                    (with_memory || packed.sums.size() + 2 == like.sums.size()),
+                packed.counts.size(), " counts and ", packed.sums.size(), " sums");
   size_t c = 1, s = 0;
   tally.kl_measured = packed.counts[0] != 0;
   each_field(
       tally, [&](int64_t& field) { field = packed.counts[c++]; },
       [&](double& field) { field = packed.sums[s++]; });
+  if (with_memory) tally.memory = {packed.sums[s], packed.sums[s + 1]};
   return tally;
 }
 

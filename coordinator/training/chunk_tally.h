@@ -22,6 +22,11 @@ struct ChunkSeconds {
   void take_away(const ChunkSeconds& other) { add(other, -1); }
 };
 
+// Of activations of a gradient at its peak, in one thread: the largest of any chunk.
+struct GradientBytes {
+  double predicted = 0, counted = 0;
+};
+
 struct ChunkTally {
   int64_t groups = 0, signal_groups = 0, skipped_groups = 0, trained_groups = 0;
   int64_t truncated = 0;
@@ -32,6 +37,7 @@ struct ChunkTally {
   double mismatch_sum = 0, mismatch_max = 0;  // |log pi_sample - log pi_train| per trained token
   int64_t mismatch_tokens = 0;
   ChunkSeconds seconds;
+  GradientBytes memory;
 
   explicit ChunkTally(size_t tasks = 0) : by_task(tasks) {}
   Tally all() const;  // of all tasks

@@ -2,7 +2,7 @@
 import re
 
 BEGIN, END = "<!-- scripts/bench: what follows is generated -->", "<!-- scripts/bench: end -->"
-TITLES = {"step": "A step", "decode": "Replies", "decompose": "Decomposition", "gradient": "The gradient",
+TITLES = {"step": "A step", "profile": "A profile of a step", "decode": "Replies", "decompose": "Decomposition", "gradient": "The gradient",
           "scale": "Two ranks"}
 
 

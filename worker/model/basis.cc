@@ -45,10 +45,10 @@ at::Tensor Basis::change_of(size_t t, std::span<const float> z) const {
 NamedTensors Basis::frozen() const {
   NamedTensors all;
   const auto add = [&](const std::string& name, const at::Tensor& tensor) {
-    all.emplace_back("'" + name + "'", tensor);
+    if (tensor.defined()) all.emplace_back("'" + name + "'", tensor);
   };
   for (size_t t = 0; t < targets_.size(); ++t) {
-    add("Q of " + targets_[t].name, q_[t].plain());
+    add("Q of " + targets_[t].name, q_[t].plain_if_kept());
     for (const at::Tensor& copy : q_[t].packed()) add("packed Q of " + targets_[t].name, copy);
     add("sigma of " + targets_[t].name, view_of(sigmas_[t]));
   }

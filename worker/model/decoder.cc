@@ -135,14 +135,16 @@ at::Tensor forward(const Weights& weights, const Adapter& adapter, const Pass& p
   if (tape) tape->layers.resize(size_t(in.arch.layers));
   for (int i = 0; i < in.arch.layers; ++i) {
     enter(Stage::kLayer, double(pass.rows()));
-    forward_layer(in, i, h, pool, tape && i >= tape->from ? &tape->layers[size_t(i)] : nullptr);
+    Tape::Layer* kept = tape && i >= tape->from ? &tape->layers[size_t(i)] : nullptr;
+    if (kept && tape->again) kept->h = h.clone();
+    forward_layer(in, i, h, pool, kept && !tape->again ? kept : nullptr);
   }
   if (tape) tape->h = h;
   return rms_norm(h, weights.final_norm(), in.arch.rms_epsilon, tape ? &tape->inverse : nullptr);
 }
 
 std::vector<std::vector<double>> backward(const Weights& weights, const Adapter& adapter,
-                                          const Pass& pass, const PagePool& pool, Tape tape,
+                                          const Pass& pass, PagePool& pool, Tape tape,
                                           const at::Tensor& d_hidden,
                                           const std::vector<RowRange>& ranges) {
   c10::NoGradGuard no_grad;
@@ -152,7 +154,8 @@ std::vector<std::vector<double>> backward(const Weights& weights, const Adapter&
   rms_norm_gradient(tape.h, weights.final_norm(), tape.inverse, d_hidden, d_h);
   for (int i = in.arch.layers; i-- > tape.from;) {
     enter(Stage::kBackward, double(pass.rows()));
-    const Tape::Layer kept = std::exchange(tape.layers[size_t(i)], {});
+    Tape::Layer kept = std::exchange(tape.layers[size_t(i)], {});
+    if (tape.again) forward_layer(in, i, std::exchange(kept.h, {}), pool, &kept);
     backward_layer(in, i, pool, kept, d_h, sums, i == tape.from);
   }
   return sums.take();

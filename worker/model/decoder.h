@@ -28,6 +28,9 @@ struct Tape {
   std::vector<Layer> layers;
   at::Tensor h, inverse;  // before the last norm
   int from = 0;           // layers below it change nothing: only these are kept
+  // Of each layer only h is kept, and the gradient computes it once more: the same bits, less
+  // memory, more time. (Gradient checkpointing, Chen et al. 2016.)
+  bool again = false;
 };
 
 // Hidden states after the last norm [rows, hidden]; keys and values go into the pool. With `tape`,
@@ -43,9 +46,9 @@ struct RowRange {
 
 // dL/dz [ranges][all r] of what has the gradient d_hidden [rows, hidden], wide, at forward's
 // result; rows of different ranges must share no page. Sums over rows are in float64, in their
-// order. The pool still holds what that pass left; the tape is used up.
+// order. The pool still holds what that pass left, and does so at the end; the tape is used up.
 std::vector<std::vector<double>> backward(const Weights& weights, const Adapter& adapter,
-                                          const Pass& pass, const PagePool& pool, Tape tape,
+                                          const Pass& pass, PagePool& pool, Tape tape,
                                           const at::Tensor& d_hidden,
                                           const std::vector<RowRange>& ranges);
 

@@ -8,6 +8,7 @@
 #include "comm/error.h"
 #include "comm/stage.h"
 #include "worker/model/decoder.h"
+#include "worker/model/gradient_memory.h"
 #include "worker/model/operations.h"
 
 namespace svfleet {
@@ -16,6 +17,9 @@ namespace {
 // Parts are computed together as long as they have no more tokens: more rows multiply faster, up to
 // here, and take more memory.
 constexpr int64_t kTogether = 320;
+
+// Again::kAuto: bytes that a thread may keep of layers.
+constexpr int64_t kMostKept = int64_t{1} << 30;
 
 // Some replies of a group, which are computed as one tree.
 struct Part {
@@ -127,6 +131,19 @@ int lowest_layer(const Basis& basis) {
   return lowest;
 }
 
+GradientSize size_of(const Basis& basis, const Weights& weights, const PagePool& pool,
+                     const Trees& trees, int64_t rows, bool of_base) {
+  GradientSize size;
+  size.rows = rows;
+  size.trained = int64_t(trees.predicting.size());
+  size.layers = weights.architecture().layers - lowest_layer(basis);
+  for (const Target& target : basis.targets())
+    size.longest_basis = std::max(size.longest_basis, target.length());
+  size.page_bytes = pool.bytes();
+  size.of_base = of_base;
+  return size;
+}
+
 // d_hidden of the trained tokens to the rows that predict them: a prompt's last row predicts one
 // of each reply. They add in their order.
 at::Tensor to_rows(const at::Tensor& d, const std::vector<int64_t>& rows, int64_t count) {
@@ -149,7 +166,10 @@ GradientResult z_gradient(const Weights& weights, const Adapter& adapter,
   const size_t length = size_t(total_length(basis.targets()));
   GradientResult result{{}, room_for(groups)};
   std::vector<std::vector<double>> dz(groups.size(), std::vector<double>(length, 0));
+  const AllocationCount counted;
   PagePool pool(weights);
+  const auto bytes = int64_t(c10::elementSize(weights.type())),
+             wide_bytes = int64_t(c10::elementSize(weights.wide_type()));
   in_batches(cut(groups, options.most_tokens), [&](const std::vector<Part>& parts) {
     const Trees trees = plant(groups, parts);
     if (trees.predicting.empty()) return;
@@ -160,6 +180,14 @@ GradientResult z_gradient(const Weights& weights, const Adapter& adapter,
     if (options.kl != KlLoss::kNone) of_base = hidden_at(weights, Adapter(), tree, index, pool);
     Tape tape;
     tape.from = lowest_layer(basis);
+    const GradientSize size =
+        size_of(basis, weights, pool, trees, tree.pass().rows(), options.kl != KlLoss::kNone);
+    const Architecture& arch = weights.architecture();
+    tape.again = options.again == Again::kAlways ||
+                 (options.again == Again::kAuto &&
+                  tape_bytes(arch, size, /*again=*/false, bytes, wide_bytes) > kMostKept);
+    result.predicted_bytes =
+        std::max(result.predicted_bytes, gradient_bytes(arch, size, tape.again, bytes, wide_bytes));
     const at::Tensor hidden = hidden_at(weights, adapter, tree, index, pool, &tape);
     const Head::Gradient head =
         weights.head().gradient(hidden, of_base, trees.tokens, options.kl, options.temperature);
@@ -174,6 +202,7 @@ GradientResult z_gradient(const Weights& weights, const Adapter& adapter,
     enter(Stage::kCollect, double(tree.pass().rows()));
     put(groups, parts, head.log_probs, &result.log_probs);
   });
+  result.peak_bytes = counted.peak();
   for (const std::vector<double>& own : dz) result.dz.emplace_back(own.begin(), own.end());
   return result;
 }
@@ -181,15 +210,15 @@ GradientResult z_gradient(const Weights& weights, const Adapter& adapter,
 void pack_for_training(const Weights& weights, const Basis& basis, Apply form, bool base_too,
                        const SideBySide& side_by_side) {
   const int lowest = lowest_layer(basis);
-  weights.head().matrix().pack(true, true);
+  weights.head().matrix().keep_packed(true, true);
   side_by_side(weights.architecture().layers, [&](int64_t layer) {
     for (int j = 0; j < 7; ++j) {
       const int t = basis.find(int(layer), j);
       // The base's own W: left forms read W x, and W' stands for it nowhere else.
       const bool merged = t >= 0 && form == Apply::kMerged;
       const bool times = base_too || !merged || basis.targets()[size_t(t)].form == Form::kLeft;
-      weights.layer(int(layer)).linears[j].weight.pack(times, layer >= lowest);
-      if (t >= 0) basis.q(size_t(t)).pack(true, true);
+      weights.layer(int(layer)).linears[j].weight.keep_packed(times, layer >= lowest);
+      if (t >= 0) basis.q(size_t(t)).keep_packed(true, true);
     }
   });
 }

@@ -15,9 +15,6 @@
 namespace svfleet {
 namespace {
 
-// Rows of logits held at a time: [kRowsAtOnce, vocabulary], wide.
-constexpr int64_t kRowsAtOnce = 128;
-
 bool truncated(const SamplingOptions& options) {
   return options.top_k > 0 || options.top_p < 1 || options.min_p > 0;
 }

@@ -67,6 +67,11 @@ int PagePool::take() {
   return page;
 }
 
+int64_t PagePool::bytes() const {
+  return int64_t(holders_.size()) * layers_ * page_elements(shape_) *
+         int64_t(c10::elementSize(type_));
+}
+
 void PagePool::hold(const Pages& pages) {
   for (const int page : pages) ++holders_[size_t(page)];
 }

@@ -23,7 +23,8 @@ class PagePool {
  public:
   explicit PagePool(const Weights& weights);
 
-  int take();  // a page that nobody holds
+  int take();             // a page that nobody holds
+  int64_t bytes() const;  // of all pages, held or not
   void hold(const Pages& pages);
   void release(const Pages& pages);
   // In all layers, after the passes that made them.

@@ -45,13 +45,24 @@ struct Matrix::Held {
   Pack packs[2];  // x M^T, x M
   std::atomic<int64_t> products = 0;
 
+  at::Tensor unpacked() const {
+    at::Tensor made = at::empty({outputs, inputs}, at::TensorOptions(type));
+    for (const Pack& pack : packs)
+      if (pack.matrix) {
+        pack.matrix->unpack(made.data_ptr());
+        return made;
+      }
+    SVFLEET_CHECK(false, "a matrix was given up");
+    return made;
+  }
+
   const Pack& pack(bool back) {
     Pack& pack = packs[back];
     std::call_once(pack.made, [&] {
-      SVFLEET_CHECK(plain.defined(), "a matrix was given up before it was packed");
+      const at::Tensor from = plain.defined() ? plain : unpacked();
       const WeightOrder order = back ? WeightOrder::kInputs : WeightOrder::kOutputs;
       const int threads = compute_threads();
-      pack.matrix.emplace(number_type(type), plain.data_ptr(), back ? outputs : inputs,
+      pack.matrix.emplace(number_type(type), from.data_ptr(), back ? outputs : inputs,
                           back ? inputs : outputs, order, threads);
       pack.least_rows = least_rows(*pack.matrix, number_type(type), order, threads);
     });
@@ -66,8 +77,12 @@ Matrix::Matrix(at::Tensor plain) : held_(std::make_shared<Held>()) {
   held_->plain = plain.contiguous();
 }
 
-const at::Tensor& Matrix::plain() const {
-  SVFLEET_CHECK(held_ && held_->plain.defined(), "no plain matrix");
+at::Tensor Matrix::plain() const {
+  SVFLEET_CHECK(held_, "no matrix");
+  return held_->plain.defined() ? held_->plain : held_->unpacked();
+}
+
+at::Tensor Matrix::plain_if_kept() const {
   return held_->plain;
 }
 
@@ -75,16 +90,11 @@ at::ScalarType Matrix::type() const {
   return held_->type;
 }
 
-void Matrix::keep_packed() {
-  if (held_->plain.is_cuda()) return;
-  held_->pack(false);
-  held_->plain.reset();
-}
-
-void Matrix::pack(bool times, bool back) const {
+void Matrix::keep_packed(bool times, bool back) const {
   if (held_->plain.is_cuda()) return;
   if (times) held_->pack(false);
   if (back) held_->pack(true);
+  if (times || back) held_->plain.reset();
 }
 
 std::vector<at::Tensor> Matrix::packed() const {

@@ -30,13 +30,15 @@ class Matrix {
   at::Tensor back(const at::Tensor& x, const Added& added = {}) const;
   at::Tensor back_wide(const at::Tensor& x, const Added& added = {}) const;
 
-  const at::Tensor& plain() const;
+  // [outputs, inputs]; made anew where only packed copies are kept.
+  at::Tensor plain() const;
   at::ScalarType type() const;
-  // For x M^T alone from now on: on the CPU the plain tensor is given up.
-  void keep_packed();
-  // Packs what these products will need, so that frozen() has it.
-  void pack(bool times, bool back) const;
-  // The packed copies, as bytes: nothing may change them.
+  // On the CPU: packs what these products need and gives the plain tensor up, unless neither is
+  // wanted. Not while others use it.
+  void keep_packed(bool times, bool back) const;
+  // What it holds: the plain tensor, or undefined, and the packed copies, as bytes. Nothing may
+  // change them.
+  at::Tensor plain_if_kept() const;
   std::vector<at::Tensor> packed() const;
   // Products with this matrix so far, in either direction.
   int64_t products() const;

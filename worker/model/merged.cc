@@ -25,14 +25,14 @@ const Matrix& frozen_weight(const Weights& weights, const Target& target) {
   return weights.layer(target.layer).linears[kind].weight;
 }
 
-// What z adds to W, wide [m, n].
-at::Tensor change_of(const Target& target, const Matrix& weight, const Matrix& q,
-                     const at::Tensor& d) {
+// What z adds to W [m, n], wide.
+at::Tensor change_of(const Target& target, const Matrix& weight, const at::Tensor& plain,
+                     const Matrix& q, const at::Tensor& d) {
   const at::Tensor scaled = scale_rows(q.plain().to(d.scalar_type()), d, {}, q.type());
   const at::Tensor c = q.times(scaled);  // Q diag(d) Q^T
   if (target.form == Form::kLeft) return weight.back_wide(c);
   // Its own transpose but for rounding, so that either direction would do.
-  return Matrix(c).back_wide(weight.plain());
+  return Matrix(c).back_wide(plain);
 }
 
 at::Tensor row_keys(uint64_t key, int64_t rows) {
@@ -70,16 +70,17 @@ Merged::Merged(const Weights& weights, const Basis& basis, std::span<const float
       return;
     }
     weights_[t] = Matrix();
-    const at::Tensor change = change_of(target, weight, basis.q(t), d);
+    const at::Tensor plain = weight.plain();
+    const at::Tensor change = change_of(target, weight, plain, basis.q(t), d);
     const at::Tensor next =
-        add_keyed(weight.plain(), change, row_keys(mix(key_of(hash_), uint64_t(t)), target.rows));
+        add_keyed(plain, change, row_keys(mix(key_of(hash_), uint64_t(t)), target.rows));
     const auto some = [](const at::Tensor& all) {
       return all.slice(0, 0, all.size(0), kGainEvery);
     };
-    along[t] = along_each_other(some(next).to(wide_of(next)) - some(weight.plain()), some(change));
+    along[t] = along_each_other(some(next).to(wide_of(next)) - some(plain), some(change));
     wanted[t] = along_each_other(some(change), some(change));
     weights_[t] = Matrix(next);
-    weights_[t].keep_packed();
+    weights_[t].keep_packed(/*times=*/true, /*back=*/false);
   };
   side_by_side(int64_t(targets.size()), build);
   double all_along = 0, all_wanted = 0;

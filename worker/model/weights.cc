@@ -41,6 +41,7 @@ Weights::Weights(const std::string& folder, at::ScalarType type, at::Device devi
         layer.linears[j].bias = read(name.substr(0, name.size() - 6) + "bias", {shapes[j].rows});
     }
   }
+  files_.forget_pages();
 }
 
 std::string Weights::hash() const {
@@ -65,7 +66,7 @@ NamedTensors Weights::frozen() const {
   };
   add("model.embed_tokens.weight", embedding_);
   add("model.norm.weight", final_norm_);
-  if (!arch_.tied_embeddings) add("lm_head.weight", head_.matrix().plain());
+  if (!arch_.tied_embeddings) add("lm_head.weight", head_.matrix().plain_if_kept());
   for (const at::Tensor& copy : head_.matrix().packed()) add("the head (packed)", copy);
   add("RoPE frequencies", view_of(rope_frequencies_));
   const auto& kinds = linear_kinds();
@@ -75,7 +76,7 @@ NamedTensors Weights::frozen() const {
     add(prefix + "post_attention_layernorm.weight", layer(i).post_norm);
     for (size_t j = 0; j < kinds.size(); ++j) {
       const std::string name = weight_name(i, kinds[j]);
-      add(name, layer(i).linears[j].weight.plain());
+      add(name, layer(i).linears[j].weight.plain_if_kept());
       for (const at::Tensor& copy : layer(i).linears[j].weight.packed())
         add(name + " (packed)", copy);
       add(name + " (bias)", layer(i).linears[j].bias);

@@ -293,5 +293,41 @@ TEST(ModelGradient, SameGroupsSameBits) {
   }
 }
 
+// Layers that are computed once more instead of being kept.
+TEST(Gradient, IsTheSameWhereLayersAreComputedAgain) {
+  for (const at::ScalarType type : {at::kBFloat16, at::kFloat})
+    for (const Apply apply : {Apply::kActivation, Apply::kMerged}) {
+      Setting s("tiny_llama3", type);
+      const GradientResult kept = s.gradient({.kl = KlLoss::kFull, .again = Again::kNever}, apply),
+                           again =
+                               s.gradient({.kl = KlLoss::kFull, .again = Again::kAlways}, apply);
+      EXPECT_EQ(kept.dz, again.dz) << type << " " << int(apply);
+      EXPECT_EQ(kept.log_probs, again.log_probs);
+      EXPECT_LT(again.peak_bytes, kept.peak_bytes);
+    }
+}
+
+// A tiny model has more beside its layers than a real one: SmolLM2-135M is within 5 %.
+TEST(Gradient, TakesTheMemoryThatItPredicts) {
+  Setting s("tiny_llama3", at::kBFloat16);
+  std::vector<std::vector<int>> replies;
+  for (int r = 0; r < 16; ++r) replies.emplace_back(40 + 2 * r, 7 + r);
+  s.groups.resize(1);
+  s.groups[0].replies.clear();
+  for (const std::vector<int>& reply : replies) s.groups[0].replies.push_back({&reply, 1, 0.3});
+  for (const KlLoss kl : {KlLoss::kNone, KlLoss::kFull})
+    for (const Again again : {Again::kNever, Again::kAlways}) {
+      const GradientResult result = s.gradient({.kl = kl, .again = again});
+      const double share = double(result.predicted_bytes) / double(result.peak_bytes);
+      std::printf("predicted %ld, counted %ld: %.2f\n", long(result.predicted_bytes),
+                  long(result.peak_bytes), share);
+      EXPECT_GT(share, 0.75);
+      EXPECT_LT(share, 1.25);
+    }
+  GradientOptions cut;
+  cut.most_tokens = 128;
+  EXPECT_LT(s.gradient(cut).peak_bytes, s.gradient().peak_bytes);
+}
+
 }  // namespace
 }  // namespace svfleet
