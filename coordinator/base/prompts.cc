@@ -63,6 +63,21 @@ void add_stops(const Tokenizer& tokenizer, const TaskSpec& spec, Prompt* prompt)
   }
 }
 
+bool trains_on_answers(const Config& config) {
+  return config.train.method == "next_token" && config.train.texts == "answers";
+}
+
+std::string answer_problem(const Architecture& architecture, const Tokenizer& tokenizer,
+                           const Prompt& prompt, const Item& item) {
+  if (item.gold.answer.empty())
+    return "it has no answer, which train.texts answers would train on; name its field in "
+           "task.answer, or set train.texts to right_replies";
+  const size_t length = prompt.tokens.size() + answer_tokens(tokenizer, item, 0).size();
+  if (!architecture.max_positions || int64_t(length) <= architecture.max_positions) return "";
+  return "prompt and answer have " + std::to_string(length) + " tokens, more than the model's " +
+         std::to_string(architecture.max_positions) + "; shorten them";
+}
+
 }  // namespace
 
 Texts open_texts(const Config& config, const Architecture& architecture) {
@@ -111,6 +126,14 @@ Prompt make_prompt(const Tokenizer& tokenizer, const ChatTemplate* chat, const T
     prompt.tokens =
         tokenizer.encode(item.messages.front().content + spec.prefill, /*special=*/true);
   return prompt;
+}
+
+std::vector<int> answer_tokens(const Tokenizer& tokenizer, const Item& item, int end) {
+  // For itself, not as one text with the prompt: what is trained is what would be sampled, and a
+  // prompt's last token is not changed by what follows.
+  std::vector<int> tokens = tokenizer.encode(item.gold.answer);
+  tokens.push_back(end);
+  return tokens;
 }
 
 std::string length_problem(const Architecture& architecture, const Prompt& prompt) {
@@ -171,7 +194,9 @@ void check_items(const Config& config, const std::vector<SplitItems>& splits) {
     for (const Task& task : split.tasks)
       for (const Item& item : task.items) {
         const Prompt prompt = make_prompt(*texts.tokenizer, texts.chat.get(), task.spec, item, 0);
-        const std::string problem = length_problem(architecture, prompt);
+        std::string problem = length_problem(architecture, prompt);
+        if (problem.empty() && split.name == "train" && trains_on_answers(config))
+          problem = answer_problem(architecture, *texts.tokenizer, prompt, item);
         if (!problem.empty())
           throw user_error(split_file(task.spec, split.name), ":", item.index + 1, ": ", problem);
       }

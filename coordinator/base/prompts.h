@@ -34,6 +34,9 @@ FolderHashes folder_hashes(const Architecture& architecture, const Tokenizer& to
 Prompt make_prompt(const Tokenizer& tokenizer, const ChatTemplate* chat, const TaskSpec& spec,
                    const Item& item, int64_t key);
 
+// The item's own answer as the reply to `prompt`: its tokens behind the prompt's, and `end`.
+std::vector<int> answer_tokens(const Tokenizer& tokenizer, const Item& item, int end);
+
 // What is wrong with a prompt of so many tokens: none at all, or more than the model has positions
 // for; else empty.
 std::string length_problem(const Architecture& architecture, const Prompt& prompt);

@@ -59,10 +59,18 @@ void check_train(const Config& config, const Places& places) {
     refuse(at({"train.prompts_per_step", "train.prompts_per_chunk"}),
            "train.prompts_per_chunk (" + std::to_string(t.prompts_per_chunk) +
                ") must divide train.prompts_per_step (" + std::to_string(t.prompts_per_step) + ")");
-  if (t.samples_per_prompt < 2 && t.baseline != "none")
+  if (t.samples_per_prompt < 2 && t.baseline != "none" && t.method == "policy_gradient")
     refuse(at({"train.baseline", "train.samples_per_prompt"}),
            "train.samples_per_prompt must be at least 2 with train.baseline " + t.baseline +
                ", which compares the replies of one prompt");
+  if (t.method == "next_token" && t.kl_beta > 0 && t.kl_form == "reward")
+    refuse(
+        at({"train.kl_form", "train.kl_beta", "train.method"}),
+        "train.kl_form reward needs rewards that are trained on, and train.method next_token has "
+        "none; set train.kl_form to k2 or full, or train.kl_beta to 0");
+  if (t.method != "next_token" && t.texts != "answers")
+    refuse(at({"train.texts", "train.method"}),
+           "train.texts " + t.texts + " has no effect without train.method next_token");
   if (t.token_reduction == "mean" && t.token_reduction_length == 0)
     refuse(at({"train.token_reduction_length", "train.token_reduction"}),
            "train.token_reduction mean needs train.token_reduction_length above 0, the number of "

@@ -59,6 +59,10 @@ struct TrainConfig {
   // sum: log-probabilities of a reply's tokens are added; otherwise divided by this many tokens.
   std::string token_reduction = "sum";
   int64_t token_reduction_length = 0;
+  // policy_gradient, or next_token: the log-likelihood of given texts.
+  std::string method = "policy_gradient";
+  // Which texts, for next_token: answers (of the items) or right_replies (of the base model's own).
+  std::string texts = "answers";
   // Rewards of right and wrong replies.
   double reward_right = 1, reward_wrong = -1;
   // Weight of KL(policy || base) in the reward.

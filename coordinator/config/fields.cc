@@ -104,6 +104,14 @@ std::vector<Field<Config>> make_config_fields() {
        between(0, 100)},
       {"train.clip_norm", "Largest global norm of the gradient; 0 = no clipping.",
        AT(train.clip_norm), yes, at_least(0)},
+      {"train.method",
+       "policy_gradient: replies are sampled and rewarded. next_token: the likelihood of given "
+       "texts is raised, as in supervised fine-tuning; rewards only say what is right.",
+       AT(train.method), Bits::kUnlessDefault, one_of({"policy_gradient", "next_token"})},
+      {"train.texts",
+       "Texts of next_token. answers: the items' own, one for each prompt. right_replies: those of "
+       "samples_per_prompt replies of the base model that get the full score.",
+       AT(train.texts), Bits::kUnlessDefault, one_of({"answers", "right_replies"})},
       {"train.prompts_per_step", "Prompts of one step.", AT(train.prompts_per_step), yes,
        between(1, 1000000)},
       {"train.samples_per_prompt", "Replies sampled for each prompt.", AT(train.samples_per_prompt),

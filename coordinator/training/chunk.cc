@@ -45,17 +45,33 @@ struct Sampled {
   }
 };
 
+// Instead of replies, the items' answers.
+void give_answers(const Base& base, const std::vector<ChunkPrompt>& chunk_prompts,
+                  Sampled& sampled) {
+  const int end = base.weights->architecture().stop_tokens.front();
+  for (const ChunkPrompt& p : chunk_prompts) {
+    Rollout& answer = sampled.rollouts.emplace_back();
+    answer.tokens = answer_tokens(*base.tokenizer, *p.item, end);
+    answer.text = p.item->gold.answer;
+    answer.ended = true;
+  }
+}
+
 Sampled sample(const Base& base, const Policy& policy, const ChunkRules& rules,
                const std::vector<ChunkPrompt>& chunk_prompts, const Replies& replies) {
   Sampled sampled;
   sampled.samples = rules.samples;
   for (const ChunkPrompt& p : chunk_prompts)
     sampled.prompts.push_back(make_prompt(base, *p.spec, *p.item, p.position));
+  if (rules.method == Method::kAnswers) {
+    give_answers(base, chunk_prompts, sampled);
+    return sampled;
+  }
   SamplingOptions sampling;  // untruncated: log-probabilities are of the same distribution
   sampling.temperature = rules.temperature;
   sampling.seed = rules.seed;
   sampling.step = rules.step;
-  const Adapter adapter = policy.adapter();
+  const Adapter adapter = rules.method == Method::kPolicyGradient ? policy.adapter() : Adapter();
   Engine engine(*base.weights, *base.tokenizer, adapter, sampling);
   sampled.rollouts.resize(sampled.prompts.size() * size_t(rules.samples));
   std::vector<size_t> asked;  // prompts, by request
@@ -83,6 +99,8 @@ Sampled sample(const Base& base, const Policy& policy, const ChunkRules& rules,
 
 // What the base model, the same weights without z, gives these replies; empty where nobody asks.
 LogProbs see(const Base& base, const ChunkRules& rules, const Sampled& sampled) {
+  // A KL is measured on the policy's own replies.
+  if (rules.method != Method::kPolicyGradient) return {};
   if (rules.kl_beta <= 0 && !rules.measure_kl) return {};
   std::vector<ReplyGroup> groups;
   for (size_t g = 0; g < sampled.prompts.size(); ++g) groups.push_back(sampled.group(g));
@@ -94,6 +112,30 @@ struct Judged {
   std::vector<std::vector<SampleOutcome>> outcomes;
   std::vector<GroupObjective> groups;
 };
+
+// The same weight for each right text, and none for the others.
+GroupObjective likelihood(const ChunkRules& rules, TruncatedRule cut,
+                          const std::vector<SampleOutcome>& outcomes) {
+  GroupObjective group;
+  group.skipped = true;
+  for (const SampleOutcome& outcome : outcomes) {
+    const bool counts =
+        rules.method == Method::kAnswers ||
+        ((outcome.ended || cut == TruncatedRule::kScore) && is_right(outcome.score));
+    group.rewards.push_back(outcome.score);
+    group.advantages.push_back(counts);
+    group.counts.push_back(counts);
+    group.weights.push_back(counts ? 1 / (rules.token_length > 0 ? rules.token_length : 1) : 0);
+    group.truncated += !outcome.ended;
+    if (!counts) continue;
+    group.has_signal = true;
+    group.skipped = false;
+    ++group.counted;
+    group.tokens += outcome.tokens;
+    group.score_sum += outcome.score;
+  }
+  return group;
+}
 
 Judged judge(const ChunkRules& rules, const std::vector<ChunkPrompt>& prompts,
              const Sampled& sampled, const LogProbs& of_base, ChunkTally& tally) {
@@ -119,7 +161,9 @@ Judged judge(const ChunkRules& rules, const std::vector<ChunkPrompt>& prompts,
       outcome.kl = own.k1;
       tally.kl.k1 += own.k1, tally.kl.k2 += own.k2, tally.kl.k3 += own.k3;
     }
-    judged.groups.push_back(group_objective(objective, outcomes));
+    judged.groups.push_back(rules.method == Method::kPolicyGradient
+                                ? group_objective(objective, outcomes)
+                                : likelihood(rules, objective.truncated, outcomes));
   }
   return judged;
 }
@@ -141,28 +185,38 @@ void differentiate(const Base& base, const Policy& policy, const ChunkRules& rul
                    const Sampled& sampled, const Judged& judged, ChunkTally& tally,
                    FinishedChunk& finished) {
   std::vector<ReplyGroup> trained;
-  std::vector<size_t> places;
+  std::vector<std::pair<size_t, std::vector<int>>> places;  // of each: its group, its samples
   for (size_t g = 0; g < judged.groups.size(); ++g) {
     const GroupObjective& objective = judged.groups[g];
     if (objective.skipped) continue;
-    ReplyGroup group = sampled.group(g);
-    for (size_t s = 0; s < group.replies.size(); ++s) {
-      group.replies[s].weight = objective.weights[s];
-      if (objective.counts[s])
-        group.replies[s].kl_weight =
-            rules.kl_beta / (rules.token_length > 0 ? rules.token_length : 1);
+    ReplyGroup group;
+    group.prompt = &sampled.prompts[g].tokens;
+    std::vector<int> samples;
+    for (int s = 0; s < sampled.samples; ++s) {
+      // The policy's own replies are all compared with what was said of them when they were drawn.
+      if (rules.method != Method::kPolicyGradient && !objective.counts[size_t(s)]) continue;
+      ReplyGroup::Reply reply{&sampled.at(g, s).tokens, objective.weights[size_t(s)]};
+      if (objective.counts[size_t(s)])
+        reply.kl_weight = rules.kl_beta / (rules.token_length > 0 ? rules.token_length : 1);
+      group.replies.push_back(reply);
+      samples.push_back(s);
     }
     trained.push_back(std::move(group));
-    places.push_back(g);
+    places.emplace_back(g, std::move(samples));
   }
   const KlLoss kl = rules.kl_in_reward ? KlLoss::kNone : rules.kl_loss;
   const GradientResult gradient =
       z_gradient(*base.weights, policy.adapter(), trained,
                  {rules.temperature, kl, rules.gradient_tokens, rules.again});
   tally.memory = {double(gradient.predicted_bytes), double(gradient.peak_bytes)};
-  for (size_t g = 0; g < trained.size(); ++g)
-    for (int s = 0; s < sampled.samples; ++s)
-      compare(sampled.at(places[g], s).log_probs, gradient.log_probs[g][size_t(s)], tally);
+  for (size_t t = 0; t < trained.size(); ++t)
+    for (size_t r = 0; r < trained[t].replies.size(); ++r) {
+      const auto& [g, samples] = places[t];
+      if (rules.method == Method::kPolicyGradient)
+        compare(sampled.at(g, samples[r]).log_probs, gradient.log_probs[t][r], tally);
+      else
+        tally.loss.add(gradient.log_probs[t][r]);
+    }
   finished.groups = int64_t(trained.size());
   for (const std::vector<float>& dz : gradient.dz)
     finished.gradient.insert(finished.gradient.end(), dz.begin(), dz.end());

@@ -14,11 +14,19 @@
 
 namespace svfleet {
 
+// What a chunk's replies are, and what they are trained by.
+enum class Method {
+  kPolicyGradient,  // the policy's own, by their advantages
+  kAnswers,         // the items' answers, by their likelihood
+  kRightReplies,    // those of the base model that are right, likewise
+};
+
 // The settings of a step that a chunk needs, resolved once.
 struct ChunkRules {
   std::string run_id;
   int64_t step = 0;
   uint64_t seed = 0;
+  Method method = Method::kPolicyGradient;
   size_t tasks = 1;  // in the run
   double temperature = 1;
   int samples = 4;

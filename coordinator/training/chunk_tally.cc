@@ -39,6 +39,7 @@ void ChunkTally::add(const ChunkTally& other) {
   const double largest = std::max(mismatch_max, other.mismatch_max);
   memory.predicted = std::max(memory.predicted, other.memory.predicted);
   memory.counted = std::max(memory.counted, other.memory.counted);
+  loss.sum += other.loss.sum, loss.tokens += other.loss.tokens;
   const PackedTally more = pack(other);
   size_t c = 1, s = 0;
   each_field(
@@ -54,7 +55,8 @@ PackedTally pack(const ChunkTally& tally) {
   each_field(
       tally, [&](int64_t field) { packed.counts.push_back(field); },
       [&](double field) { packed.sums.push_back(field); });
-  packed.sums.insert(packed.sums.end(), {tally.memory.predicted, tally.memory.counted});
+  packed.sums.insert(packed.sums.end(), {tally.memory.predicted, tally.memory.counted,
+                                         tally.loss.sum, tally.loss.tokens});
   return packed;
 }
 
@@ -64,16 +66,18 @@ ChunkTally unpack(const PackedTally& packed) {
       packed.counts.size() < kCounts ? 0 : (packed.counts.size() - kCounts) / kTaskCounts;
   ChunkTally tally(tasks);
   const PackedTally like = pack(tally);
-  const bool with_memory = packed.sums.size() == like.sums.size();  // earlier programs had none
+  const bool with_more = packed.sums.size() == like.sums.size();  // earlier programs had none
   SVFLEET_CHECK(packed.counts.size() == like.counts.size() &&
-                    (with_memory || packed.sums.size() + 2 == like.sums.size()),
+                    (with_more || packed.sums.size() + 4 == like.sums.size()),
                 packed.counts.size(), " counts and ", packed.sums.size(), " sums");
   size_t c = 1, s = 0;
   tally.kl_measured = packed.counts[0] != 0;
   each_field(
       tally, [&](int64_t& field) { field = packed.counts[c++]; },
       [&](double& field) { field = packed.sums[s++]; });
-  if (with_memory) tally.memory = {packed.sums[s], packed.sums[s + 1]};
+  if (!with_more) return tally;
+  tally.memory = {packed.sums[s], packed.sums[s + 1]};
+  tally.loss = {packed.sums[s + 2], packed.sums[s + 3]};
   return tally;
 }
 

@@ -27,6 +27,15 @@ struct GradientBytes {
   double predicted = 0, counted = 0;
 };
 
+// Next-token training's: - log pi of the texts' tokens.
+struct TokenLoss {
+  double sum = 0, tokens = 0;
+  void add(const std::vector<float>& log_probs) {
+    for (const float log_prob : log_probs) sum -= double(log_prob);
+    tokens += double(log_probs.size());
+  }
+};
+
 struct ChunkTally {
   int64_t groups = 0, signal_groups = 0, skipped_groups = 0, trained_groups = 0;
   int64_t truncated = 0;
@@ -38,6 +47,7 @@ struct ChunkTally {
   int64_t mismatch_tokens = 0;
   ChunkSeconds seconds;
   GradientBytes memory;
+  TokenLoss loss;
 
   explicit ChunkTally(size_t tasks = 0) : by_task(tasks) {}
   Tally all() const;  // of all tasks

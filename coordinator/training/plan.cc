@@ -202,6 +202,11 @@ std::string validated_on(const std::vector<Task>& validation) {
   return json{{"by", "score"}, {"data", data}}.dump();
 }
 
+Method method_of(const TrainConfig& train) {
+  if (train.method == "policy_gradient") return Method::kPolicyGradient;
+  return train.texts == "answers" ? Method::kAnswers : Method::kRightReplies;
+}
+
 TrainingPlan make_plan(const Config& config, const Base& base, RunItems items) {
   const TrainConfig& train = config.train;
   TrainingPlan plan;
@@ -216,8 +221,10 @@ TrainingPlan make_plan(const Config& config, const Base& base, RunItems items) {
 
   plan.rules.tasks = plan.tasks.size();
   plan.rules.seed = uint64_t(train.seed);
+  plan.rules.method = method_of(train);
   plan.rules.temperature = train.temperature;
-  plan.rules.samples = int(train.samples_per_prompt);
+  // One answer for each prompt.
+  plan.rules.samples = plan.rules.method == Method::kAnswers ? 1 : int(train.samples_per_prompt);
   plan.rules.baseline = baseline(train.baseline);
   plan.rules.reward_right = train.reward_right;
   plan.rules.reward_wrong = train.reward_wrong;

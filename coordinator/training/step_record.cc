@@ -137,6 +137,7 @@ json StepRecord::to_json(const RunState& state, const Policy& policy) const {
               {"z_hash", policy.hash},
               {"state_hash", state_hash(state)}};
   out.update(with_tasks(all, by_task));
+  if (tally.loss.tokens > 0) out["loss"] = tally.loss.sum / tally.loss.tokens;
   if (tally.kl_measured)
     out["kl"] = {{"k1", per(tally.kl.k1, all.replies)},
                  {"k2", per(tally.kl.k2, all.replies)},
@@ -147,6 +148,13 @@ json StepRecord::to_json(const RunState& state, const Policy& policy) const {
 std::string StepRecord::line() const {
   const Tally all = tally.all();
   char text[200];
+  if (tally.loss.tokens > 0) {
+    std::snprintf(text, sizeof text, "loss %.4f, texts %lld, tokens %.1f, |g| %.3g%s",
+                  tally.loss.sum / tally.loss.tokens, static_cast<long long>(all.counted),
+                  all.mean_tokens(), update.gradient_norm,
+                  update.finite ? "" : ", gradient NOT FINITE: step skipped");
+    return text;
+  }
   std::snprintf(text, sizeof text,
                 "accuracy %.2f, score %.2f, signal %.2f, ended %.2f, tokens %.1f, |g| %.3g%s",
                 all.accuracy(), all.score(), per(double(tally.signal_groups), tally.groups),

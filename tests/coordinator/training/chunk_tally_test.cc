@@ -17,6 +17,7 @@ ChunkTally example() {
   tally.kl_measured = true, tally.kl = {0.5, 0.25, 0.125};
   tally.mismatch_sum = 0.75, tally.mismatch_max = 0.5, tally.mismatch_tokens = 60;
   tally.seconds = {1, 2, 3, 4};
+  tally.memory = {2e9, 1.9e9}, tally.loss = {12.5, 30};
   tally.by_task[0] = {"", 6, 5, 3, 4, 40, 3.5};
   tally.by_task[1] = {"", 2, 2, 1, 2, 20, 1.25};
   return tally;
@@ -41,6 +42,10 @@ void expect_example(const ChunkTally& tally, int times) {
   EXPECT_EQ(tally.seconds.base, 2 * times);
   EXPECT_EQ(tally.seconds.score, 3 * times);
   EXPECT_EQ(tally.seconds.gradient, 4 * times);
+  EXPECT_EQ(tally.memory.predicted, 2e9);  // the largest
+  EXPECT_EQ(tally.memory.counted, 1.9e9);
+  EXPECT_EQ(tally.loss.sum, 12.5 * times);
+  EXPECT_EQ(tally.loss.tokens, 30 * times);
   ASSERT_EQ(tally.by_task.size(), 2u);
   EXPECT_EQ(tally.by_task[0].replies, 6 * times);
   EXPECT_EQ(tally.by_task[1].tokens, 20 * times);

@@ -10,6 +10,7 @@
 #include "coordinator/training/chunk_tally.h"
 #include "coordinator/training/plan.h"
 #include "tests/worker/model/fixtures.h"
+#include "tests/worker/model/plain_decoder.h"
 #include "worker/threads.h"
 
 namespace svfleet {
@@ -40,8 +41,8 @@ struct Bench {
     return config;
   }
 
-  explicit Bench(const std::string& type = "float32")
-      : config(make_config(type)), crew(config), base(open_base(config, crew)) {
+  explicit Bench(const std::string& type = "float32") : Bench(make_config(type)) {}
+  explicit Bench(const Config& given) : config(given), crew(config), base(open_base(config, crew)) {
     base.basis = std::make_unique<Basis>(decompose_all(*base.weights, {"all"}), *base.weights);
     plan = make_plan(config, base, read_items(config));
     plan.rules.run_id = "test";
@@ -143,6 +144,102 @@ TEST(Chunk, MeasuredKlOfTheBaseModelIsZero) {
   std::vector<float> z = bench.ones();
   for (size_t i = 0; i < z.size(); ++i) z[i] += i % 2 ? 0.1f : -0.1f;
   EXPECT_GT(kl_of(z), 0.01);
+}
+
+// The numbers of max3 instead of its vowels.
+Bench number_bench(Method method) {
+  Config config = Bench::make_config("float32");
+  RewardSpec reward;
+  reward.kind = RewardKind::kLastNumber;
+  config.tasks[0].rewards = {reward};
+  Bench bench(config);
+  bench.plan.rules.method = method;
+  if (method == Method::kAnswers) bench.plan.rules.samples = 1;
+  return bench;
+}
+
+// By a decoder in float64 that shares nothing with the engine: - log pi of the answer and the end,
+// summed over the chunk's prompts; and its gradient by z at z = 1.
+std::pair<double, std::vector<double>> plain_answer_loss(const Bench& bench, int shift = 0) {
+  const std::vector<ChunkPrompt> prompts = bench.plan.prompts(bench.config, 0, 0);
+  const Basis& basis = *bench.base.basis;
+  std::vector<at::Tensor> d;
+  for (const Target& target : basis.targets())
+    d.push_back(at::zeros({target.length()}, at::kDouble).requires_grad_(true));
+  PlainDecoder decoder(*bench.base.weights);
+  decoder.adapt(basis, d);
+  at::Tensor loss = at::zeros({}, at::kDouble);
+  for (size_t g = 0; g < prompts.size(); ++g) {
+    std::vector<int> tokens = make_prompt(bench.base, *prompts[g].spec, *prompts[g].item, 0).tokens;
+    const int64_t first = int64_t(tokens.size()) - 1;
+    const std::string& answer = prompts[(g + size_t(shift)) % prompts.size()].item->gold.answer;
+    for (const int id : bench.base.tokenizer->encode(answer)) tokens.push_back(id);
+    tokens.push_back(bench.base.weights->architecture().stop_tokens.front());
+    const at::Tensor log_pi = at::log_softmax(decoder.logits(tokens), -1);
+    for (int64_t i = first; i + 1 < int64_t(tokens.size()); ++i)
+      loss = loss - log_pi[i][tokens[size_t(i) + 1]];
+  }
+  loss.backward();
+  std::vector<double> gradient;
+  for (const at::Tensor& leaf : d)
+    for (int64_t i = 0; i < leaf.numel(); ++i) gradient.push_back(leaf.grad()[i].item<double>());
+  return {loss.item<double>(), gradient};
+}
+
+std::vector<double> summed(const FinishedChunk& chunk, size_t length) {
+  std::vector<double> sum(length, 0);
+  for (size_t i = 0; i < chunk.gradient.size(); ++i) sum[i % length] += double(chunk.gradient[i]);
+  return sum;
+}
+
+double relative(const std::vector<double>& a, const std::vector<double>& b) {
+  double difference = 0, norm = 0;
+  for (size_t i = 0; i < a.size(); ++i)
+    difference += (a[i] - b[i]) * (a[i] - b[i]), norm += b[i] * b[i];
+  return std::sqrt(difference / norm);
+}
+
+TEST(NextToken, TrainsOnTheItemsAnswers) {
+  Bench bench = number_bench(Method::kAnswers);
+  const Policy policy = enforce(bench.base, bench.crew, bench.ones(), Apply::kMerged);
+  bench.config.train.prompts_per_chunk = 3;
+  const FinishedChunk chunk = compute_chunk(bench.base, policy, bench.plan.rules, 0,
+                                            bench.plan.prompts(bench.config, 0, 0));
+  const ChunkTally tally = unpack({chunk.counts, chunk.sums});
+  EXPECT_EQ(tally.all().counted, 3);
+  EXPECT_EQ(tally.all().right, 3);  // an item's answer is right by the task's reward
+  EXPECT_EQ(tally.trained_groups, 3);
+  const auto [loss, gradient] = plain_answer_loss(bench);
+  EXPECT_NEAR(tally.loss.sum, loss, 1e-4 * loss);
+  EXPECT_LT(relative(summed(chunk, gradient.size()), gradient), 1e-4);
+  const auto [of_others, by_others] = plain_answer_loss(bench, 1);  // control: other items' answers
+  EXPECT_GT(std::abs(of_others - loss), 1e-3 * loss);
+  EXPECT_GT(relative(summed(chunk, by_others.size()), by_others), 0.01);
+}
+
+// The policy moves, the texts do not: they are the base's.
+TEST(NextToken, TrainsOnTheBasesRightReplies) {
+  Bench bench("float32");
+  bench.plan.rules.method = Method::kRightReplies;
+  bench.config.train.prompts_per_chunk = 4;
+  const auto chunk_of = [&](float move) {
+    std::vector<float> z = bench.ones();
+    for (size_t i = 0; i < z.size(); ++i) z[i] += i % 2 ? move : -move;
+    const Policy policy = enforce(bench.base, bench.crew, z, Apply::kMerged);
+    return compute_chunk(bench.base, policy, bench.plan.rules, 0,
+                         bench.plan.prompts(bench.config, 0, 0));
+  };
+  const FinishedChunk near = chunk_of(0), far = chunk_of(0.2f);
+  const ChunkTally tally = unpack({near.counts, near.sums}), moved = unpack({far.counts, far.sums});
+  const Tally all = tally.all();
+  EXPECT_GT(all.right, 0);
+  EXPECT_LT(all.counted, all.replies);  // wrong ones and cut ones are left out
+  EXPECT_EQ(all.counted, moved.all().counted);
+  EXPECT_EQ(all.tokens, moved.all().tokens);
+  EXPECT_EQ(tally.loss.tokens, moved.loss.tokens);
+  EXPECT_GT(moved.loss.sum, tally.loss.sum);  // what the base wrote is likeliest under the base
+  EXPECT_NE(near.gradient, far.gradient);
+  EXPECT_EQ(tally.mismatch_tokens, 0);
 }
 
 }  // namespace
