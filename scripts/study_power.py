@@ -17,7 +17,7 @@ from statistics import NormalDist
 ALPHA, POWER = 0.05, 0.8
 DISAGREE = [0.05, 0.1, 0.2, 0.4]
 # Items a cluster and their assumed correlation: every item its own, a few wordings, an adjective.
-CLUSTERS = [("own", 1, 0.0), ("wordings", 4, 0.3), ("adjective", 15.6, 0.1)]
+CLUSTERS = [("own", 1, 0.0), ("pair of numbers", 7, 0.3), ("adjective", 15.6, 0.1)]
 SPREADS = [0.0, 0.03]
 
 
