@@ -36,12 +36,14 @@ def main():
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--tests", type=int, default=5)
     options = parser.parse_args()
-    print(f"{options.items} items, {options.seeds} seeds, Holm over {options.tests}: first step / last step, power {POWER}")
+    print(f"{options.items} items, {options.seeds} seeds, Holm over {options.tests}: "
+          f"first step / last step, power {POWER}")
     print("| clusters | sd over seeds | " + " | ".join(f"disagree on {d:.0%}" for d in DISAGREE) + " |")
     print("|---|---|" + "---|" * len(DISAGREE))
     for name, size, correlation in CLUSTERS:
         for sd in SPREADS:
-            cells = [" / ".join(f"{smallest(d, options.items, tests, design_effect(size, correlation), sd, options.seeds):.3f}"
+            effect = design_effect(size, correlation)
+            cells = [" / ".join(f"{smallest(d, options.items, tests, effect, sd, options.seeds):.3f}"
                                 for tests in (options.tests, 1)) for d in DISAGREE]
             print(f"| {name} ({size}, {correlation}) | {sd} | " + " | ".join(cells) + " |")
 

@@ -105,7 +105,8 @@ def arithmetic(name, pairs, answer, wordings):
         for a, b in pairs:
             cluster = numbers_cluster((a, b))
             if split_of_numbers(cluster) == split:
-                clusters.setdefault(cluster, []).extend(item(w.format(a=a, b=b), answer(a, b), cluster) for w in wordings)
+                asked = clusters.setdefault(cluster, [])
+                asked.extend(item(w.format(a=a, b=b), answer(a, b), cluster) for w in wordings)
         return rounds(clusters, wanted, name)
     return items
 
@@ -123,14 +124,19 @@ def article(word):
 
 
 def sentiment(name, sentences, wordings, praise_is):
-    """Reviews with one adjective each; praise and blame in turn, so that both answers are equally frequent."""
+    """Reviews with one adjective each; praise and blame in turn, so that no answer is the likelier."""
     opposite = {"positive": "negative", "negative": "positive"}[praise_is]
 
     def reviews(adjective, answer):
         """Every sentence and thing with this adjective, in a random order; a wording for each."""
-        texts = [s.format(a=adjective, an=article(adjective), t=thing, name=NAMES[keyed(name, adjective, thing, s) % len(NAMES)])
-                 for s in sentences for thing in THINGS]
-        return [item(wordings[keyed(name, "wording", text) % len(wordings)].format(text), answer, adjective) for text in texts]
+        found = []
+        for sentence in sentences:
+            for thing in THINGS:
+                speaker = NAMES[keyed(name, adjective, thing, sentence) % len(NAMES)]
+                text = sentence.format(a=adjective, an=article(adjective), t=thing, name=speaker)
+                wording = wordings[keyed(name, "wording", text) % len(wordings)]
+                found.append(item(wording.format(text), answer, adjective))
+        return found
 
     def items(split, wanted):
         halves = []

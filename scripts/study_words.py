@@ -71,4 +71,6 @@ THINGS = """
 book concert dinner exhibition film game hotel lecture lunch meal movie museum novel party performance play podcast
 restaurant series service shop show song story tour trip
 """.split()
-NAMES = "Anna Ben Carla Daniel Emma Felix Grace Hugo Ines Jack Lena Mark Nina Oscar Paula Rosa Sam Tara Victor Yusuf".split()
+NAMES = """
+Anna Ben Carla Daniel Emma Felix Grace Hugo Ines Jack Lena Mark Nina Oscar Paula Rosa Sam Tara Victor Yusuf
+""".split()

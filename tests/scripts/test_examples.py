@@ -56,8 +56,8 @@ class Examples(unittest.TestCase):
     def test_the_studys_data_is_read(self):
         """Items, answers that the rewards can read, and no prompt in two splits, by a model of random weights."""
         for split in ("train", "validation"):
-            done = svfleet("evaluate", "examples/study/evaluate.yaml", "--set", TINY, "--set", f"evaluate.split={split}",
-                           "--set", "evaluate.items=2", "--json", "--quiet")
+            done = svfleet("evaluate", "examples/study/evaluate.yaml", "--set", TINY,
+                           "--set", f"evaluate.split={split}", "--set", "evaluate.items=2", "--json", "--quiet")
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertIn('"n":18', done.stdout.replace(" ", ""))
             self.assertNotIn("stand in the", done.stderr)

@@ -16,6 +16,12 @@ import study_power as power  # noqa: E402
 import study_routing as routing  # noqa: E402
 
 STUDY = ROOT / "examples" / "study"
+PAGE = (ROOT / "docs" / "study.md").read_text(encoding="utf-8")
+
+
+def printed(script):
+    words = [sys.executable, ROOT / "scripts" / script]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
 class Routing(unittest.TestCase):
@@ -39,10 +45,8 @@ class Routing(unittest.TestCase):
         self.assertLess(routing.accuracy(routing.confusion(model, shuffled[1000:])), 0.6)
 
     def test_the_page_says_what_the_script_prints(self):
-        done = subprocess.run([sys.executable, ROOT / "scripts" / "study_routing.py"], capture_output=True, text=True, check=True)
-        page = (ROOT / "docs" / "study.md").read_text(encoding="utf-8")
-        for line in done.stdout.splitlines():
-            self.assertIn(line, page)
+        for line in printed("study_routing.py").splitlines():
+            self.assertIn(line, PAGE)
 
 
 def exact_mcnemar(a, b):
@@ -59,7 +63,7 @@ class Power(unittest.TestCase):
         self.assertAlmostEqual(power.design_effect(4, 0.3), 1.9)
 
     def test_simulated_power_is_what_was_asked_for(self):
-        """An exact McNemar test finds that difference in about 80 of 100 drawn tables, and half of it far less often."""
+        """An exact McNemar test finds that difference in about 80 of 100 drawn tables, half of it less often."""
         coin = random.Random(3)
 
         def found(difference, disagree=0.2, n=1000, draws=300):
@@ -98,10 +102,8 @@ class Hypotheses(unittest.TestCase):
         self.assertEqual((given["alpha"], given["power"]), (power.ALPHA, power.POWER))
 
     def test_page_has_the_table(self):
-        done = subprocess.run([sys.executable, ROOT / "scripts" / "study_power.py"], capture_output=True, text=True, check=True)
-        page = (ROOT / "docs" / "study.md").read_text(encoding="utf-8")
-        for line in re.findall(r"^\|.*", done.stdout, re.M):
-            self.assertIn(line, page)
+        for line in re.findall(r"^\|.*", printed("study_power.py"), re.M):
+            self.assertIn(line, PAGE)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 """The study's data: as its script writes it, disjoint by cluster, right, and not to be guessed."""
+import itertools
 import json
 import re
 import subprocess
@@ -39,7 +40,7 @@ def numbers(question):
 def shared(kin, field, data):
     """What stands in two splits of a task or of its kin."""
     found = {split: {item[field] for task in kin for item in data(task, split)} for split in SPLITS}
-    return (found["train"] & found["validation"]) | (found["train"] & found["test"]) | (found["validation"] & found["test"])
+    return set().union(*(found[a] & found[b] for a, b in itertools.combinations(SPLITS, 2)))
 
 
 # The answers, computed anew from the text alone, a review's from the two lists of adjectives. The lists
@@ -89,7 +90,8 @@ def frame(question):
 def sentence(question):
     """The review without what was put into it."""
     put_in = {*words.PRAISE, *words.BLAME, *words.THINGS, *words.NAMES}
-    return " ".join("_" if word in put_in else word for word in re.findall(r"[A-Za-z]+", quoted(question).replace(" an ", " a ")))
+    review = re.findall(r"[A-Za-z]+", quoted(question).replace(" an ", " a "))
+    return " ".join("_" if word in put_in else word for word in review)
 
 
 def thing(question):
@@ -104,8 +106,8 @@ def share(items, guess):
 class Files(unittest.TestCase):
     def test_are_what_the_script_writes_and_small(self):
         with tempfile.TemporaryDirectory() as folder:
-            done = subprocess.run([sys.executable, ROOT / "scripts" / "make_study_tasks.py", "--out", folder], check=True,
-                                  capture_output=True, text=True, env={"PYTHONHASHSEED": "7"})
+            command = [sys.executable, ROOT / "scripts" / "make_study_tasks.py", "--out", folder]
+            done = subprocess.run(command, check=True, capture_output=True, text=True, env={"PYTHONHASHSEED": "7"})
             self.assertIn(done.stdout, (ROOT / "docs" / "study.md").read_text(encoding="utf-8"))
             for task in TASKS:
                 for split in SPLITS:
