@@ -12,6 +12,7 @@ import yaml
 sys.dont_write_bytecode = True
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
+import study_base as base  # noqa: E402
 import study_power as power  # noqa: E402
 import study_routing as routing  # noqa: E402
 
@@ -76,6 +77,31 @@ class Power(unittest.TestCase):
         smallest = power.smallest(0.2, 1000)
         self.assertAlmostEqual(found(smallest), 0.8, delta=0.08)
         self.assertLess(found(smallest / 2), 0.5)
+
+
+class Base(unittest.TestCase):
+    def test_wilson(self):
+        for share, n, low, high in [(0.8, 10, 0.4902, 0.9433), (0, 20, 0, 0.1611), (0.5, 100, 0.4038, 0.5962)]:
+            self.assertAlmostEqual(base.wilson(share, n)[0], low, delta=1e-4)
+            self.assertAlmostEqual(base.wilson(share, n)[1], high, delta=1e-4)
+
+    def test_correlation_of_clusters(self):
+        self.assertEqual(base.correlation([[1, 1], [0, 0]]), 1)
+        self.assertEqual(base.correlation([[1, 0], [1, 0]]), -1)
+        self.assertEqual(base.correlation([[1], [0], [1]]), 0)
+        # Shrout and Fleiss 1979, table 2: six subjects, four judges; ICC(1,1) = 0.17
+        scores = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]
+        self.assertAlmostEqual(base.correlation(scores), 0.1657, delta=1e-4)
+
+    def test_correlation_of_drawn_clusters(self):
+        """A cluster's items agree with probability 0.3, else they are drawn anew; the control never agrees."""
+        coin = random.Random(5)
+        for agree in (0.3, 0.0):
+            drawn = []
+            for size in coin.choices([2, 5, 9], k=3000):
+                common = coin.random() < 0.5
+                drawn.append([float(common if coin.random() < agree**0.5 else coin.random() < 0.5) for _ in range(size)])
+            self.assertAlmostEqual(base.correlation(drawn), agree, delta=0.03)
 
 
 class Hypotheses(unittest.TestCase):
