@@ -9,6 +9,7 @@ clusters), replies that end, accuracy by wording, and how alike the items of a c
 correlation by analysis of variance). A task can be learnt where the base is right in 10 to 80 %.
 """
 import argparse
+import gzip
 import json
 import re
 import sys
@@ -22,6 +23,11 @@ import study_power as power  # noqa: E402
 from study_routing import frame  # noqa: E402
 
 Z = 1.959964
+
+
+def text_of(file):
+    data = file.read_bytes()
+    return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
 
 
 def wilson(share, n):
@@ -70,11 +76,11 @@ def show(task, answers, items, count):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("file", type=Path, help="what svfleet evaluate --out wrote")
+    parser.add_argument("file", type=Path, help="what svfleet evaluate --out wrote, or that compressed by gzip")
     parser.add_argument("--split", default="validation")
     parser.add_argument("--replies", type=int, default=0, help="also print the first N replies of each task")
     options = parser.parse_args()
-    records = [json.loads(line) for line in options.file.read_text(encoding="utf-8").splitlines()]
+    records = [json.loads(line) for line in text_of(options.file).splitlines()]
     answers = grouped([r["replies"]["base"] for r in records], [r["task"] for r in records])
     items = {}
     for task in answers:
