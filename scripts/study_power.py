@@ -1,0 +1,54 @@
+#!/usr/bin/env python3
+"""How small a difference the study's paired comparisons can find: examples/study/hypotheses.yaml quotes it.
+
+  scripts/study_power.py [--items 1000] [--seeds 5] [--tests 5]
+
+Two methods answer the same items. Where they disagree on a share d of them, their difference in
+accuracy has a standard error of sqrt(effect d / items + sd^2 / seeds): `effect` (Kish) is
+1 + (items a cluster - 1) correlation, sd the spread of the difference over seeds. A true difference of
+(z(1 - alpha/2) + z(power)) standard errors is found with that power; with Holm's correction the
+smallest of `tests` p-values must pass alpha / tests. d is taken as independent of the seed, so that more
+seeds make sd's part small and leave the items' part: the items are the same for all.
+"""
+import argparse
+from math import sqrt
+from statistics import NormalDist
+
+ALPHA, POWER = 0.05, 0.8
+DISAGREE = [0.05, 0.1, 0.2, 0.4]
+# Items a cluster in the test split (weighted by items), and how alike they are: as the base's answers on
+# the validation split, for want of better (docs/study.md); nobody knows that of a difference beforehand.
+CLUSTERS = [("max5, min3", 1, 0.0), ("subtraction", 3.8, 0.39), ("multiplication", 6.9, 0.37),
+            ("negative_sentiment", 15.6, 0.13)]
+SPREADS = [0.0, 0.03]
+
+
+def smallest(disagree, items, tests=1, effect=1.0, sd=0.0, seeds=5):
+    z = NormalDist().inv_cdf
+    return (z(1 - ALPHA / tests / 2) + z(POWER)) * sqrt(effect * disagree / items + sd**2 / seeds)
+
+
+def design_effect(size, correlation):
+    return 1 + (size - 1) * correlation
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--items", type=int, default=1000)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--tests", type=int, default=5)
+    options = parser.parse_args()
+    print(f"{options.items} items, {options.seeds} seeds, Holm over {options.tests}: "
+          f"first step / last step, power {POWER}")
+    print("| task | sd over seeds | " + " | ".join(f"disagree on {d:.0%}" for d in DISAGREE) + " |")
+    print("|---|---|" + "---|" * len(DISAGREE))
+    for name, size, correlation in CLUSTERS:
+        for sd in SPREADS:
+            effect = design_effect(size, correlation)
+            cells = [" / ".join(f"{smallest(d, options.items, tests, effect, sd, options.seeds):.3f}"
+                                for tests in (options.tests, 1)) for d in DISAGREE]
+            print(f"| {name} ({size}, {correlation}) | {sd} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()
