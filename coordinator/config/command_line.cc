@@ -9,6 +9,7 @@
 #include "comm/error.h"
 #include "coordinator/config/job_options.h"
 #include "coordinator/config/reader.h"
+#include "coordinator/config/share_options.h"
 #include "rl/nearest.h"
 
 #ifndef SVFLEET_VERSION
@@ -270,6 +271,22 @@ void add_commands(CLI::App& app, CommandLine& line) {
 
   add_evaluate(app, line);
   add_generate(app, line);
+
+  CLI::App* exported = add(app, line, Command::kExport, "export",
+                           "Give an expert to others: a merged model, a LoRA, or as it is", "");
+  add_config(exported, &line);
+  add_export_options(exported, &line);
+  add_reporting(exported, &line);
+  CLI::App* rebase = add(app, line, Command::kRebase, "rebase",
+                         "Carry an expert over to another factor store of its model", "");
+  add_config(rebase, &line);
+  add_rebase_options(rebase, &line);
+  add_reporting(rebase, &line);
+  CLI::App* transfer = add(app, line, Command::kTransfer, "transfer",
+                           "Try an expert of one model on another of the same shapes", "");
+  add_config(transfer, &line);
+  add_transfer_options(transfer, &line);
+  add_reporting(transfer, &line);
 
   CLI::App* submit = add(app, line, Command::kSubmit, "submit",
                          "Have Slurm train on several nodes, through preemptions", "");

@@ -47,6 +47,18 @@ double along_each_other(const at::Tensor& a, const at::Tensor& b) {
 
 }  // namespace
 
+at::Tensor merged_weight(const Weights& weights, const Basis& basis, size_t t,
+                         std::span<const float> z, const std::string& hash, at::Tensor* change) {
+  c10::NoGradGuard no_grad;
+  const Target& target = basis.targets()[t];
+  const Matrix& weight = frozen_weight(weights, target);
+  const at::Tensor d = basis.change_of(t, z);
+  if (!d.count_nonzero().item<int64_t>()) return {};  // W + 0 would turn -0 into +0
+  const at::Tensor added = change_of(target, weight, basis.q(t), d);
+  if (change) *change = added;
+  return add_keyed(weight.plain(), added, row_keys(mix(key_of(hash), uint64_t(t)), target.rows));
+}
+
 Merged::Merged(const Weights& weights, const Basis& basis, std::span<const float> z, Merged before,
                const SideBySide& side_by_side)
     : basis_(&basis),
@@ -63,16 +75,14 @@ Merged::Merged(const Weights& weights, const Basis& basis, std::span<const float
     const InStage merging(Stage::kMerge,
                           double(target.rows) * double(target.cols) * double(target.length()));
     const Matrix& weight = frozen_weight(weights, target);
-    const at::Tensor d = basis.change_of(t, z);
     std::copy_n(z.begin() + target.offset, target.length(), z_.begin() + target.offset);
-    if (!d.count_nonzero().item<int64_t>()) {  // W + 0 would turn -0 into +0
+    weights_[t] = Matrix();
+    at::Tensor change;
+    const at::Tensor next = merged_weight(weights, basis, size_t(t), z, hash_, &change);
+    if (!next.defined()) {
       weights_[t] = weight;
       return;
     }
-    weights_[t] = Matrix();
-    const at::Tensor change = change_of(target, weight, basis.q(t), d);
-    const at::Tensor next =
-        add_keyed(weight.plain(), change, row_keys(mix(key_of(hash_), uint64_t(t)), target.rows));
     const auto some = [](const at::Tensor& all) {
       return all.slice(0, 0, all.size(0), kGainEvery);
     };

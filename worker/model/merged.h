@@ -15,6 +15,12 @@ namespace svfleet {
 // Calls work(0..count-1), in threads or not.
 using SideBySide = std::function<void(int64_t count, const std::function<void(int64_t)>& work)>;
 
+// W' of target t alone, plain [m, n], for z [all r] with this z_hash; `change`, where given: what z
+// adds, wide. Undefined where z is 1 for this target: it is W.
+at::Tensor merged_weight(const Weights& weights, const Basis& basis, size_t t,
+                         std::span<const float> z, const std::string& hash,
+                         at::Tensor* change = nullptr);
+
 class Merged {
  public:
   Merged() = default;  // nothing merged

@@ -1,0 +1,248 @@
+#!/usr/bin/env python3
+"""Exported experts in the programs of others: a merged folder in transformers, a LoRA in peft, a native
+expert through scripts/peft_svf, each against svfleet's own logits, with other experts as controls.
+
+Needs transformers and peft: .bench-venv, which `scripts/bench --install` makes, or the Python of
+SVFLEET_PEFT_PYTHON. Without them it is skipped."""
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import runs
+from runs import check, svfleet
+
+NEEDED = "h5py, numpy, peft, safetensors, torch, transformers, xxhash"
+
+
+def with_peft():
+    """Goes on in a Python that has what is needed; ends as skipped where none has."""
+    if os.environ.get("SVFLEET_IN_PEFT"):
+        return
+    given = os.environ.get("SVFLEET_PEFT_PYTHON")
+    why = "there is no .bench-venv"
+    for python in [given] if given else [runs.SOURCE / ".bench-venv/bin/python", sys.executable]:
+        if not Path(python).exists():
+            continue
+        found = subprocess.run([python, "-c", f"import {NEEDED}"], capture_output=True, text=True)
+        if found.returncode == 0:
+            os.execve(python, [str(python), __file__], {**os.environ, "SVFLEET_IN_PEFT": "1", "OMP_NUM_THREADS": "1"})
+        why = found.stderr.strip().splitlines()[-1]
+    print(f"skipped: no Python with {NEEDED} ({why}); scripts/bench --install makes one")
+    sys.exit(77)
+
+
+with_peft()
+import numpy as np  # noqa: E402
+import peft  # noqa: E402
+import torch  # noqa: E402
+import transformers  # noqa: E402
+from experts_file import random_z, read_expert, read_folder, weights_of, write_expert  # noqa: E402
+
+sys.path.insert(0, str(runs.SOURCE / "scripts/peft_svf"))
+from peft_svf import ExpertError, load_expert  # noqa: E402
+
+LOGITS = os.environ.get("SVFLEET_LOGITS", str(Path(runs.SVFLEET).parent / "tests/sharing_logits"))
+TOKENS = [3, 141, 59, 265, 35, 89, 79, 32, 38, 46, 264, 33, 83, 279, 50, 288]
+
+
+class Setting:
+    def __init__(self, folder, model, dtype):
+        self.folder, self.model, self.dtype = folder / model, runs.SOURCE / "tests/data/models" / model, dtype
+        self.folder.mkdir()
+        self.config, self.store = runs.write_config(self.folder, model=model), self.folder / "store"
+        self.weights = weights_of(self.model)
+        self.good("decompose")
+
+    def good(self, command, *more):
+        done = svfleet(command, self.config, "--quiet", "--set", f"model.dtype={self.dtype}", *more)
+        if done.returncode:
+            sys.exit(f"FAILED: {command} ended with {done.returncode}: {done.stderr}")
+        return done
+
+    def expert(self, name, z):
+        return write_expert(self.folder / f"{name}.safetensors", z)
+
+    def export(self, expert, form, *more):
+        out = self.folder / f"{expert.stem}-{form}"
+        if not out.exists():
+            self.good("export", "--expert", expert, "--format", form, *more, out)
+        return out
+
+    def ours(self, expert=None, form="merged", model=None, dtype=None):
+        """svfleet's logits."""
+        more = [self.store, expert, form] if expert else []
+        found = subprocess.run([LOGITS, model or self.model, dtype or self.dtype, ",".join(map(str, TOKENS)), *more],
+                               capture_output=True, text=True, check=True)
+        return np.array(json.loads(found.stdout))
+
+    def theirs(self, folder=None, dtype=torch.float32):
+        return transformers.AutoModelForCausalLM.from_pretrained(folder or self.model, dtype=dtype,
+                                                                 attn_implementation="eager").eval()
+
+
+def logits_of(model):
+    with torch.no_grad():
+        return model(torch.tensor([TOKENS])).logits[0].double().numpy()
+
+
+def gap(a, b):
+    """The largest difference, as a share of the largest logit."""
+    return np.abs(a - b).max() / np.abs(b).max()
+
+
+def controls(z):
+    """Experts that are not this one."""
+    random = np.random.default_rng(11)
+    return {"mirrored": {name: 2 - one for name, one in z.items()},
+            "shuffled": {name: random.permutation(one) for name, one in z.items()},
+            "base": {name: np.ones_like(one) for name, one in z.items()}}
+
+
+def merged(setting):
+    z = random_z(setting.weights, 21)
+    expert = setting.expert("m", z)
+    out = setting.export(expert, "merged")
+    theirs = logits_of(setting.theirs(out))
+    ours = setting.ours(model=out, dtype="float32")
+    off = gap(theirs, ours)
+    check(off < 2e-4, f"merged folder: transformers and svfleet agree on its weights to {off:.1e}")
+    for dtype in ("bfloat16", "float32"):
+        same = (setting.ours(model=out, dtype=dtype) == setting.ours(expert, "merged", dtype=dtype)).all()
+        # In float32 the expert is merged in float32, not into bfloat16.
+        check(same == (dtype == "bfloat16"), f"svfleet in {dtype}: the folder gives the expert's logits bit for bit"
+              if same else "control: merged in float32 they are others")
+    for name, other in {**controls(z), "another": random_z(setting.weights, 22)}.items():
+        off = gap(theirs, setting.ours(setting.expert(f"m-{name}", other), "merged", dtype="float32"))
+        check(off > 0.02, f"control: {name} is {off:.2f} away")
+    off = gap(theirs, setting.ours(expert, "merged", dtype="float32"))
+    check(off < 0.02, f"against the expert merged in float32 it is {off:.1e} away, by rounding to bfloat16")
+
+
+def lora(setting):
+    z = random_z(setting.weights, 23)
+    expert = setting.expert("l", z)
+    ours = setting.ours(expert, "merged")
+    model = peft.PeftModel.from_pretrained(setting.theirs(), setting.export(expert, "peft"))
+    theirs = logits_of(model)
+    off = gap(theirs, ours)
+    check(off < 1e-4, f"64 components as a LoRA in peft: svfleet's logits to {off:.1e}")
+    off = gap(theirs, setting.ours(expert, "activation"))
+    check(off < 1e-4, f"and those of the activation form to {off:.1e}")
+    for name, other in {**controls(z), "another": random_z(setting.weights, 24)}.items():
+        off = gap(theirs, setting.ours(setting.expert(f"l-{name}", other), "merged"))
+        check(off > 0.01, f"control: {name} is {off:.2f} away")
+    few = setting.expert("few", {name: one for seed in (25, 26) for name, one in
+                                 random_z(setting.weights, seed, moved=seed - 21,
+                                          names=sorted(z)[seed - 25::2]).items()})
+    off = gap(logits_of(peft.PeftModel.from_pretrained(setting.theirs(), setting.export(few, "peft"))),
+              setting.ours(few, "merged"))
+    check(off < 1e-4, f"with ranks of their own for some matrices: to {off:.1e}")
+    cut = setting.folder / "l-cut"
+    setting.good("export", "--expert", expert, "--format", "peft", "--max-rank", 4, cut)
+    off = gap(logits_of(peft.PeftModel.from_pretrained(setting.theirs(), cut)), ours)
+    check(off > 1e-3, f"control: cut to rank 4 it is {off:.2f} away")
+    with model.disable_adapter():
+        off = gap(logits_of(model), setting.ours())
+    check(off < 2e-4, "switched off, it is the base")
+
+
+def package(setting):
+    z = random_z(setting.weights, 27)
+    expert = setting.expert("p", z)
+    native = setting.export(expert, "native")
+    ours = setting.ours(expert, "merged")
+    model = setting.theirs()
+    base = logits_of(model)
+    for form in ("merged", "activation"):
+        handle = load_expert(model, native, setting.store, form)
+        theirs = logits_of(model)
+        off = gap(theirs, ours)
+        check(off < 1e-4, f"peft_svf, {form}: svfleet's logits to {off:.1e}")
+        for name, other in {**controls(z), "another": random_z(setting.weights, 28)}.items():
+            off = gap(theirs, setting.ours(setting.expert(f"p-{name}", other), "merged"))
+            check(off > 0.01, f"control: {name} is {off:.2f} away")
+        handle.remove()
+        check((logits_of(model) == base).all(), "removed, it is the base bit for bit")
+    wrapped = peft.get_peft_model(setting.theirs(), peft.LoraConfig(target_modules=["up_proj"], r=2))
+    with load_expert(wrapped, native, setting.store):
+        off = gap(logits_of(wrapped), ours)
+    check(off < 1e-4, f"in a model that peft has wrapped: to {off:.1e}")
+    made = setting.folder / "run/experts/final.safetensors"
+    setting.good("train", "--set", "train.steps=1", "--set", f"run_dir={setting.folder}/run")
+    for form in ("merged", "activation"):
+        with load_expert(model, made, setting.store, form):
+            off = gap(logits_of(model), setting.ours(made, "merged"))
+        check(off < 1e-4, f"a trained expert, hashes compared, {form}: to {off:.1e}")
+    refuses(setting, model, made)
+    check((logits_of(model) == base).all(), "what was refused has changed nothing")
+
+
+def refuses(setting, model, made):
+    def says(text, *arguments):
+        try:
+            load_expert(model, *arguments)
+        except ExpertError as error:
+            check(text in str(error), f"refused: {error}")
+        else:
+            check(False, f"refused with {text}")
+
+    other = setting.folder / "other-store"
+    setting.good("decompose", "--set", f"svd.store={other}", "--set", "svd.storage=bfloat16", "--set",
+                 "svd.tolerance=0.1")
+    says("factor store", made, other)
+    says("no expert at", setting.folder / "nowhere", setting.store)
+    says("is missing in", made, setting.folder)
+    says("not an expert", setting.model / "model-00001-of-00002.safetensors", setting.store)
+    says("form is", made, setting.store, "lora")
+    damaged = setting.folder / "damaged.safetensors"
+    shutil.copy(made, damaged)
+    runs.flip(damaged, -3)
+    says("damaged", damaged, setting.store)
+
+
+def package_in_bfloat16(setting):
+    for size in (0.1, 2e-3):
+        expert = setting.expert(f"b-{size}", random_z(setting.weights, 29, size))
+        exported = read_folder(setting.export(expert, "merged"))
+        model = setting.theirs(dtype=torch.bfloat16)
+        same = count = 0
+        z, _ = read_expert(expert)
+        with load_expert(model, expert, setting.store):
+            for name in z:
+                bits = model.get_parameter(name).detach().view(torch.int16).numpy().view(np.uint16)
+                wanted = np.frombuffer(exported[name][2], np.uint16).reshape(bits.shape)
+                same, count = same + (bits == wanted).sum(), count + bits.size
+        check(same / count > 0.995, f"peft_svf in bfloat16, moves of {size}: {same / count:.2%} of W' are svfleet's bits")
+        nearest = 0
+        for name, one in z.items():
+            exact = setting.weights[name] + svd_change(setting.weights[name], one)
+            bits = torch.tensor(exact).to(torch.bfloat16).view(torch.int16).numpy().view(np.uint16)
+            nearest += (bits == np.frombuffer(exported[name][2], np.uint16).reshape(bits.shape)).sum()
+        check(nearest / count < 0.9, f"control: rounded to the nearest {nearest / count:.2%} would be")
+
+
+def svd_change(weight, z):
+    u, s, v = np.linalg.svd(weight, full_matrices=False)
+    return (u * (s * (z - 1))) @ v
+
+
+def main():
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    folder = runs.work_folder()
+    try:
+        float32, bfloat16 = Setting(folder, "tiny_llama3", "float32"), Setting(folder, "tiny_llama_plain", "bfloat16")
+        merged(bfloat16)
+        lora(float32)
+        package(float32)
+        package_in_bfloat16(bfloat16)
+        qwen = Setting(folder, "tiny_qwen2", "float32")  # biases, tied embeddings
+        lora(qwen)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+main()
