@@ -26,11 +26,12 @@ def with_peft():
     for python in [given] if given else [runs.SOURCE / ".bench-venv/bin/python", sys.executable]:
         if not Path(python).exists():
             continue
-        found = subprocess.run([python, "-c", f"import {NEEDED}"], capture_output=True, text=True)
-        if found.returncode == 0:
+        look = f"import importlib.util as u; print(*[n for n in {NEEDED!r}.split(', ') if not u.find_spec(n)])"
+        missing = subprocess.run([python, "-c", look], capture_output=True, text=True, check=True).stdout.split()
+        if not missing:
             os.execve(python, [str(python), __file__], {**os.environ, "SVFLEET_IN_PEFT": "1", "OMP_NUM_THREADS": "1"})
-        why = found.stderr.strip().splitlines()[-1]
-    print(f"skipped: no Python with {NEEDED} ({why}); scripts/bench --install makes one")
+        why = f"{python} has no {', '.join(missing)}"
+    print(f"skipped: {why}; scripts/bench --install makes .bench-venv with {NEEDED}")
     sys.exit(77)
 
 
@@ -54,6 +55,7 @@ class Setting:
         self.folder.mkdir()
         self.config, self.store = runs.write_config(self.folder, model=model), self.folder / "store"
         self.weights = weights_of(self.model)
+        self.seen = {}  # logits
         self.good("decompose")
 
     def good(self, command, *more):
@@ -73,10 +75,21 @@ class Setting:
 
     def ours(self, expert=None, form="merged", model=None, dtype=None):
         """svfleet's logits."""
-        more = [self.store, expert, form] if expert else []
-        found = subprocess.run([LOGITS, model or self.model, dtype or self.dtype, ",".join(map(str, TOKENS)), *more],
-                               capture_output=True, text=True, check=True)
-        return np.array(json.loads(found.stdout))
+        command = [LOGITS, model or self.model, dtype or self.dtype, ",".join(map(str, TOKENS))]
+        command = tuple(map(str, command + ([self.store, expert, form] if expert else [])))
+        if command not in self.seen:
+            found = subprocess.run(command, capture_output=True, text=True, check=True)
+            self.seen[command] = np.array(json.loads(found.stdout))
+        return self.seen[command]
+
+    def controls(self, name, z, dtype="float32"):
+        """svfleet's logits of experts that are not this one."""
+        random = np.random.default_rng(11)
+        others = {"mirrored": {key: 2 - one for key, one in z.items()},
+                  "shuffled": {key: random.permutation(one) for key, one in z.items()},
+                  "another": random_z(self.weights, 99)}
+        found = {other: self.ours(self.expert(f"{name}-{other}", of), dtype=dtype) for other, of in others.items()}
+        return {"base": self.ours(dtype=dtype), **found}
 
     def theirs(self, folder=None, dtype=torch.float32):
         return transformers.AutoModelForCausalLM.from_pretrained(folder or self.model, dtype=dtype,
@@ -93,14 +106,6 @@ def gap(a, b):
     return np.abs(a - b).max() / np.abs(b).max()
 
 
-def controls(z):
-    """Experts that are not this one."""
-    random = np.random.default_rng(11)
-    return {"mirrored": {name: 2 - one for name, one in z.items()},
-            "shuffled": {name: random.permutation(one) for name, one in z.items()},
-            "base": {name: np.ones_like(one) for name, one in z.items()}}
-
-
 def merged(setting):
     z = random_z(setting.weights, 21)
     expert = setting.expert("m", z)
@@ -114,8 +119,8 @@ def merged(setting):
         # In float32 the expert is merged in float32, not into bfloat16.
         check(same == (dtype == "bfloat16"), f"svfleet in {dtype}: the folder gives the expert's logits bit for bit"
               if same else "control: merged in float32 they are others")
-    for name, other in {**controls(z), "another": random_z(setting.weights, 22)}.items():
-        off = gap(theirs, setting.ours(setting.expert(f"m-{name}", other), "merged", dtype="float32"))
+    for name, other in setting.controls("m", z).items():
+        off = gap(theirs, other)
         check(off > 0.02, f"control: {name} is {off:.2f} away")
     off = gap(theirs, setting.ours(expert, "merged", dtype="float32"))
     check(off < 0.02, f"against the expert merged in float32 it is {off:.1e} away, by rounding to bfloat16")
@@ -131,8 +136,8 @@ def lora(setting):
     check(off < 1e-4, f"64 components as a LoRA in peft: svfleet's logits to {off:.1e}")
     off = gap(theirs, setting.ours(expert, "activation"))
     check(off < 1e-4, f"and those of the activation form to {off:.1e}")
-    for name, other in {**controls(z), "another": random_z(setting.weights, 24)}.items():
-        off = gap(theirs, setting.ours(setting.expert(f"l-{name}", other), "merged"))
+    for name, other in setting.controls("l", z).items():
+        off = gap(theirs, other)
         check(off > 0.01, f"control: {name} is {off:.2f} away")
     few = setting.expert("few", {name: one for seed in (25, 26) for name, one in
                                  random_z(setting.weights, seed, moved=seed - 21,
@@ -161,8 +166,8 @@ def package(setting):
         theirs = logits_of(model)
         off = gap(theirs, ours)
         check(off < 1e-4, f"peft_svf, {form}: svfleet's logits to {off:.1e}")
-        for name, other in {**controls(z), "another": random_z(setting.weights, 28)}.items():
-            off = gap(theirs, setting.ours(setting.expert(f"p-{name}", other), "merged"))
+        for name, other in setting.controls("p", z).items():
+            off = gap(theirs, other)
             check(off > 0.01, f"control: {name} is {off:.2f} away")
         handle.remove()
         check((logits_of(model) == base).all(), "removed, it is the base bit for bit")
@@ -232,13 +237,14 @@ def svd_change(weight, z):
 def main():
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     folder = runs.work_folder()
     try:
         float32, bfloat16 = Setting(folder, "tiny_llama3", "float32"), Setting(folder, "tiny_llama_plain", "bfloat16")
+        package_in_bfloat16(bfloat16)
         merged(bfloat16)
         lora(float32)
         package(float32)
-        package_in_bfloat16(bfloat16)
         qwen = Setting(folder, "tiny_qwen2", "float32")  # biases, tied embeddings
         lora(qwen)
     finally:

@@ -47,7 +47,7 @@ def core(factor, z, dtype):
     """Q diag(z-1) Q^T as svfleet makes it for weights of this type."""
     q = factor.q.to(dtype)
     scaled = (q.float() * (torch.from_numpy(z) - 1)).to(dtype)
-    return (q.float() @ scaled.float().T).to(dtype).float()
+    return (scaled.float() @ q.float().T).to(dtype).float()
 
 
 def change_of(factor, z, weight):

@@ -38,11 +38,11 @@ struct Case {
   at::Tensor change() const { return (u * (s * d())).mm(v); }
 };
 
-double norm(const at::Tensor& a) {
+double length_of(const at::Tensor& a) {
   return a.norm().item<double>();
 }
 double gap(const LoraFactors& lora, const at::Tensor& change) {
-  return norm(lora.b.to(at::kDouble).mm(lora.a.to(at::kDouble)) - change) / norm(change);
+  return length_of(lora.b.to(at::kDouble).mm(lora.a.to(at::kDouble)) - change) / length_of(change);
 }
 
 const std::pair<int64_t, int64_t> kShapes[] = {{40, 24}, {24, 40}, {32, 32}};
@@ -54,7 +54,7 @@ TEST(Lora, OfFullRankIsTheExpert) {
     EXPECT_EQ(lora.rank(), std::min(rows, cols));
     EXPECT_EQ(lora.lost2, 0);
     EXPECT_LT(gap(lora, c.change()), 1e-6);
-    EXPECT_NEAR(std::sqrt(lora.norm2), norm(c.change()), 1e-6 * norm(c.change()));
+    EXPECT_NEAR(std::sqrt(lora.norm2), length_of(c.change()), 1e-6 * length_of(c.change()));
     // Controls: neither the mirrored expert nor its moves in another order.
     Case other = c;
     for (float& z : other.z) z = 2 - z;
@@ -86,7 +86,7 @@ TEST(Lora, CutToARankIsTheBestOfThatRank) {
     const auto [u, s, v] = at::linalg_svd(change, false);
     for (const int64_t k : {1, 5, 11}) {
       const LoraFactors lora = lora_of(c.factor, c.weight, c.z, k);
-      const double best = norm(s.slice(0, k)) / norm(change);
+      const double best = length_of(s.slice(0, k)) / length_of(change);
       EXPECT_EQ(lora.rank(), k);
       EXPECT_NEAR(gap(lora, change), best, 1e-6);
       EXPECT_NEAR(std::sqrt(lora.lost2 / lora.norm2), best, 1e-6);
