@@ -37,7 +37,12 @@ Examples:
   svfleet transfer other.yaml --expert best.safetensors --control shuffled control.safetensors)";
 
 void add_expert_and_out(CLI::App* command, CommandLine* line, const char* what) {
-  command->add_option("OUT", line->out, what)->required()->type_name("");
+  command->add_option("OUT", line->out, what)
+      ->required()
+      ->type_name("")
+      ->check([](const std::string& path) {
+        return std::string(path.empty() ? "OUT: nothing is named" : "");
+      });
   command
       ->add_option("--expert", line->experts, "Expert file, or a folder of export --format native")
       ->type_name("FILE")

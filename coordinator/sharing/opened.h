@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "coordinator/base/base.h"
+#include "coordinator/crew/crew.h"
 #include "svd/factor.h"
 
 namespace svfleet {
