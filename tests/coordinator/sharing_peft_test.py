@@ -114,11 +114,12 @@ def merged(setting):
     ours = setting.ours(model=out, dtype="float32")
     off = gap(theirs, ours)
     check(off < 2e-4, f"merged folder: transformers and svfleet agree on its weights to {off:.1e}")
-    for dtype in ("bfloat16", "float32"):
-        same = (setting.ours(model=out, dtype=dtype) == setting.ours(expert, "merged", dtype=dtype)).all()
-        # In float32 the expert is merged in float32, not into bfloat16.
-        check(same == (dtype == "bfloat16"), f"svfleet in {dtype}: the folder gives the expert's logits bit for bit"
-              if same else "control: merged in float32 they are others")
+
+    def same(dtype):
+        return (setting.ours(model=out, dtype=dtype) == setting.ours(expert, "merged", dtype=dtype)).all()
+
+    check(same("bfloat16"), "in svfleet itself the folder gives the expert's logits bit for bit")
+    check(not same("float32"), "control: merged in float32, not into bfloat16, they are others")
     for name, other in setting.controls("m", z).items():
         off = gap(theirs, other)
         check(off > 0.02, f"control: {name} is {off:.2f} away")
@@ -152,6 +153,20 @@ def lora(setting):
     with model.disable_adapter():
         off = gap(logits_of(model), setting.ours())
     check(off < 2e-4, "switched off, it is the base")
+
+
+def with_biases(setting):
+    expert = setting.expert("q", random_z(setting.weights, 30))
+    ours = setting.ours(expert, "merged")
+    off = gap(logits_of(peft.PeftModel.from_pretrained(setting.theirs(), setting.export(expert, "peft"))), ours)
+    check(off < 1e-4, f"biases and tied embeddings, in peft: to {off:.1e}")
+    for form in ("merged", "activation"):
+        model = setting.theirs()
+        load_expert(model, expert, setting.store, form)
+        off = gap(logits_of(model), ours)
+        check(off < 1e-4, f"and by peft_svf, {form}: to {off:.1e}")
+    off = gap(setting.ours(), ours)
+    check(off > 0.01, f"control: base is {off:.2f} away")
 
 
 def package(setting):
@@ -220,7 +235,8 @@ def package_in_bfloat16(setting):
                 bits = model.get_parameter(name).detach().view(torch.int16).numpy().view(np.uint16)
                 wanted = np.frombuffer(exported[name][2], np.uint16).reshape(bits.shape)
                 same, count = same + (bits == wanted).sum(), count + bits.size
-        check(same / count > 0.995, f"peft_svf in bfloat16, moves of {size}: {same / count:.2%} of W' are svfleet's bits")
+        check(same / count > 0.995,
+              f"peft_svf in bfloat16, moves of {size}: {same / count:.2%} of W' are svfleet's bits")
         nearest = 0
         for name, one in z.items():
             exact = setting.weights[name] + svd_change(setting.weights[name], one)
@@ -245,8 +261,7 @@ def main():
         merged(bfloat16)
         lora(float32)
         package(float32)
-        qwen = Setting(folder, "tiny_qwen2", "float32")  # biases, tied embeddings
-        lora(qwen)
+        with_biases(Setting(folder, "tiny_qwen2", "float32"))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

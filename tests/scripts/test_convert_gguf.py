@@ -124,8 +124,8 @@ class ConvertGguf(unittest.TestCase):
         before, after = GGUFReader(self.source), GGUFReader(back)
         self.assertEqual([t.name for t in before.tensors], [t.name for t in after.tensors])
         for one, other in zip(before.tensors, after.tensors):
-            np.testing.assert_array_equal(dequantize(one.data, one.tensor_type), dequantize(other.data, other.tensor_type),
-                                          one.name)
+            np.testing.assert_array_equal(dequantize(one.data, one.tensor_type),
+                                          dequantize(other.data, other.tensor_type), one.name)
         for name, field in before.fields.items():
             if not name.startswith("GGUF.") and name != "general.file_type":
                 self.assertEqual(field.contents(), after.fields[name].contents(), name)
