@@ -62,6 +62,7 @@ std::string hash_folder(const std::string& folder) {
   if (file_exists(folder + "/model.safetensors") ||
       file_exists(folder + "/model.safetensors.index.json"))
     return SafetensorsFolder(folder).content_hash();
+  if (expert_file(folder) != folder) return z_hash(load_expert(folder));
   if (is_folder(folder + "/checkpoints")) {
     const NewestCheckpoint newest = load_newest_checkpoint(folder);
     if (newest.state) return state_hash(*newest.state);

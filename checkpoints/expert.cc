@@ -40,7 +40,13 @@ void save_expert(const std::string& path, const Expert& expert) {
   write_safetensors(path, data);
 }
 
-Expert load_expert(const std::string& path) {
+std::string expert_file(const std::string& path) {
+  const std::string inside = path + "/" + kExpertInFolder;
+  return is_folder(path) && file_exists(inside) ? inside : path;
+}
+
+Expert load_expert(const std::string& given) {
+  const std::string path = expert_file(given);
   if (!file_exists(path)) throw user_error("there is no expert file '", path, "'; check the path");
   // What a run has besides, and people give for it.
   const bool folder = is_folder(path);

@@ -16,8 +16,12 @@ struct Expert {
 };
 
 void save_expert(const std::string& path, const Expert& expert);
-// Error(kExitUser) when it is not an expert file, kExitDisk when damaged: where the metadata has a
-// z_hash, z must have it too.
+// The name of the expert in a folder of its own, as `svfleet export --format native` makes it.
+inline constexpr char kExpertInFolder[] = "expert.safetensors";
+// The file itself, where `path` is such a folder.
+std::string expert_file(const std::string& path);
+// Of a file, or of a folder that has one. Error(kExitUser) when it is not an expert, kExitDisk when
+// damaged: where the metadata has a z_hash, z must have it too.
 Expert load_expert(const std::string& path);
 // Hash of z only (names and bits): what a rollout carries to prove which policy made it.
 std::string z_hash(const Expert& expert);

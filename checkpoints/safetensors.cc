@@ -308,6 +308,14 @@ std::string SafetensorsFolder::content_hash() const {
   return hasher.hex();
 }
 
+std::vector<SafetensorsFolder::File> SafetensorsFolder::files() const {
+  std::vector<File> all;
+  for (const auto& file : impl_->files)
+    all.push_back(
+        {file->path().substr(file->path().rfind('/') + 1), file->metadata(), file->tensors()});
+  return all;
+}
+
 SafetensorsData read_safetensors(const std::string& path) {
   const MappedFile file(path);
   SafetensorsData data;

@@ -44,6 +44,14 @@ class SafetensorsFolder {
   // Hash over all tensors' content; reads everything.
   std::string content_hash() const;
 
+  // The files, by name, each with all of its tensors in their places.
+  struct File {
+    std::string name;  // without the folder
+    const std::map<std::string, std::string>& metadata;
+    const std::vector<TensorView>& tensors;
+  };
+  std::vector<File> files() const;
+
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;

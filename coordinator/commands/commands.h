@@ -11,6 +11,9 @@ int decompose_command(const CommandLine& line, const Config& config);
 int train_command(const CommandLine& line, const Config& config);
 int evaluate_command(const CommandLine& line, const Config& config);
 int generate_command(const CommandLine& line, const Config& config);
+int export_command(const CommandLine& line, const Config& config);
+int rebase_command(const CommandLine& line, const Config& config);
+int transfer_command(const CommandLine& line, const Config& config);
 int verify_command(const CommandLine& line, const Config& config);
 
 // For one process.

@@ -1,5 +1,7 @@
 #include "coordinator/commands/controls.h"
 
+#include <algorithm>
+
 #include "comm/random.h"
 
 namespace svfleet {
@@ -11,6 +13,13 @@ std::vector<float> shuffled(const std::vector<Target>& targets, const std::vecto
     for (size_t i = 0; i < order.size(); ++i)
       out[targets[t].offset + i] = z[targets[t].offset + order[i]];
   }
+  return out;
+}
+
+std::vector<float> reversed(const std::vector<Target>& targets, const std::vector<float>& z) {
+  std::vector<float> out = z;
+  for (const Target& target : targets)
+    std::reverse(out.begin() + target.offset, out.begin() + target.offset + target.length());
   return out;
 }
 

@@ -9,6 +9,8 @@ namespace svfleet {
 
 // z permuted within each matrix (keyed, always the same): the same moves at the wrong places.
 std::vector<float> shuffled(const std::vector<Target>& targets, const std::vector<float>& z);
+// z back to front within each matrix: the moves of the largest singular values at the smallest.
+std::vector<float> reversed(const std::vector<Target>& targets, const std::vector<float>& z);
 // z mirrored about 1: every move in the opposite direction.
 std::vector<float> mirrored(const std::vector<float>& z);
 

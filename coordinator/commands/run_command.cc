@@ -37,6 +37,10 @@ std::string kept(Command command, const std::string& run_dir, const std::string&
       return "what was read is not noted, and nothing was changed; start again to verify all of it";
     case Command::kGenerate:
       return "replies are kept nowhere but in what was printed";
+    case Command::kExport:
+    case Command::kRebase:
+    case Command::kTransfer:
+      return "nothing was written (matrices decomposed for it are kept, in '" + store + "')";
     case Command::kSubmit:
       return "no job was handed in";
     default:
@@ -98,8 +102,7 @@ int run_command(const CommandLine& line) {
       load_config(config_file(line), line.overrides, is_for_training(line.command));
   check_fork(line, config);
   if (line.command == Command::kConfig) {
-    if (launch_rank() == 0)
-      std::fputs((print_config(config) + remarks_on(config)).c_str(), stdout);
+    if (launch_rank() == 0) std::fputs((print_config(config) + remarks_on(config)).c_str(), stdout);
     return kExitFinished;
   }
   open_messages("", launch_rank());  // those of train go to a file too, once the folder is ours
@@ -118,6 +121,12 @@ int run_command(const CommandLine& line) {
         return train_command(line, config);
       case Command::kEvaluate:
         return evaluate_command(line, config);
+      case Command::kExport:
+        return export_command(line, config);
+      case Command::kRebase:
+        return rebase_command(line, config);
+      case Command::kTransfer:
+        return transfer_command(line, config);
       case Command::kVerify:
         return verify_command(line, config);
       default:

@@ -15,6 +15,9 @@ enum class Command {
   kTrain,
   kEvaluate,
   kGenerate,
+  kExport,
+  kRebase,
+  kTransfer,
   kSubmit,
   kAfterRun,
   kStatus,
@@ -29,6 +32,15 @@ struct SiteWords {
   std::string mpi, prelude, job_template;  // a type of srun's; files
   std::vector<std::string> sbatch;         // options of sbatch
   bool print_template = false;
+};
+
+// export, rebase and transfer: how an expert is given to others.
+struct ShareRequest {
+  std::string format;                // merged, peft or native
+  std::string base_model, revision;  // what others call the base; empty: found out
+  int64_t max_rank = 64;             // of a LoRA
+  std::string store;                 // rebase: the other factor store
+  std::string control;               // transfer: shuffled, reversed or nothing
 };
 
 struct CommandLine {
@@ -46,14 +58,17 @@ struct CommandLine {
   bool allow_different_hardware = false;
   std::string fork;  // train and submit: PARENT or PARENT@STEP, see coordinator/training/fork.h
 
-  // evaluate and generate: expert files; the base model always takes part.
+  // evaluate and generate: expert files; the base model always takes part. The one of export,
+  // rebase and transfer.
   std::vector<std::string> experts;
-  std::string out;        // evaluate: a JSONL file of every item and reply
+  std::string out;        // evaluate: a JSONL file of every item and reply; OUT of those three
   bool controls = false;  // evaluate: experts that must fail, beside each expert
 
   std::vector<std::string> prompts;  // generate
   std::optional<int64_t> max_new_tokens;
   std::optional<double> temperature;
+
+  ShareRequest share;  // export, rebase, transfer
 
   bool reference = false;  // config: docs/config.md instead of a configuration
 

@@ -11,7 +11,7 @@ from pathlib import Path
 SOURCE = Path(__file__).resolve().parents[2]
 VENV = SOURCE / ".bench-venv"
 PACKAGES = ("torch==2.11.0", "transformers==4.57.6", "gguf==0.18.0", "h5py==3.15.1",
-            "xllamacpp==2026.10.11549")
+            "xllamacpp==2026.10.11549", "peft==0.17.1", "accelerate==1.12.0", "xxhash==3.6.0")
 MPIRUN = ["mpirun", "-q", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none"]
 
 

@@ -8,7 +8,7 @@ import unittest
 from pathlib import Path
 
 import numpy as np
-from gguf import GGUFWriter
+from gguf import GGUFReader, GGUFWriter, dequantize
 
 CONVERT = Path(__file__).resolve().parents[2] / "scripts" / "convert_gguf.py"
 HEADS, KV_HEADS, HEAD_DIM, HIDDEN, FFN, LAYERS = 4, 2, 4, 8, 12, 2
@@ -110,6 +110,29 @@ class ConvertGguf(unittest.TestCase):
         # A control: the order does matter for this q.
         q = expected["model.layers.0.self_attn.q_proj.weight"]
         self.assertFalse(np.array_equal(interleaved(q, HEADS), q))
+
+    def test_there_and_back_nothing_is_lost(self):
+        make_gguf(self.source)
+        self.convert()
+        back = self.folder / "back.gguf"
+
+        def to_gguf(folder):
+            return subprocess.run([sys.executable, CONVERT.with_name("to_gguf.py"), self.source, folder, back],
+                                  capture_output=True, text=True)
+
+        self.assertEqual(to_gguf(self.out).stderr, "")
+        before, after = GGUFReader(self.source), GGUFReader(back)
+        self.assertEqual([t.name for t in before.tensors], [t.name for t in after.tensors])
+        for one, other in zip(before.tensors, after.tensors):
+            np.testing.assert_array_equal(dequantize(one.data, one.tensor_type),
+                                          dequantize(other.data, other.tensor_type), one.name)
+        for name, field in before.fields.items():
+            if not name.startswith("GGUF.") and name != "general.file_type":
+                self.assertEqual(field.contents(), after.fields[name].contents(), name)
+        back.unlink()
+        done = to_gguf(self.folder)  # control: a folder without those tensors
+        self.assertIn("has no tensor", done.stderr)
+        self.assertFalse(back.exists())
 
     def test_config_and_tokenizer(self):
         make_gguf(self.source)

@@ -47,6 +47,21 @@ double along_each_other(const at::Tensor& a, const at::Tensor& b) {
 
 }  // namespace
 
+MergedWeight merged_weight(const Weights& weights, const Basis& basis, size_t t,
+                           std::span<const float> z, const std::string& hash) {
+  c10::NoGradGuard no_grad;
+  const Target& target = basis.targets()[t];
+  const Matrix& weight = frozen_weight(weights, target);
+  const at::Tensor d = basis.change_of(t, z);
+  if (!d.count_nonzero().item<int64_t>()) return {};  // W + 0 would turn -0 into +0
+  MergedWeight made;
+  made.base = weight.plain();
+  made.change = change_of(target, weight, made.base, basis.q(t), d);
+  made.sum =
+      add_keyed(made.base, made.change, row_keys(mix(key_of(hash), uint64_t(t)), target.rows));
+  return made;
+}
+
 Merged::Merged(const Weights& weights, const Basis& basis, std::span<const float> z, Merged before,
                const SideBySide& side_by_side)
     : basis_(&basis),
@@ -63,23 +78,21 @@ Merged::Merged(const Weights& weights, const Basis& basis, std::span<const float
     const InStage merging(Stage::kMerge,
                           double(target.rows) * double(target.cols) * double(target.length()));
     const Matrix& weight = frozen_weight(weights, target);
-    const at::Tensor d = basis.change_of(t, z);
     std::copy_n(z.begin() + target.offset, target.length(), z_.begin() + target.offset);
-    if (!d.count_nonzero().item<int64_t>()) {  // W + 0 would turn -0 into +0
+    weights_[t] = Matrix();
+    const MergedWeight made = merged_weight(weights, basis, size_t(t), z, hash_);
+    if (!made.sum.defined()) {
       weights_[t] = weight;
       return;
     }
-    weights_[t] = Matrix();
-    const at::Tensor plain = weight.plain();
-    const at::Tensor change = change_of(target, weight, plain, basis.q(t), d);
-    const at::Tensor next =
-        add_keyed(plain, change, row_keys(mix(key_of(hash_), uint64_t(t)), target.rows));
     const auto some = [](const at::Tensor& all) {
       return all.slice(0, 0, all.size(0), kGainEvery);
     };
-    along[t] = along_each_other(some(next).to(wide_of(next)) - some(plain), some(change));
-    wanted[t] = along_each_other(some(change), some(change));
-    weights_[t] = Matrix(next);
+    const at::Tensor wanted_here = some(made.change);
+    along[t] =
+        along_each_other(some(made.sum).to(wide_of(made.sum)) - some(made.base), wanted_here);
+    wanted[t] = along_each_other(wanted_here, wanted_here);
+    weights_[t] = Matrix(made.sum);
     weights_[t].keep_packed(/*times=*/true, /*back=*/false);
   };
   side_by_side(int64_t(targets.size()), build);

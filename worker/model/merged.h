@@ -15,6 +15,15 @@ namespace svfleet {
 // Calls work(0..count-1), in threads or not.
 using SideBySide = std::function<void(int64_t count, const std::function<void(int64_t)>& work)>;
 
+// W' of one target, plain [m, n] as all three: W, what z adds (wide), and their sum as add_keyed
+// rounds it.
+struct MergedWeight {
+  at::Tensor base, change, sum;
+};
+// For z [all r] with this z_hash. Undefined where z is 1 for this target: it is W.
+MergedWeight merged_weight(const Weights& weights, const Basis& basis, size_t t,
+                           std::span<const float> z, const std::string& hash);
+
 class Merged {
  public:
   Merged() = default;  // nothing merged

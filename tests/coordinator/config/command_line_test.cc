@@ -56,6 +56,20 @@ TEST(CommandLine, Commands) {
   EXPECT_EQ(line.max_new_tokens, 9);
   EXPECT_EQ(line.temperature, 0.5);
 
+  line =
+      parse({"export", "run.yaml", "--expert", "e", "--format", "peft", "--max-rank", "8", "out"});
+  EXPECT_EQ(line.command, Command::kExport);
+  EXPECT_THAT(line.experts, ElementsAre("e"));
+  EXPECT_EQ(line.share.format, "peft");
+  EXPECT_EQ(line.share.max_rank, 8);
+  EXPECT_EQ(line.out, "out");
+  line = parse({"rebase", "run.yaml", "--expert", "e", "--store", "s", "out", "--json"});
+  EXPECT_EQ(line.command, Command::kRebase);
+  EXPECT_EQ(line.share.store, "s");
+  line = parse({"transfer", "run.yaml", "--expert", "e", "--control", "reversed", "out"});
+  EXPECT_EQ(line.command, Command::kTransfer);
+  EXPECT_EQ(line.share.control, "reversed");
+
   line = parse({"config", "run.yaml"});
   EXPECT_EQ(line.command, Command::kConfig);
   EXPECT_FALSE(line.max_new_tokens.has_value());
@@ -84,8 +98,9 @@ TEST(CommandLine, HelpAndVersion) {
   EXPECT_EQ(parse({"--version"}).text.substr(0, 8), "svfleet ");
   EXPECT_EQ(parse({"-v"}).text, parse({"--version"}).text);
   EXPECT_THAT(parse({"--help"}).text, HasSubstr("mpirun -n 2 --bind-to none svfleet train"));
-  for (const char* name : {"decompose", "train", "evaluate", "generate", "submit", "after-run",
-                           "status", "stop", "verify", "config", "hash"}) {
+  for (const char* name :
+       {"decompose", "train", "evaluate", "generate", "export", "rebase", "transfer", "submit",
+        "after-run", "status", "stop", "verify", "config", "hash"}) {
     const std::string help = parse({name, "--help"}).text;
     EXPECT_THAT(help, HasSubstr(std::string("Usage: svfleet ") + name));
     EXPECT_THAT(help, HasSubstr(std::string("  svfleet ") + name + " "));  // an example
@@ -156,6 +171,14 @@ TEST(CommandLine, WrongUsageIsOneLine) {
         {"generate", "r", "p", "--max-new-tokens", "0"},
         {"generate", "r", "p", "--max-new-tokens", "1.5"},
         {"hash", "a", "--set", "b=1"},
+        {"export", "r", "o", "--format", "peft"},
+        {"export", "r", "--expert", "e", "--format", "peft"},
+        {"export", "r", "o", "--expert", "e", "--format", "gguf"},
+        {"export", "r", "o", "--expert", "e", "--expert", "f", "--format", "peft"},
+        {"export", "r", "", "--expert", "e", "--format", "peft"},
+        {"export", "r", "o", "--expert", "e", "--format", "peft", "--max-rank", "0"},
+        {"rebase", "r", "o", "--expert", "e"},
+        {"transfer", "r", "o", "--expert", "e", "--control", "mirrored"},
         {"--jsn"}}) {
     EXPECT_NE(error_of(words), "no error") << words.back();
     EXPECT_THAT(error_of(words), HasSubstr("; see svfleet "));

@@ -1,0 +1,165 @@
+#include "coordinator/sharing/merged_folder.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "checkpoints/file.h"
+#include "checkpoints/out_folder.h"
+#include "checkpoints/safetensors_writer.h"
+#include "cluster/signals.h"
+#include "comm/clock.h"
+#include "comm/error.h"
+#include "coordinator/sharing/model_card.h"
+#include "worker/model/merged.h"
+
+namespace svfleet {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr char kIndex[] = "model.safetensors.index.json";
+
+constexpr char kMergedUse[] =
+    R"(The base model with an expert vector merged into its weights, W' = U diag(σ∘z) Vᵀ for each adapted
+weight W = U diag(σ) Vᵀ (Transformer², arXiv 2501.06252). It loads as any model of its kind does:
+
+    model = transformers.AutoModelForCausalLM.from_pretrained("THIS_FOLDER", torch_dtype="auto")
+
+In bfloat16 each W' is rounded up or down by chance in proportion, by a key of z, matrix and entry, so that
+small moves arrive on average; it is the W' that svfleet itself multiplies by with `train.form: merged`.
+)";
+
+bool ends_with_any(const std::string& name, std::initializer_list<const char*> ends) {
+  return std::any_of(ends.begin(), ends.end(),
+                     [&](const char* end) { return name.ends_with(end); });
+}
+
+// What readers of a model need beside its weights: not those in other formats, nor the base's card.
+bool is_copied(const std::string& name) {
+  if (name.starts_with(".") || name == kIndex || name == "config.json") return false;
+  if (name.ends_with(".index.json")) return false;
+  return ends_with_any(name, {".json", ".jinja", ".txt", ".model", ".tiktoken"}) ||
+         name.starts_with("LICENSE") || name.starts_with("NOTICE") ||
+         name.starts_with("USE_POLICY");
+}
+
+class Writer {
+ public:
+  Writer(const OpenedExpert& opened, const OutFolder& folder)
+      : opened_(opened),
+        folder_(folder),
+        hash_(z_hash(as_expert(*opened.base.basis, opened.z))),
+        bfloat16_(opened.base.weights->type() == at::kBFloat16) {
+    found_.dtype = bfloat16_ ? "BF16" : "F32";
+    const auto& targets = opened.base.basis->targets();
+    for (size_t t = 0; t < targets.size(); ++t)
+      if (moves(targets[t])) moved_[targets[t].name] = t;
+    found_.changed = int64_t(moved_.size());
+  }
+
+  MergedFolder write() {
+    for (const auto& file : opened_.base.weights->files().files()) write_file(file);
+    write_index();
+    write_config();
+    const std::string from = opened_.config.model.path;
+    for (const std::string& name : list_folder(from))
+      if (is_copied(name) && !is_folder(from + "/" + name))
+        folder_.write(name, read_file(from + "/" + name));
+    return found_;
+  }
+
+ private:
+  bool moves(const Target& target) const {
+    const auto begin = opened_.z.begin() + target.offset;
+    return std::any_of(begin, begin + target.length(), [](float z) { return z != 1; });
+  }
+
+  void write_file(const SafetensorsFolder::File& file) {
+    std::vector<TensorEntry> entries;
+    for (const TensorView& view : file.tensors) {
+      TensorEntry& entry = entries.emplace_back(
+          TensorEntry{view.name, view.dtype, view.shape, uint64_t(view.bytes)});
+      if (moved_.contains(view.name)) {
+        found_.dtype_changed |= view.dtype != found_.dtype;
+        entry.dtype = found_.dtype;
+        entry.bytes = uint64_t(view.shape[0] * view.shape[1]) * (bfloat16_ ? 2 : 4);
+      }
+      total_ += entry.bytes;
+    }
+    SafetensorsWriter out(folder_.file(file.name), file.metadata, entries);
+    for (const TensorView& view : file.tensors) {
+      if (stop_requested()) throw Error(kExitRequeue, "the export was stopped; nothing is kept");
+      const auto moved = moved_.find(view.name);
+      if (moved == moved_.end())
+        out.add({reinterpret_cast<const char*>(view.data), view.bytes});
+      else
+        add_merged(out, moved->second);
+    }
+    out.finish();
+    ++found_.files;
+  }
+
+  void add_merged(SafetensorsWriter& out, size_t t) const {
+    const at::Tensor weight =
+        merged_weight(*opened_.base.weights, *opened_.base.basis, t, opened_.z, hash_)
+            .sum.cpu()
+            .contiguous();
+    out.add({static_cast<const char*>(weight.data_ptr()), weight.nbytes()});
+  }
+
+  // As it was, but for the total where types have changed.
+  void write_index() const {
+    const std::string path = opened_.config.model.path + "/" + kIndex;
+    if (!file_exists(path) || found_.files < 2) return;
+    std::string text = read_file(path);
+    ordered_json index = ordered_json::parse(text);
+    ordered_json& total = index["metadata"]["total_size"];
+    if (total.is_number() && total != total_) {
+      total = total_;
+      text = index.dump(2) + "\n";
+    }
+    folder_.write(kIndex, text);
+  }
+
+  // As it was, but for the type that readers give the weights: one with fewer bits would lose
+  // what z moves.
+  void write_config() const {
+    std::string text = read_file(opened_.config.model.path + "/config.json");
+    if (found_.dtype_changed) {
+      ordered_json config = ordered_json::parse(text);
+      const char* name = bfloat16_ ? "bfloat16" : "float32";
+      const bool is_new = config.contains("dtype");
+      config[is_new ? "dtype" : "torch_dtype"] = name;
+      text = config.dump(2) + "\n";
+    }
+    folder_.write("config.json", text);
+  }
+
+  const OpenedExpert& opened_;
+  const OutFolder& folder_;
+  const std::string hash_;
+  const bool bfloat16_;
+  std::map<std::string, size_t> moved_;  // targets with a z other than 1
+  uint64_t total_ = 0;                   // bytes of tensors
+  MergedFolder found_;
+};
+
+}  // namespace
+
+MergedFolder write_merged(const OpenedExpert& opened, const Origin& origin,
+                          const std::string& out) {
+  const double begin = steady_clock_s();
+  OutFolder folder(out);
+  MergedFolder found = Writer(opened, folder).write();
+  folder.write("README.md", model_card(opened, origin,
+                                       {.library = "transformers",
+                                        .title = origin.name + " with an expert merged in",
+                                        .use = kMergedUse}));
+  folder.publish();
+  found.seconds = steady_clock_s() - begin;
+  return found;
+}
+
+}  // namespace svfleet
