@@ -48,8 +48,9 @@ struct CommandLine {
 
   // evaluate and generate: expert files; the base model always takes part.
   std::vector<std::string> experts;
-  std::string out;        // evaluate: a JSONL file of every item and reply
-  bool controls = false;  // evaluate: experts that must fail, beside each expert
+  std::string out;                // evaluate: a JSONL file of every item and reply
+  std::vector<std::string> from;  // evaluate: such files, to be told again instead
+  bool controls = false;          // evaluate: experts that must fail, beside each expert
 
   std::vector<std::string> prompts;  // generate
   std::optional<int64_t> max_new_tokens;

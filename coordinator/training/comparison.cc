@@ -170,7 +170,8 @@ Figures figures_of(const Measurement& measured, size_t policy, const std::string
 }
 
 Comparison compare_policies(const Measurement& measured, size_t first, size_t second) {
-  const auto before = choose(measured, first, "").replies, after = choose(measured, second, "").replies;
+  const auto before = choose(measured, first, "").replies,
+             after = choose(measured, second, "").replies;
   const int64_t samples = measured.samples;
   const auto scores_before = item_means(before, samples, score_of_reply),
              scores_after = item_means(after, samples, score_of_reply);

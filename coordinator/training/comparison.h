@@ -30,9 +30,9 @@ struct AtK {
 };
 
 struct Figures {
-  Tally tally;                   // of replies
-  Interval accuracy;             // 95 %: Wilson's, or by clusters
-  std::vector<AtK> at_k = {};    // for k = 1, 2, 4, ...; none of a single sample
+  Tally tally;                 // of replies
+  Interval accuracy;           // 95 %: Wilson's, or by clusters
+  std::vector<AtK> at_k = {};  // for k = 1, 2, 4, ...; none of a single sample
 };
 // Of one task, or of all (empty).
 Figures figures_of(const Measurement& measured, size_t policy, const std::string& task);

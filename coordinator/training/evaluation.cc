@@ -27,8 +27,8 @@ double score_of(const Place& place, const Rollout& rollout) {
 // The answer that it gives; what is wrong for being cut gives none.
 json answer_of(const Place& place, const Rollout& rollout) {
   if (!rollout.ended && place.spec->truncated != TruncatedRule::kScore) return nullptr;
-  const auto answer = parsed_answer(place.spec->rewards, place.spec->prefill + rollout.text,
-                                    place.item->gold);
+  const auto answer =
+      parsed_answer(place.spec->rewards, place.spec->prefill + rollout.text, place.item->gold);
   return answer ? json(*answer) : json();
 }
 

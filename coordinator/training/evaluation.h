@@ -32,7 +32,8 @@ EvaluationOptions evaluation_options(const Config& config);
 // What is asked, in the order of the replies.
 std::vector<MeasuredItem> measured_items(const std::vector<Task>& tasks);
 
-// Collective. Every rank gets the counts, rank 0 the replies too. Nothing when a stop was asked for.
+// Collective. Every rank gets the counts, rank 0 the replies too. Nothing when a stop was asked
+// for.
 std::optional<Evaluation> evaluate_policy(const Base& base, Crew& crew, const Policy& policy,
                                           const std::vector<Task>& tasks,
                                           const EvaluationOptions& options,

@@ -21,9 +21,9 @@ struct ItemResult {
 
 struct MeasuredItem {
   std::string task;
-  int64_t index = 0;            // line of its file, from 0
-  std::string prompt, gold;     // to be read
-  std::string cluster;          // within its task; empty: its own
+  int64_t index = 0;         // line of its file, from 0
+  std::string prompt, gold;  // to be read
+  std::string cluster;       // within its task; empty: its own
   bool operator==(const MeasuredItem&) const = default;
 };
 
@@ -42,7 +42,7 @@ struct EarlierReadings {
 struct Measurement {
   std::string split;
   double temperature = 0;
-  int64_t samples = 1;  // of each item
+  int64_t samples = 1;                   // of each item
   std::vector<MeasuredItem> items;       // task by task
   std::vector<MeasuredPolicy> policies;  // the base first
   std::vector<EarlierReadings> readings;
