@@ -69,7 +69,7 @@ void add_item(const json& line, const std::string& where, Measurement& measured)
   for (MeasuredPolicy& policy : measured.policies) {
     const json& own = line.at("replies").at(policy.name);
     const json replies = own.is_array() ? own : json::array({own});
-    if (int64_t(replies.size()) != measured.samples)
+    if (measured.samples < 1 || int64_t(replies.size()) != measured.samples)
       throw user_error(where, ": ", replies.size(), " replies of '", policy.name, "' where ",
                        measured.samples, " were sampled; this file is damaged");
     for (const json& reply : replies) policy.replies.push_back(reply_of(reply));

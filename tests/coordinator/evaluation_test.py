@@ -196,6 +196,8 @@ def several_files(folder, config, experts):
     refused("a file of before", ["evaluate", "--from", other], f"{other}:1: no line of svfleet evaluate --out")
     other.write_text(files[0].read_text() + "half a li")
     refused("a torn end", ["evaluate", "--from", other], f"{other}:21: no line")
+    other.write_text(files[0].read_text().replace('"samples":1', '"samples":2'))
+    refused("a sample less", ["evaluate", "--from", other], f"{other}:1: 1 replies of 'base' where 2 were sampled")
     other.write_text("")
     refused("an empty file", ["evaluate", "--from", other], "holds no items")
     refused("no file", ["evaluate", "--from", folder / "none"], "none")
