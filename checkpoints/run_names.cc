@@ -16,8 +16,8 @@ constexpr const char* kFolders[] = {"bin", "checkpoints", "chunks", "experts"};
 
 constexpr const char* kFiles[] = {
     "alive.json", "clean.json", "config.yaml" /* of earlier versions */, "effective.yaml",
-    "exit.json", "job.sh", "last-line", "ledger.jsonl", "log.jsonl", "owner.json", "restarts.json",
-    "rollouts.jsonl", "run.json", "stop.json", "svfleet.log", "z.jsonl",
+    "exit.json", "job.sh", "last-line", "ledger.jsonl", "log.jsonl", "owner.json", "readings.jsonl",
+    "restarts.json", "rollouts.jsonl", "run.json", "stop.json", "svfleet.log", "z.jsonl",
     // Of scripts/plot_run, scripts/quickstart and scripts/seeds.
     "curves.png", "z.png", "base.json", "base.json.key", "base.json.tmp", "evaluation.json",
     "evaluation.json.key", "evaluation.json.tmp", "seeds.json", ".seeds.json.tmp", "random"};

@@ -11,7 +11,15 @@ namespace svfleet {
 std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
 
 // What a random number is for; part of its key, never renumber.
-enum class Stream : uint32_t { kSample = 1, kPromptOrder = 2, kReward = 3, kInit = 4, kProbe = 5 };
+enum class Stream : uint32_t {
+  kSample = 1,
+  kPromptOrder = 2,
+  kReward = 3,
+  kInit = 4,
+  kProbe = 5,
+  kBootstrap = 6,
+  kSignFlip = 7
+};
 
 // Uniform in [0, 1) with 53 bits.
 double keyed_uniform(uint64_t seed, Stream stream, uint64_t a, uint64_t b, uint32_t c);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <string>
 #include <vector>
 
@@ -155,6 +156,18 @@ bool same_number(std::string_view reply, std::string_view gold, double tolerance
   if (tolerance < 1 && !have->integer.empty() && !want->integer.empty())
     return have->integer == want->integer;
   return std::abs(have->value - want->value) <= tolerance;
+}
+
+std::optional<std::string> spelt_number(std::string_view reply, double tolerance) {
+  const auto have = stated(plain_numbers(reply));
+  if (!have) return std::nullopt;
+  if (tolerance < 1 && !have->integer.empty()) return have->integer;
+  double value = have->value;
+  // Finer than its digits reach, the grid would only add rounding.
+  if (tolerance > std::abs(value) * 1e-15) value = std::round(value / tolerance) * tolerance;
+  char text[40];
+  std::snprintf(text, sizeof text, "%.15g", value == 0 ? 0.0 : value);
+  return text;
 }
 
 }  // namespace svfleet

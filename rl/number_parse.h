@@ -21,6 +21,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <string_view>
 
 namespace svfleet {
@@ -38,5 +39,10 @@ std::optional<double> gold_number(std::string_view text);
 // Whether the reply states the number of the answer key, give or take `tolerance`. Below a
 // tolerance of 1, whole numbers are equal only when all of their digits are.
 bool same_number(std::string_view reply, std::string_view gold, double tolerance);
+
+// The number that the reply states, in one spelling for numbers that count as equal: below a
+// tolerance of 1 a whole number by all of its digits, others rounded to multiples of the tolerance
+// (which, unlike "give or take", sorts numbers into classes).
+std::optional<std::string> spelt_number(std::string_view reply, double tolerance);
 
 }  // namespace svfleet

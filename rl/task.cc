@@ -130,7 +130,18 @@ void check_spec(const TaskSpec& spec) {
     if (token.empty()) throw wrong("a stop token is empty");
 }
 
-// File names are left out: the same data elsewhere is the same task.
+std::string read_cluster(const Row& row) {
+  const json* found = find_field(row.fields, "cluster");
+  if (!found || found->is_null()) return "";
+  const auto text = field_text(*found);
+  if (!text || text->empty())
+    throw user_error(row.where, ": 'cluster' is ", text ? "empty" : found->type_name(),
+                     "; it must be a text or a number, the same for all wordings of one item");
+  return *text;
+}
+
+// File names are left out: the same data elsewhere is the same task. So are clusters, which only
+// say how sure one may be of a result.
 std::string content_hash(const Task& task) {
   const TaskSpec& spec = task.spec;
   const auto bits = [](double x) { return json(x).dump(); };
@@ -181,7 +192,9 @@ Task load_task(const TaskSpec& spec, const std::string& split, int64_t limit) {
   task.spec = spec;
   const std::vector<Example> examples = read_examples(spec);
   read_rows(spec, path, limit, [&](int64_t line, Row row) {
-    task.items.push_back({line, make_messages(spec, examples, row.question), std::move(row.gold)});
+    std::string cluster = read_cluster(row);
+    task.items.push_back({line, make_messages(spec, examples, row.question), std::move(row.gold),
+                          std::move(cluster)});
   });
   task.content_hash = content_hash(task);
   return task;

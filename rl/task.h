@@ -52,6 +52,9 @@ struct Item {
   int64_t index = 0;              // line in its file, from 0
   std::vector<Message> messages;  // what is sent (few-shot examples as turns); one for chat: false
   Gold gold;
+  // What the field `cluster` says: items of one cluster are wordings of one, so not independent.
+  // Empty: a cluster of its own.
+  std::string cluster = {};
 };
 
 struct Task {

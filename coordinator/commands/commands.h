@@ -17,6 +17,7 @@ int transfer_command(const CommandLine& line, const Config& config);
 int verify_command(const CommandLine& line, const Config& config);
 
 // For one process.
+int evaluate_from_command(const CommandLine& line);
 int submit_command(const CommandLine& line, const Config& config);
 int after_run_command(const CommandLine& line);
 int status_command(const CommandLine& line);

@@ -1,8 +1,6 @@
-// svfleet evaluate: base and experts on the same items, with intervals and a paired test.
+// svfleet evaluate: base and experts on the same items, with intervals and paired tests.
 #include <spdlog/spdlog.h>
 
-#include <cstdio>
-#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "checkpoints/out_file.h"
@@ -13,26 +11,17 @@
 #include "coordinator/base/weight_watch.h"
 #include "coordinator/commands/commands.h"
 #include "coordinator/commands/controls.h"
-#include "coordinator/commands/evaluation_rows.h"
+#include "coordinator/commands/evaluation_file.h"
 #include "coordinator/commands/evaluation_table.h"
 #include "coordinator/commands/experts.h"
 #include "coordinator/commands/out_path.h"
+#include "coordinator/commands/readings.h"
 #include "coordinator/config/targets.h"
-#include "coordinator/run/json_line.h"
 #include "coordinator/training/evaluation.h"
 #include "coordinator/training/trained_with.h"
 
 namespace svfleet {
 namespace {
-
-using nlohmann::json;
-
-// What --json does not show in its table.
-void warn_of_controls(const json& found) {
-  for (const json& result : found["results"])
-    if (const json names = result.value("reached_by", json::array()); !names.empty())
-      spdlog::warn("{}", reached_text(names, result["name"]));
-}
 
 std::vector<Task> load_tasks(const Config& config, Crew& crew) {
   std::vector<Task> tasks;
@@ -47,61 +36,66 @@ std::vector<Task> load_tasks(const Config& config, Crew& crew) {
 }
 
 // What is measured beside the base.
-struct Measured {
+struct Asked {
   std::string name;
   std::vector<float> z;
-  size_t of;  // as in EvaluationRow
+  size_t of;  // as in MeasuredPolicy
 };
 
-std::vector<Measured> measured(const std::vector<Expert>& experts, const CommandLine& line,
-                               const Base& base) {
-  std::vector<Measured> all;
+std::vector<Asked> asked_of(const std::vector<Expert>& experts, const CommandLine& line,
+                            const Base& base) {
+  std::vector<Asked> all;
   for (size_t i = 0; i < experts.size(); ++i) {
     const std::vector<float> z = flat_z(base, experts[i], line.experts[i]);
     all.push_back({line.experts[i], z, 0});
     if (!line.controls) continue;
-    const size_t row = all.size();  // behind the base's
-    all.push_back({line.experts[i] + " shuffled", shuffled(base.basis->targets(), z), row});
-    all.push_back({line.experts[i] + " mirrored", mirrored(z), row});
+    const size_t place = all.size();  // behind the base
+    all.push_back({line.experts[i] + " shuffled", shuffled(base.basis->targets(), z), place});
+    all.push_back({line.experts[i] + " mirrored", mirrored(z), place});
   }
   return all;
 }
 
-// Collective: the base's row, then one for each of `all`. Nothing when a stop was asked for.
-std::optional<std::vector<EvaluationRow>> measure(const Base& base, Crew& crew,
-                                                  const std::vector<Task>& tasks,
-                                                  const std::vector<Measured>& all,
-                                                  const Config& config) {
+// Collective: the base, then each of `all`; rank 0 gets it. Nothing when a stop was asked for.
+std::optional<Measurement> measure(const Base& base, Crew& crew, const std::vector<Task>& tasks,
+                                   const std::vector<Asked>& all, const Config& config) {
   const EvaluationOptions options = evaluation_options(config);
+  Measurement measured{config.evaluate.split,
+                       config.evaluate.temperature,
+                       options.samples,
+                       measured_items(tasks),
+                       {},
+                       {}};
   WeightWatch watch(frozen(base), crew, 0);
-  const auto of_base = evaluate_policy(base, crew, base_policy(base), tasks, options, "base");
+  auto of_base = evaluate_policy(base, crew, base_policy(base), tasks, options, "base");
   if (!of_base) return std::nullopt;
-  std::vector<EvaluationRow> rows = {{*of_base, {}, {}, 0}};
+  measured.policies.push_back({"base", 0, std::move(of_base->replies)});
   for (const auto& [name, z, of] : all) {
     const Policy policy = enforce(base, crew, z, form_named(config.train.form));
-    const auto found = evaluate_policy(base, crew, policy, tasks, options, name);
+    auto found = evaluate_policy(base, crew, policy, tasks, options, name);
     if (!found) return std::nullopt;
-    if (crew.leads()) rows.push_back(row_beside(rows[0], *found, of));
+    measured.policies.push_back({name, of, std::move(found->replies)});
   }
   if (const std::string change = watch.look_at_all(1); !change.empty())
     throw Error(kExitRequeue,
                 change + " changed in memory during the evaluation: bad memory; start again",
                 watch.changed_here());
-  return rows;
+  return measured;
 }
 
-void tell(const std::vector<EvaluationRow>& rows, const Config& config, bool as_json) {
-  const json found = {{"split", config.evaluate.split},
-                      {"n", rows[0].evaluation.all.counted},
-                      {"temperature", config.evaluate.temperature},
-                      {"results", results_json(rows)}};
-  if (as_json) {
-    std::printf("%s\n", json_line(found).c_str());
-    warn_of_controls(found);
-  } else {
-    std::fputs(evaluation_table(found).c_str(), stdout);
-  }
-  std::fflush(stdout);  // what was measured is told even where the file fails now
+// On rank 0, before anybody sees a figure.
+void note(const std::vector<Expert>& experts, const CommandLine& line, const Config& config,
+          const std::vector<Task>& tasks, Measurement& measured) {
+  if (measured.split != "test") return;
+  std::vector<std::string> data;
+  for (const Task& task : tasks) data.push_back(task.content_hash);
+  std::vector<TestReading> readings;
+  for (size_t i = 0; i < experts.size(); ++i)
+    if (const std::string run = run_read_by(line.experts[i], config.run_dir); !run.empty())
+      readings.push_back({run, measured.split, data, z_hash(experts[i]),
+                          int64_t(measured.items.size()), measured.samples});
+  for (const EarlierReadings& earlier : note_readings(readings))
+    if (earlier.times > 0) measured.readings.push_back(earlier);
 }
 
 }  // namespace
@@ -126,11 +120,12 @@ int evaluate_command(const CommandLine& line, const Config& given) {
   });
   if (!experts.empty() && !open_factors(config, crew, base, experts, line.experts))
     return kExitRequeue;
-  const auto rows = measure(base, crew, tasks, measured(experts, line, base), config);
-  if (!rows) return kExitRequeue;
+  auto measured = measure(base, crew, tasks, asked_of(experts, line, base), config);
+  if (!measured) return kExitRequeue;
   if (!crew.leads()) return kExitFinished;
-  tell(*rows, config, line.json);
-  if (out) out->write(item_lines(tasks, *rows));
+  note(experts, line, config, tasks, *measured);
+  tell_evaluation(*measured, line.json);
+  if (out) out->write(item_lines(*measured));
   return kExitFinished;
 }
 

@@ -1,28 +1,14 @@
-// What evaluate has measured, policy by policy, as JSON: the results, and every reply.
+// The figures and tests of an evaluation as JSON: what the table and --json show.
 #pragma once
 
 #include <nlohmann/json.hpp>
-#include <string>
-#include <vector>
 
-#include "coordinator/training/evaluation.h"
+#include "coordinator/training/measurement.h"
 
 namespace svfleet {
 
-struct EvaluationRow {
-  Evaluation evaluation;
-  McNemar paired;  // against the base
-  PairedT gain;    // of the score, likewise
-  size_t of = 0;   // of a control: the row of its expert
-};
-
-// `row` against the base's.
-EvaluationRow row_beside(const EvaluationRow& base, Evaluation evaluation, size_t of);
-
-// [{name, right, n, ...}], the base's first; what the table and --json show.
-nlohmann::json results_json(const std::vector<EvaluationRow>& rows);
-
-// An object a line for each item, with the reply of each.
-std::string item_lines(const std::vector<Task>& tasks, const std::vector<EvaluationRow>& rows);
+// {split, n, temperature, results}; docs/formats.md. Of what was measured alone, so that a file of
+// `evaluate --out` gives the same to the digit.
+nlohmann::json evaluation_json(const Measurement& measured);
 
 }  // namespace svfleet

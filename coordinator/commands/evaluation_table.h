@@ -5,12 +5,14 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "coordinator/training/measurement.h"
+
 namespace svfleet {
 
 // Of the object that --json prints; docs/formats.md.
 std::string evaluation_table(const nlohmann::json& evaluation);
 
-// The one line that says so where controls of an expert are as good as it is.
-std::string reached_text(const nlohmann::json& controls, const std::string& expert);
+// Prints it, or with `as_json` the object. Controls that reach an expert are a warning then.
+void tell_evaluation(const Measurement& measured, bool as_json);
 
 }  // namespace svfleet

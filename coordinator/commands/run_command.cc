@@ -98,6 +98,10 @@ int run_command(const CommandLine& line) {
   if (line.command == Command::kAfterRun) return after_run_command(line);
   if (line.command == Command::kStatus) return status_command(line);
   if (line.command == Command::kStop) return stop_command(line);
+  if (!line.from.empty()) {
+    open_messages("", launch_rank());
+    return evaluate_from_command(line);
+  }
   const Config config =
       load_config(config_file(line), line.overrides, is_for_training(line.command));
   check_fork(line, config);

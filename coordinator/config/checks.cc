@@ -219,6 +219,10 @@ void check_config(const Config& config, const Places& places, bool for_training)
         refuse(entry != places.end() ? entry->second : config.file,
                "two tasks have the name '" + shown(config.tasks[i].name) + "'; give one a name");
   }
+  if (config.evaluate.samples > 1 && config.evaluate.temperature == 0)
+    refuse(place_of(places, config.file, {"evaluate.temperature", "evaluate.samples"}),
+           "evaluate.samples " + std::to_string(config.evaluate.samples) +
+               " needs evaluate.temperature above 0: greedy replies to one item are all the same");
   check_folders(config, places);
   check_place(config, "model.path", config.model.path,
               place_of(places, config.file, {"model.path"}));

@@ -7,6 +7,7 @@
 
 #include "checkpoints/file.h"
 #include "comm/error.h"
+#include "coordinator/config/evaluate_options.h"
 #include "coordinator/config/help_texts.h"
 #include "coordinator/config/job_options.h"
 #include "coordinator/config/reader.h"
@@ -120,19 +121,11 @@ CLI::App* add(CLI::App& app, CommandLine& line, Command value, const char* name,
 
 // All commands with their options.
 void add_evaluate(CLI::App& app, CommandLine& line) {
-  CLI::App* evaluate =
-      add(app, line, Command::kEvaluate, "evaluate",
-          "Measure the accuracy of the base model and of experts", kEvaluateFooter);
-  add_config(evaluate, &line);
+  CLI::App* evaluate = add(app, line, Command::kEvaluate, "evaluate",
+                           "Measure the accuracy of the base model and of experts", "");
+  add_config(evaluate, &line, false);
   add_experts(evaluate, &line);
-  evaluate->add_option("--out", line.out, "Write every item and reply to this JSONL file")
-      ->type_name("FILE")
-      ->check([](const std::string& file) {
-        return std::string(file.empty() ? "--out: no file is named" : "");
-      });
-  evaluate->add_flag("--controls", line.controls,
-                     "Also measure each expert shuffled within each matrix and mirrored about 1: "
-                     "controls that must not reach its accuracy");
+  add_evaluate_options(evaluate, &line);
   add_reporting(evaluate, &line);
 }
 
@@ -310,7 +303,9 @@ CommandLine parse_command_line(int given, const char* const* words) {
     refuse_arguments(app, error, argc, argv);
   }
   const bool prints = line.reference || line.site.print_template;
-  const bool wants_config = line.command == Command::kConfig ? !prints
+  check_evaluate(line, see(app));
+  const bool wants_config = line.command == Command::kConfig     ? !prints
+                            : line.command == Command::kEvaluate ? line.from.empty()
                             : line.command == Command::kTrain || line.command == Command::kSubmit
                                 ? line.fork.empty() && !prints
                                 : false;

@@ -61,8 +61,10 @@ struct CommandLine {
   // evaluate and generate: expert files; the base model always takes part. The one of export,
   // rebase and transfer.
   std::vector<std::string> experts;
-  std::string out;        // evaluate: a JSONL file of every item and reply; OUT of those three
-  bool controls = false;  // evaluate: experts that must fail, beside each expert
+  // evaluate: a JSONL file of every item and reply; OUT of those three.
+  std::string out;
+  std::vector<std::string> from;  // evaluate: such files, to be told again instead
+  bool controls = false;          // evaluate: experts that must fail, beside each expert
 
   std::vector<std::string> prompts;  // generate
   std::optional<int64_t> max_new_tokens;

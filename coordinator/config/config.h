@@ -104,6 +104,8 @@ struct EvaluateConfig {
   int64_t top_k = 0;
   double top_p = 1, min_p = 0;
   int64_t seed = 0;
+  // Replies to each item.
+  int64_t samples = 1;
   // Items generated together.
   int64_t batch = 32;
 };

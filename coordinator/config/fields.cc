@@ -208,6 +208,10 @@ std::vector<Field<Config>> make_config_fields() {
        no,
        {.low = 0, .high = 1, .below_high = true}},
       {"evaluate.seed", "Seed of sampled evaluation.", AT(evaluate.seed), no, at_least(0)},
+      {"evaluate.samples",
+       "Replies to each item; above 1 they are sampled (temperature), and pass@k and majority@k "
+       "are told.",
+       AT(evaluate.samples), no, between(1, 1000)},
       {"evaluate.batch", "Items generated together.", AT(evaluate.batch), no, between(1, 100000)},
 
       {"workers",

@@ -46,12 +46,17 @@ Examples:
 
 inline constexpr char kEvaluateFooter[] =
     R"(Prints accuracy with its 95 % interval for the base model and each expert on the same items, and an
-exact paired test of each against the base.
+exact paired test of each against the base. Several experts also have p adjusted for their number (Holm).
+With evaluate.samples above 1, pass@k and majority@k of each item's samples; intervals and tests go by items
+then, or by clusters of items that are wordings of one (docs/training.md). When an expert of a run is
+measured on the test split, RUN/readings.jsonl counts it.
 
 Examples:
   svfleet evaluate run.yaml
   svfleet evaluate run.yaml --expert runs/a/experts/best.safetensors --expert other.safetensors
-  svfleet evaluate run.yaml --set evaluate.split=validation --set evaluate.items=200 --json)";
+  svfleet evaluate run.yaml --set evaluate.split=validation --set evaluate.items=200 --json
+  svfleet evaluate run.yaml --set evaluate.samples=16 --set evaluate.temperature=1 --out a.jsonl
+  svfleet evaluate --from a.jsonl --from b.jsonl)";
 
 inline constexpr char kGenerateFooter[] =
     R"(Prints the answers of the base model and of each expert, as they are produced. A prompt is a user

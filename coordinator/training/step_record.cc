@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "comm/error.h"
+#include "rl/intervals.h"
 
 namespace svfleet {
 namespace {

@@ -24,6 +24,7 @@ TEST(RunNames, AreTheFilesOfTheDocumentedFormats) {
                                          "log.jsonl",
                                          "z.jsonl",
                                          "rollouts.jsonl",
+                                         "readings.jsonl",
                                          "ledger.jsonl",
                                          "svfleet.log",
                                          "exit.json",

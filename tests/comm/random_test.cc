@@ -26,12 +26,12 @@ TEST(KeyedUniform, EveryPartOfTheKeyMatters) {
   std::set<double> seen;
   const uint64_t far = uint64_t{1} << 40;
   for (uint64_t seed : {uint64_t{0}, uint64_t{1}, far})
-    for (Stream stream :
-         {Stream::kSample, Stream::kPromptOrder, Stream::kReward, Stream::kInit, Stream::kProbe})
+    for (Stream stream : {Stream::kSample, Stream::kPromptOrder, Stream::kReward, Stream::kInit,
+                          Stream::kProbe, Stream::kBootstrap, Stream::kSignFlip})
       for (uint64_t a : {uint64_t{0}, uint64_t{1}, far})
         for (uint64_t b : {uint64_t{0}, uint64_t{1}, far})
           for (uint32_t c : {0u, 1u, 1u << 31}) seen.insert(keyed_uniform(seed, stream, a, b, c));
-  EXPECT_EQ(seen.size(), 3u * 5 * 3 * 3 * 3);
+  EXPECT_EQ(seen.size(), 3u * 7 * 3 * 3 * 3);
   std::set<double> samples;
   for (int step = 0; step < 5; ++step)
     for (int prompt = 0; prompt < 5; ++prompt)

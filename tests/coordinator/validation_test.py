@@ -98,7 +98,7 @@ def two_rewards(folder, config):
             break
     check(abs(few["score_gain"]) == 0.375 and (few["score_low"], few["score_high"]) == (-1, 1),
           f"the interval of two items ends where scores do: {few['score_low']} to {few['score_high']}")
-    table = svfleet("evaluate", two, "--quiet", "--expert", told["best_expert"], "--set", "evaluate.items=20").stdout
+    table = svfleet("evaluate", "--from", out).stdout
     check(table == compare.table(found) + "\n" and "gain in score" in table, "in the table too:\n" + table)
 
 
@@ -214,7 +214,8 @@ def two_tasks(folder, config):
     check(len(rows) == 4 and len(set(map(len, rows))) == 1, f"columns are counted in characters: {rows}")
     check("prompts stand in the" not in done.stderr, "the splits of the examples have nothing in common")
     expert = run_dir / "experts/final.safetensors"
-    words = ["evaluate", both, "--quiet", "--expert", expert, "--controls", "--set", "evaluate.items=6"]
+    words = ["evaluate", both, "--quiet", "--expert", expert, "--controls", "--set", "evaluate.items=6", "--set",
+             "evaluate.split=validation"]  # of which no reading is told
     found = json.loads(svfleet(*words, "--json").stdout)
     table = svfleet(*words).stdout
     check("gain in score" not in table, "right and wrong alone need no test on the score")
