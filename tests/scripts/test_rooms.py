@@ -17,7 +17,7 @@ def sources(root):
     for path in sorted(root.rglob("*")):
         parts = path.relative_to(root).parts
         if path.suffix in (".cc", ".h", ".cu", ".inc") and parts[0] not in ELSEWHERE:
-            if not parts[0].startswith((".", "build")):
+            if not parts[0].startswith((".", "build", "runs")):
                 yield "/".join(parts)
 
 
