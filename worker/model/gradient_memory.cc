@@ -38,9 +38,9 @@ int64_t gradient_bytes(const Architecture& arch, const GradientSize& size, bool 
   // The widest place of a layer's gradient, behind the activation: at the MLP's inner width the
   // gradients of gate, up and their product, wide, and one of them rounded; beside them, what goes
   // through a basis.
-  const int64_t layer =
-      size.rows * (arch.intermediate * (3 * wide_bytes + bytes) + arch.hidden * (2 * wide_bytes + bytes) +
-                   size.longest_basis * (2 * wide_bytes + bytes));
+  const int64_t layer = size.rows * (arch.intermediate * (3 * wide_bytes + bytes) +
+                                     arch.hidden * (2 * wide_bytes + bytes) +
+                                     size.longest_basis * (2 * wide_bytes + bytes));
   return size.page_bytes + tape_bytes(arch, size, again, bytes, wide_bytes) +
          size.rows * arch.hidden * wide_bytes + std::max(head, layer);
 }
