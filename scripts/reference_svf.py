@@ -48,7 +48,7 @@ class Trainer:
     def __init__(self, arguments):
         self.arguments = arguments
         self.tokenizer = AutoTokenizer.from_pretrained(arguments.model, padding_side="left")
-        self.model = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.bfloat16).eval()
+        self.model = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=getattr(torch, arguments.dtype)).eval()
         self.model.requires_grad_(False)
         self.matrices = [Matrix(w) for name, w in self.model.named_parameters() if ADAPTED.search(name)]
         self.optimizer = torch.optim.Adam([m.p for m in self.matrices], lr=arguments.learning_rate)
@@ -150,6 +150,7 @@ def main():
     parser.add_argument("--learning-rate", type=float, default=5e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--random-rewards", action="store_true", help="the control that must fail")
+    parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

@@ -1,5 +1,5 @@
 """Greedy replies by transformers, all requests as one batch, no end but their length:
-baseline_generate.py MODEL REQUESTS.json THREADS RUNS. Prints what bench_engine's `generate` does."""
+baseline_generate.py MODEL REQUESTS.json THREADS RUNS DTYPE. Prints what bench_engine's `generate` does."""
 import json
 import sys
 import time
@@ -7,11 +7,11 @@ import time
 import torch
 from transformers import AutoModelForCausalLM, StoppingCriteria
 
-model_folder, requests_file, threads, runs = sys.argv[1:]
+model_folder, requests_file, threads, runs, dtype = sys.argv[1:]
 torch.set_num_threads(int(threads))
 with open(requests_file, encoding="utf-8") as file:
     requests = json.load(file)
-model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.bfloat16).eval()
+model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=getattr(torch, dtype)).eval()
 model.generation_config.eos_token_id = None
 width, count = max(len(r["tokens"]) for r in requests), requests[0]["max_new_tokens"]
 ids = torch.zeros(len(requests), width, dtype=torch.long)

