@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 
 BIT = 0x01  # of a number's last byte: of its exponent, so that no rounding hides it
-SAMPLE = 64  # bytes by which a tensor is found
+SAMPLE = 96  # bytes of a tensor, in which it is looked for
+WINDOW = 32  # as many of them stand together in a packed copy, whose rows are cut into panels
 
 
 def tensor_bytes(model, name):
@@ -37,11 +38,10 @@ def read(memory, at, end):
     return b"".join(parts)
 
 
-def flip(pid, content):
-    """One bit of each place in the process's own memory (no file behind it) that holds `content`; how
-    many there were."""
-    places = 0
-    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
+def places_of(pid, content):
+    """Where the process's own memory (no file behind it) holds `content`."""
+    places = []
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
         for line in maps:
             first, last, mode, name = re.match(r"(\w+)-(\w+) (\S+) \S+ \S+ \S+\s*(.*)", line).groups()
             if not mode.startswith("rw") or (name and name != "[heap]"):
@@ -53,8 +53,22 @@ def flip(pid, content):
                 continue
             found = data.find(content)
             while found >= 0:
-                memory.seek(first + found + 3)
-                memory.write(bytes([content[3] ^ BIT]))
-                places += 1
+                places.append(first + found)
                 found = data.find(content, found + 1)
     return places
+
+
+def flip(pid, content):
+    """One bit of each copy of `content`, or of WINDOW bytes of it; how many there were. Memory that was given up
+    may still hold one, too."""
+    flipped = []
+    for start in range(0, len(content) - WINDOW + 1, 4):
+        window = content[start:start + WINDOW]
+        for place in places_of(pid, window):
+            if any(abs(place - other) < SAMPLE for other in flipped):
+                continue
+            with open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
+                memory.seek(place + 3)
+                memory.write(bytes([window[3] ^ BIT]))
+            flipped.append(place)
+    return len(flipped)
