@@ -326,8 +326,8 @@ def factor_files(store):
             for path in store.glob("*.h5")}
 
 
-def kill_with_files(job, ranks, folder, wanted):
-    """Kills the last rank of `job` when `folder` has `wanted` files. A tiny matrix takes less time
+def kill_with_factors(job, ranks, folder, wanted):
+    """Kills the last rank of `job` when `folder` has `wanted` factors. A tiny matrix takes less time
     than a look at /proc: the ranks are found before, and run in slices of half a millisecond."""
     victims = {}
     while job.poll() is None and len(victims) < ranks:
@@ -342,7 +342,7 @@ def kill_with_files(job, ranks, folder, wanted):
 
     while job.poll() is None and victims:
         tell(victims.values(), signal.SIGSTOP)
-        enough = folder.exists() and len(os.listdir(folder)) >= wanted
+        enough = len(list(folder.glob("*.h5"))) >= wanted
         if enough:
             tell([victims[max(victims)]], signal.SIGKILL)
         tell(victims.values(), signal.SIGCONT)
@@ -375,7 +375,7 @@ def factors(folder, config, expected_hash):
             launcher = [] if ranks == 1 else runs.MPIRUN + ["-n", str(ranks)]
             job = subprocess.Popen(launcher + [runs.SVFLEET, *arguments],
                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            kill_with_files(job, ranks, new, len(factor_files(new)) + 1 + turn % 4)
+            kill_with_factors(job, ranks, new, len(factor_files(new)) + 1 + turn % 4)
             job.wait(timeout=60)
             runs.kill_all_below(job)
             part = factor_files(new)
