@@ -1,4 +1,6 @@
-"""Where the time of a step goes, by function: what perf, where it is installed, sees of a training run."""
+"""Where the time of a step goes, by function: what perf, where it is installed, sees of a training run.
+
+(Not profile.py: these scripts run with their folder on the path, and Python has a module of that name.)"""
 import re
 import shutil
 import subprocess
