@@ -61,11 +61,13 @@ def verify(bench, result, store, file):
     if truth.skipped:
         return result.note(f"No comparison with PyTorch: {truth.skipped}")
     ours(bench, store, file, 1, "float32", bench.folder / "our-32.f32")
-    theirs(bench, store, file, 0, "bfloat16", bench.folder / "their-16.f32")
     wide = floats(bench.folder / "their-32.f32")
     value = cosine(floats(bench.folder / "our-32.f32"), wide)
     result.verify("cosine of dz with PyTorch's projected gradient, both float32", f"{value:.6f}", value > 0.999)
-    for name, path in (("svfleet", "our-16.f32"), ("PyTorch", "their-16.f32")):
+    both = [("svfleet", "our-16.f32")]
+    if baseline_type() == "bfloat16":  # else it takes ten minutes
+        both.append(("PyTorch", "their.f32"))
+    for name, path in both:
         value = cosine(floats(bench.folder / path), wide)
         result.verify(f"cosine of dz in bfloat16 with PyTorch's in float32: {name}", f"{value:.4f}", value > 0.9)
 
