@@ -21,7 +21,7 @@ json loss_json(const LoraLoss& loss) {
           {"truncated", loss.truncated},
           {"largest_rank", loss.largest_rank},
           {"most_moved", loss.most_moved},
-          {"error", loss.error()}};
+          {"error", loss.change.share()}};
 }
 
 json peft_report(const PeftFolder& found) {
@@ -35,7 +35,7 @@ void print_loss(const char* name, const LoraLoss& loss) {
   std::printf("  %-10s %8lld %8lld %8lld %10lld %12.3g\n", name,
               static_cast<long long>(loss.matrices), static_cast<long long>(loss.most_moved),
               static_cast<long long>(loss.largest_rank), static_cast<long long>(loss.truncated),
-              loss.error());
+              loss.change.share());
 }
 
 void print_peft(const PeftFolder& found) {

@@ -1,5 +1,4 @@
 // svfleet rebase: an expert on another factor store of the same model, and what that loses.
-#include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
@@ -7,6 +6,7 @@
 #include "comm/error.h"
 #include "coordinator/commands/commands.h"
 #include "coordinator/run/json_line.h"
+#include "coordinator/sharing/loss.h"
 #include "coordinator/sharing/opened.h"
 #include "coordinator/sharing/rebase.h"
 #include "svd/store.h"
@@ -16,15 +16,10 @@ namespace {
 
 using nlohmann::json;
 
-struct Loss {
-  double norm2 = 0, lost2 = 0;
-  double share() const { return norm2 > 0 ? std::sqrt(lost2 / norm2) : 0; }
-};
-
 struct Outcome {
   Expert expert;
-  Loss all;
-  std::map<std::string, Loss> by_kind;
+  ChangeLoss all;
+  std::map<std::string, ChangeLoss> by_kind;
 };
 
 Outcome rebase(const OpenedExpert& opened, const FactorStore& other) {
@@ -35,8 +30,8 @@ Outcome rebase(const OpenedExpert& opened, const FactorStore& other) {
     const Factor to = other.load(target, opened.base.weights->tensor_hashes().at(target.name),
                                  opened.config.svd.tolerance);
     Rebased one = rebased(stored_factor(opened, target), to, opened.expert.z.at(target.name));
-    for (Loss* loss : {&outcome.all, &outcome.by_kind[target.kind]})
-      loss->norm2 += one.norm2, loss->lost2 += one.lost2;
+    for (ChangeLoss* loss : {&outcome.all, &outcome.by_kind[target.kind]})
+      loss->add(one.norm2, one.lost2);
     outcome.expert.z[target.name] = std::move(one.z);
     hashes[target.name] = factor_hash(to);
   }

@@ -164,21 +164,19 @@ void add_commands(CLI::App& app, CommandLine& line) {
   add_evaluate(app, line);
   add_generate(app, line);
 
-  CLI::App* exported = add(app, line, Command::kExport, "export",
-                           "Give an expert to others: a merged model, a LoRA, or as it is", "");
-  add_config(exported, &line);
-  add_export_options(exported, &line);
-  add_reporting(exported, &line);
-  CLI::App* rebase = add(app, line, Command::kRebase, "rebase",
-                         "Carry an expert over to another factor store of its model", "");
-  add_config(rebase, &line);
-  add_rebase_options(rebase, &line);
-  add_reporting(rebase, &line);
-  CLI::App* transfer = add(app, line, Command::kTransfer, "transfer",
-                           "Try an expert of one model on another of the same shapes", "");
-  add_config(transfer, &line);
-  add_transfer_options(transfer, &line);
-  add_reporting(transfer, &line);
+  const auto add_sharing = [&](Command command, const char* name, const char* about,
+                               void (*add_options)(CLI::App*, CommandLine*)) {
+    CLI::App* sharing = add(app, line, command, name, about, "");
+    add_config(sharing, &line);
+    add_options(sharing, &line);
+    add_reporting(sharing, &line);
+  };
+  add_sharing(Command::kExport, "export",
+              "Give an expert to others: a merged model, a LoRA, or as it is", add_export_options);
+  add_sharing(Command::kRebase, "rebase",
+              "Carry an expert over to another factor store of its model", add_rebase_options);
+  add_sharing(Command::kTransfer, "transfer",
+              "Try an expert of one model on another of the same shapes", add_transfer_options);
 
   CLI::App* submit = add(app, line, Command::kSubmit, "submit",
                          "Have Slurm train on several nodes, through preemptions", "");

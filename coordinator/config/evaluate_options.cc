@@ -8,6 +8,7 @@
 #include "coordinator/config/reader.h"
 
 namespace svfleet {
+
 void add_evaluate_options(CLI::App* command, CommandLine* line) {
   command->add_option("--out", line->out, "Write every item and reply to this JSONL file")
       ->type_name("FILE")

@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "checkpoints/out_folder.h"
@@ -40,8 +39,7 @@ void count(const LoraFactors& lora, int64_t most, LoraLoss* loss) {
   loss->truncated += lora.moved > most;
   loss->largest_rank = std::max(loss->largest_rank, lora.rank());
   loss->most_moved = std::max(loss->most_moved, lora.moved);
-  loss->norm2 += lora.norm2;
-  loss->lost2 += lora.lost2;
+  loss->change.add(lora.norm2, lora.lost2);
 }
 
 std::vector<NamedLora> loras_of(const OpenedExpert& opened, int64_t most, PeftFolder* found) {
@@ -121,15 +119,11 @@ std::string what_is_lost(const LoraLoss& all) {
                 "\n%lld of %lld matrices were cut to the best change of rank %lld: what is lost is "
                 "%.3g of the change (Frobenius norm).\n",
                 static_cast<long long>(all.truncated), static_cast<long long>(all.matrices),
-                static_cast<long long>(all.largest_rank), all.error());
+                static_cast<long long>(all.largest_rank), all.change.share());
   return text;
 }
 
 }  // namespace
-
-double LoraLoss::error() const {
-  return norm2 > 0 ? std::sqrt(lost2 / norm2) : 0;
-}
 
 PeftFolder write_peft(const OpenedExpert& opened, const Origin& origin, int64_t most,
                       const std::string& out) {

@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 
+#include "coordinator/sharing/loss.h"
 #include "coordinator/sharing/opened.h"
 #include "coordinator/sharing/origin.h"
 
@@ -14,8 +15,7 @@ namespace svfleet {
 struct LoraLoss {
   int64_t matrices = 0, truncated = 0, largest_rank = 0;
   int64_t most_moved = 0;  // components of one matrix
-  double norm2 = 0, lost2 = 0;
-  double error() const;  // |Delta W - Delta W_k| / |Delta W| over all of them, Frobenius
+  ChangeLoss change = {};  // over all of them
 };
 
 struct PeftFolder {

@@ -120,12 +120,11 @@ GroupObjective likelihood(const ChunkRules& rules, TruncatedRule cut,
   group.skipped = true;
   for (const SampleOutcome& outcome : outcomes) {
     const bool counts =
-        rules.method == Method::kAnswers ||
-        ((outcome.ended || cut == TruncatedRule::kScore) && is_right(outcome.score));
+        rules.method == Method::kAnswers || (stands(outcome.ended, cut) && is_right(outcome.score));
     group.rewards.push_back(outcome.score);
     group.advantages.push_back(counts);
     group.counts.push_back(counts);
-    group.weights.push_back(counts ? 1 / (rules.token_length > 0 ? rules.token_length : 1) : 0);
+    group.weights.push_back(counts ? 1 / rules.length() : 0);
     group.truncated += !outcome.ended;
     if (!counts) continue;
     group.has_signal = true;
@@ -196,8 +195,7 @@ void differentiate(const Base& base, const Policy& policy, const ChunkRules& rul
       // The policy's own replies are all compared with what was said of them when they were drawn.
       if (rules.method != Method::kPolicyGradient && !objective.counts[size_t(s)]) continue;
       ReplyGroup::Reply reply{&sampled.at(g, s).tokens, objective.weights[size_t(s)]};
-      if (objective.counts[size_t(s)])
-        reply.kl_weight = rules.kl_beta / (rules.token_length > 0 ? rules.token_length : 1);
+      if (objective.counts[size_t(s)]) reply.kl_weight = rules.kl_beta / rules.length();
       group.replies.push_back(reply);
       samples.push_back(s);
     }

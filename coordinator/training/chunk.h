@@ -40,6 +40,8 @@ struct ChunkRules {
   int64_t gradient_tokens = 0;  // most of a group that are differentiated at once; 0: all
   Again again = Again::kAuto;   // layers for the gradient
   int sampled_texts = 1;        // replies written to rollouts.jsonl from this chunk
+
+  double length() const { return token_length > 0 ? token_length : 1; }  // what a sum is divided by
 };
 
 struct ChunkPrompt {

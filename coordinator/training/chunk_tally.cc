@@ -1,6 +1,7 @@
 #include "coordinator/training/chunk_tally.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "comm/error.h"
@@ -24,6 +25,13 @@ void each_field(T& tally, Counts&& count, Sums&& sum) {
       count(*field);
     sum(task.score_sum);
   }
+}
+
+// Behind the others, in the same order: chunks of earlier programs have none.
+template <class T>
+auto later_fields(T& tally) {
+  return std::array{&tally.memory.predicted, &tally.memory.counted, &tally.loss.sum,
+                    &tally.loss.tokens};
 }
 
 }  // namespace
@@ -55,8 +63,7 @@ PackedTally pack(const ChunkTally& tally) {
   each_field(
       tally, [&](int64_t field) { packed.counts.push_back(field); },
       [&](double field) { packed.sums.push_back(field); });
-  packed.sums.insert(packed.sums.end(), {tally.memory.predicted, tally.memory.counted,
-                                         tally.loss.sum, tally.loss.tokens});
+  for (const double* field : later_fields(tally)) packed.sums.push_back(*field);
   return packed;
 }
 
@@ -67,17 +74,17 @@ ChunkTally unpack(const PackedTally& packed) {
   ChunkTally tally(tasks);
   const PackedTally like = pack(tally);
   const bool with_more = packed.sums.size() == like.sums.size();  // earlier programs had none
-  SVFLEET_CHECK(packed.counts.size() == like.counts.size() &&
-                    (with_more || packed.sums.size() + 4 == like.sums.size()),
-                packed.counts.size(), " counts and ", packed.sums.size(), " sums");
+  SVFLEET_CHECK(
+      packed.counts.size() == like.counts.size() &&
+          (with_more || packed.sums.size() + later_fields(tally).size() == like.sums.size()),
+      packed.counts.size(), " counts and ", packed.sums.size(), " sums");
   size_t c = 1, s = 0;
   tally.kl_measured = packed.counts[0] != 0;
   each_field(
       tally, [&](int64_t& field) { field = packed.counts[c++]; },
       [&](double& field) { field = packed.sums[s++]; });
-  if (!with_more) return tally;
-  tally.memory = {packed.sums[s], packed.sums[s + 1]};
-  tally.loss = {packed.sums[s + 2], packed.sums[s + 3]};
+  if (with_more)
+    for (double* field : later_fields(tally)) *field = packed.sums[s++];
   return tally;
 }
 

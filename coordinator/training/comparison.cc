@@ -106,13 +106,11 @@ double mean_of(const std::vector<double>& values) {
   return per(sum, int64_t(values.size()));
 }
 
-// second - first by clusters.
-PairedT gain_by_clusters(const std::vector<double>& first, const std::vector<double>& second,
-                         const std::vector<int64_t>& clusters, double p) {
+// second - first.
+Column gains(const std::vector<double>& first, const std::vector<double>& second) {
   Column gains{{}, -1};
   for (size_t i = 0; i < first.size(); ++i) gains.values.push_back(second[i] - first[i]);
-  const Interval interval = cluster_intervals({gains}, clusters)[0];
-  return {mean_of(gains.values), interval.low, interval.high, p};
+  return gains;
 }
 
 std::vector<bool> verdicts(const std::vector<const ItemResult*>& replies) {
@@ -193,9 +191,12 @@ Comparison compare_policies(const Measurement& measured, size_t first, size_t se
   result.first_better = flips.first_better;
   result.second_better = flips.second_better;
   result.p = flips.p;
-  result.accuracy = gain_by_clusters(right_before, right_after, clusters, flips.p);
-  result.score = gain_by_clusters(scores_before, scores_after, clusters,
-                                  sign_flips(scores_before, scores_after, clusters).p);
+  const std::vector<Column> both = {gains(right_before, right_after),
+                                    gains(scores_before, scores_after)};
+  const std::vector<Interval> intervals = cluster_intervals(both, clusters);
+  result.accuracy = {mean_of(both[0].values), intervals[0].low, intervals[0].high, flips.p};
+  result.score = {mean_of(both[1].values), intervals[1].low, intervals[1].high,
+                  sign_flips(scores_before, scores_after, clusters).p};
   return result;
 }
 

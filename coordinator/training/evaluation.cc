@@ -19,14 +19,13 @@ struct Place {
 };
 
 double score_of(const Place& place, const Rollout& rollout) {
-  // A reply cut by the length limit is wrong, unless the task says that it counts as it is.
-  if (!rollout.ended && place.spec->truncated != TruncatedRule::kScore) return 0;
+  if (!stands(rollout.ended, place.spec->truncated)) return 0;
   return score_reply(place.spec->rewards, place.spec->prefill + rollout.text, place.item->gold);
 }
 
 // The answer that it gives; what is wrong for being cut gives none.
 json answer_of(const Place& place, const Rollout& rollout) {
-  if (!rollout.ended && place.spec->truncated != TruncatedRule::kScore) return nullptr;
+  if (!stands(rollout.ended, place.spec->truncated)) return nullptr;
   const auto answer =
       parsed_answer(place.spec->rewards, place.spec->prefill + rollout.text, place.item->gold);
   return answer ? json(*answer) : json();

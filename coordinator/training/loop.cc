@@ -22,6 +22,12 @@ LearningRules rules_of(const Config& config, const TrainingPlan& plan, const Bas
   return {config, plan.parametrisation, plan.optimizer, basis.targets(), basis.sigmas()};
 }
 
+// Whether some step makes forward passes of the base model.
+bool reads_base(const ChunkRules& rules, const TrainConfig& train) {
+  if (rules.method == Method::kRightReplies || rules.kl_beta > 0) return true;
+  return rules.method == Method::kPolicyGradient && train.log_kl_every > 0;
+}
+
 }  // namespace
 
 TrainingLoop::TrainingLoop(const Run& run, RunState start, bool saved, Narrator::To to,
@@ -68,7 +74,7 @@ void TrainingLoop::begin() {
   narrator_.begin(state().step);
   Stopwatch watch;
   pack_for_training(*run_.base.weights, *run_.base.basis, form_named(run_.config.train.form),
-                    run_.plan.rules.kl_beta > 0 || run_.config.train.log_kl_every > 0,
+                    reads_base(run_.plan.rules, run_.config.train),
                     [&](int64_t count, const auto& work) { run_.crew.side_by_side(count, work); });
   put_in_force();
   load_s_ += watch.lap();

@@ -18,18 +18,23 @@ inline double per(double sum, int64_t count) {
   return count ? sum / double(count) : 0;
 }
 
+// Whether a reply's score stands: a cut one is wrong, unless the task says that it counts as it is.
+inline bool stands(bool ended, TruncatedRule rule) {
+  return ended || rule == TruncatedRule::kScore;
+}
+
 struct Tally {
   std::string task;     // empty: all of them
   int64_t replies = 0;  // of which `counted` count: training leaves masked ones out
   int64_t counted = 0, right = 0, ended = 0, tokens = 0;
   double score_sum = 0;  // over those that count, a cut reply by its task's rule
 
-  // A reply, counted or not. A cut one is not right, unless the task says that it counts as it is.
+  // A reply, counted or not.
   void add(double score, bool by_itself, int64_t length, TruncatedRule rule) {
     ++replies;
     ended += by_itself;
     tokens += length;
-    right += (by_itself || rule == TruncatedRule::kScore) && is_right(score);
+    right += stands(by_itself, rule) && is_right(score);
   }
   Tally& operator+=(const Tally& other) {
     replies += other.replies, counted += other.counted, right += other.right;

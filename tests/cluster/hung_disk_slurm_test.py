@@ -62,22 +62,14 @@ def beside(pid):
     return [one for one in processes() if one != pid and space(one) == space(pid)]
 
 
-def send(number, pids):
-    for pid in pids:
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            pass
-
-
 def hang(server):
     """Its users are stopped for a moment, so that the server has no request in its hands: who waits for
     that one cannot even be killed."""
     users = beside(server)
-    send(signal.SIGSTOP, users)
+    runs.send(signal.SIGSTOP, users)
     time.sleep(0.5)
-    send(signal.SIGSTOP, [server])
-    send(signal.SIGCONT, users)
+    runs.send(signal.SIGSTOP, [server])
+    runs.send(signal.SIGCONT, users)
 
 
 def main():
@@ -103,8 +95,8 @@ def main():
                 again = wait_until(lambda: runs.ledger(run_dir, "start")[1:], 300, "another start")[0]
             finally:
                 # nsenter, which has started the server, stops with it.
-                send(signal.SIGCONT,
-                     [pid for pid in processes() if f"fsname={node}".encode() in words(pid)])
+                runs.send(signal.SIGCONT,
+                          [pid for pid in processes() if f"fsname={node}".encode() in words(pid)])
             took = again["time"] - began
             check(node not in again["hosts"] and again["job"] == job and again["restarts"] == 1,
                   f"job {job} hung on {node} and started again on {again['hosts']}")

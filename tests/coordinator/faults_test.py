@@ -333,19 +333,12 @@ def kill_with_factors(job, ranks, folder, wanted):
     while job.poll() is None and len(victims) < ranks:
         victims = runs.ranks_of(job.pid)
 
-    def tell(ranks_told, which):
-        for pid in ranks_told:
-            try:
-                os.kill(pid, which)
-            except ProcessLookupError:
-                pass
-
     while job.poll() is None and victims:
-        tell(victims.values(), signal.SIGSTOP)
+        runs.send(signal.SIGSTOP, victims.values())
         enough = len(list(folder.glob("*.h5"))) >= wanted
         if enough:
-            tell([victims[max(victims)]], signal.SIGKILL)
-        tell(victims.values(), signal.SIGCONT)
+            runs.send(signal.SIGKILL, [victims[max(victims)]])
+        runs.send(signal.SIGCONT, victims.values())
         if enough:
             return
         time.sleep(0.0005)

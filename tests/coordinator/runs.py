@@ -140,6 +140,15 @@ def journal(run_dir):
     return journal_file.unfinished(run_dir)
 
 
+def send(number, pids):
+    """A signal to those that are still there."""
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            pass
+
+
 def stops_at_pieces(pid):
     """Whether it has come so far that signals set a flag: only then is SIGUSR1 caught."""
     try:
