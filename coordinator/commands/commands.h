@@ -11,6 +11,7 @@ int decompose_command(const CommandLine& line, const Config& config);
 int train_command(const CommandLine& line, const Config& config);
 int evaluate_command(const CommandLine& line, const Config& config);
 int generate_command(const CommandLine& line, const Config& config);
+int adapt_command(const CommandLine& line, const Config& config);
 int export_command(const CommandLine& line, const Config& config);
 int rebase_command(const CommandLine& line, const Config& config);
 int transfer_command(const CommandLine& line, const Config& config);

@@ -4,107 +4,45 @@
 #include <optional>
 
 #include "checkpoints/out_file.h"
-#include "comm/error.h"
 #include "coordinator/base/base.h"
 #include "coordinator/base/factors.h"
 #include "coordinator/base/splits.h"
-#include "coordinator/base/weight_watch.h"
+#include "coordinator/commands/adaptation_report.h"
 #include "coordinator/commands/commands.h"
 #include "coordinator/commands/controls.h"
 #include "coordinator/commands/evaluation_file.h"
 #include "coordinator/commands/evaluation_table.h"
-#include "coordinator/commands/experts.h"
+#include "coordinator/commands/measuring.h"
+#include "coordinator/commands/opening_set.h"
 #include "coordinator/commands/out_path.h"
-#include "coordinator/commands/readings.h"
 #include "coordinator/config/targets.h"
-#include "coordinator/training/evaluation.h"
 #include "coordinator/training/trained_with.h"
 
 namespace svfleet {
 namespace {
 
-std::vector<Task> load_tasks(const Config& config, Crew& crew) {
-  std::vector<Task> tasks;
-  std::string data;
-  for (const TaskSpec& spec : config.tasks) {
-    tasks.push_back(load_task(spec, config.evaluate.split, config.evaluate.items));
-    data += tasks.back().content_hash;
-  }
-  crew.agree("evaluation data", data);
-  crew.on_leader("check the items", [&] { check_items(config, {{config.evaluate.split, tasks}}); });
-  return tasks;
-}
-
-// What is measured beside the base.
-struct Asked {
-  std::string name;
-  std::vector<float> z;
-  size_t of;  // as in MeasuredPolicy
-};
-
-std::vector<Asked> asked_of(const std::vector<Expert>& experts, const CommandLine& line,
-                            const Base& base) {
+std::vector<Asked> asked_of(const NamedExperts& named, bool controls, const Base& base) {
   std::vector<Asked> all;
-  for (size_t i = 0; i < experts.size(); ++i) {
-    const std::vector<float> z = flat_z(base, experts[i], line.experts[i]);
-    all.push_back({line.experts[i], z, 0});
-    if (!line.controls) continue;
+  for (size_t i = 0; i < named.measurable; ++i) {
+    const std::string& path = named.paths[i];
+    const std::vector<float> z = flat_z(base, named.experts[i], path);
+    all.push_back({path, z});
+    if (!controls) continue;
     const size_t place = all.size();  // behind the base
-    all.push_back({line.experts[i] + " shuffled", shuffled(base.basis->targets(), z), place});
-    all.push_back({line.experts[i] + " mirrored", mirrored(z), place});
+    all.push_back({path + " shuffled", shuffled(base.basis->targets(), z), place});
+    all.push_back({path + " mirrored", mirrored(z), place});
   }
   return all;
-}
-
-// Collective: the base, then each of `all`; rank 0 gets it. Nothing when a stop was asked for.
-std::optional<Measurement> measure(const Base& base, Crew& crew, const std::vector<Task>& tasks,
-                                   const std::vector<Asked>& all, const Config& config) {
-  const EvaluationOptions options = evaluation_options(config);
-  Measurement measured{config.evaluate.split,
-                       config.evaluate.temperature,
-                       options.samples,
-                       measured_items(tasks),
-                       {},
-                       {}};
-  WeightWatch watch(frozen(base), crew, 0);
-  auto of_base = evaluate_policy(base, crew, base_policy(base), tasks, options, "base");
-  if (!of_base) return std::nullopt;
-  measured.policies.push_back({"base", 0, std::move(of_base->replies)});
-  for (const auto& [name, z, of] : all) {
-    const Policy policy = enforce(base, crew, z, form_named(config.train.form));
-    auto found = evaluate_policy(base, crew, policy, tasks, options, name);
-    if (!found) return std::nullopt;
-    measured.policies.push_back({name, of, std::move(found->replies)});
-  }
-  if (const std::string change = watch.look_at_all(1); !change.empty())
-    throw Error(kExitRequeue,
-                change + " changed in memory during the evaluation: bad memory; start again",
-                watch.changed_here());
-  return measured;
-}
-
-// On rank 0, before anybody sees a figure.
-void note(const std::vector<Expert>& experts, const CommandLine& line, const Config& config,
-          const std::vector<Task>& tasks, Measurement& measured) {
-  if (measured.split != "test") return;
-  std::vector<std::string> data;
-  for (const Task& task : tasks) data.push_back(task.content_hash);
-  std::vector<TestReading> readings;
-  for (size_t i = 0; i < experts.size(); ++i)
-    if (const std::string run = run_read_by(line.experts[i], config.run_dir); !run.empty())
-      readings.push_back({run, measured.split, data, z_hash(experts[i]),
-                          int64_t(measured.items.size()), measured.samples});
-  for (const EarlierReadings& earlier : note_readings(readings))
-    if (earlier.times > 0) measured.readings.push_back(earlier);
 }
 
 }  // namespace
 
 int evaluate_command(const CommandLine& line, const Config& given) {
   Crew crew(given);
-  const std::vector<Expert> experts = open_experts(line.experts, crew);
-  const Config config = adapting(experts, given);
-  const std::vector<Task> tasks = load_tasks(config, crew);
+  const NamedExperts named = open_named(line, crew);
+  const Config config = adapting(named.experts, given);
+  const std::vector<Task> tasks = load_measured_tasks(config, crew);
+  const Task shots = shots_of(line.adapt, config, crew);
   std::optional<OutFile> out;
   if (crew.leads() && !line.out.empty()) {
     check_out(line, config);
@@ -118,14 +56,24 @@ int evaluate_command(const CommandLine& line, const Config& given) {
     if (const auto run = check_trained_with(config, base.hashes))
       for (const std::string& text : changed_items(*run)) spdlog::warn("{}", text);
   });
-  if (!experts.empty() && !open_factors(config, crew, base, experts, line.experts))
+  if (!named.experts.empty() && !open_factors(config, crew, base, named.experts, named.paths))
     return kExitRequeue;
-  auto measured = measure(base, crew, tasks, asked_of(experts, line, base), config);
-  if (!measured) return kExitRequeue;
+  const OpenedSet opened = on_model(base, named);
+  std::vector<Asked> asked = asked_of(named, line.controls, base);
+  std::optional<FirstPass> pass;
+  if (!line.adapt.strategy.empty()) {
+    pass = first_pass(base, crew, config, line.adapt, opened, texts_of(tasks), shots);
+    if (!pass) return kExitRequeue;
+    asked.push_back(Asked{"adapt " + line.adapt.strategy, {}, 0, &*pass});
+  }
+  auto result = measure(base, crew, tasks, asked, config);
+  if (!result) return kExitRequeue;
   if (!crew.leads()) return kExitFinished;
-  note(experts, line, config, tasks, *measured);
-  tell_evaluation(*measured, line.json);
-  if (out) out->write(item_lines(*measured));
+  note_test_readings(named.first(named.measurable), named.paths, config, tasks, result->measured);
+  nlohmann::json adaptation;
+  if (pass) adaptation = adaptation_json(config, line.adapt, opened, *pass, tasks, base, *result);
+  tell_evaluation(result->measured, line.json, adaptation);
+  if (out) out->write(item_lines(result->measured));
   return kExitFinished;
 }
 

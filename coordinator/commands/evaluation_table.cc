@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "comm/counted.h"
+#include "coordinator/commands/adaptation_report.h"
 #include "coordinator/commands/evaluation_rows.h"
 #include "coordinator/run/columns.h"
 #include "coordinator/run/json_line.h"
@@ -190,13 +191,15 @@ std::string evaluation_table(const json& evaluation) {
   return out + read_before(evaluation);
 }
 
-void tell_evaluation(const Measurement& measured, bool as_json) {
-  const json found = evaluation_json(measured);
+void tell_evaluation(const Measurement& measured, bool as_json, const json& adaptation) {
+  json found = evaluation_json(measured);
+  if (!adaptation.is_null()) found["adaptation"] = adaptation;
   if (as_json) {
     std::printf("%s\n", json_line(found).c_str());
     warn_of_controls(found);
   } else {
     std::fputs(evaluation_table(found).c_str(), stdout);
+    if (!adaptation.is_null()) std::fputs(adaptation_text(adaptation).c_str(), stdout);
   }
   std::fflush(stdout);  // what was measured is told even where a file fails now
 }

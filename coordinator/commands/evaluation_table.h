@@ -13,6 +13,8 @@ namespace svfleet {
 std::string evaluation_table(const nlohmann::json& evaluation);
 
 // Prints it, or with `as_json` the object. Controls that reach an expert are a warning then.
-void tell_evaluation(const Measurement& measured, bool as_json);
+// `adaptation`: what goes beside it (adaptation_report.h); null: nothing.
+void tell_evaluation(const Measurement& measured, bool as_json,
+                     const nlohmann::json& adaptation = nullptr);
 
 }  // namespace svfleet

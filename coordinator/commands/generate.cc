@@ -1,14 +1,16 @@
 // svfleet generate: a prompt's reply by the base model and by experts, one below the other,
 // streamed.
+#include <cstdio>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 
 #include "comm/error.h"
 #include "coordinator/base/base.h"
 #include "coordinator/base/factors.h"
 #include "coordinator/commands/commands.h"
-#include "coordinator/commands/experts.h"
+#include "coordinator/commands/opening_set.h"
 #include "coordinator/commands/reply_printer.h"
 #include "coordinator/config/targets.h"
 #include "coordinator/config/utf8.h"
@@ -67,30 +69,57 @@ std::vector<Prompt> as_messages(const std::vector<std::string>& texts, const Tas
   return asked;
 }
 
+// "numbers", "other", or of a mixture "0.750 numbers + 0.250 base".
+std::string chosen_for(const ExpertSet& set, const FirstPass& pass, size_t prompt) {
+  if (!pass.search) return set.labels()[pass.to[prompt]];
+  std::string text;
+  double base = 1;
+  const auto add = [&](double share, const std::string& label) {
+    if (share == 0) return;
+    char number[32];
+    std::snprintf(number, sizeof number, "%.3f ", share);
+    text += (text.empty() ? "" : " + ") + (number + label);
+  };
+  for (size_t k = 0; k < set.members.size(); ++k) {
+    add(pass.search->shares[k], set.members[k].label);
+    base -= pass.search->shares[k];
+  }
+  add(base, "base");
+  return text;
+}
+
 }  // namespace
 
 int generate_command(const CommandLine& line, const Config& given) {
   Crew crew(given);
-  const std::vector<Expert> experts = open_experts(line.experts, crew);
-  const Config config = adapting(experts, given);
+  const NamedExperts named = open_named(line, crew);
+  const Config config = adapting(named.experts, given);
   const std::vector<std::string> texts = prompts_of(line, crew);
+  const Task shots = shots_of(line.adapt, config, crew);
   Base base = open_base(config, crew);
   crew.on_leader("compare with the run", [&] { check_trained_with(config, base.hashes); });
-  if (!experts.empty() && !open_factors(config, crew, base, experts, line.experts))
+  if (!named.experts.empty() && !open_factors(config, crew, base, named.experts, named.paths))
     return kExitRequeue;
+  const OpenedSet opened = on_model(base, named);
+  // Those of a set are shown one by one unless one of them is chosen.
+  const size_t shown = line.adapt.strategy.empty() ? named.measurable : named.single;
   std::vector<std::vector<float>> z;  // of each expert
-  for (size_t i = 0; i < experts.size(); ++i)
-    z.push_back(flat_z(base, experts[i], line.experts[i]));
+  for (size_t i = 0; i < shown; ++i) z.push_back(flat_z(base, named.experts[i], named.paths[i]));
 
   const TaskSpec& spec = config.tasks.front();
-  const std::vector<Prompt> asked = as_messages(texts, spec, base, line);
+  std::vector<Prompt> asked = as_messages(texts, spec, base, line);
   if (crew.leads())
     warn_of_endless_turns(base.weights->architecture(), *base.tokenizer, base.chat.get(), {spec});
+  std::optional<FirstPass> pass;
+  if (!line.adapt.strategy.empty()) {
+    pass = first_pass(base, crew, config, line.adapt, opened, texts, shots);
+    if (!pass) return kExitRequeue;
+  }
   SamplingOptions sampling = evaluation_options(config).sampling;
   if (line.temperature) sampling.temperature = *line.temperature;
   const Policy the_base = base_policy(base);
   Policy in_force;
-  size_t whose = experts.size();  // which expert's
+  size_t whose = shown;  // which expert's
   ReplyPrinter printer(line.json, spec.prefill);
   const auto reply = [&](const std::string& name, const Policy& policy, size_t p) {
     crew.on_leader("generate", [&] {
@@ -107,13 +136,17 @@ int generate_command(const CommandLine& line, const Config& given) {
   for (size_t p = 0; p < asked.size(); ++p) {
     if (crew.leads()) printer.prompt(texts[p]);
     reply("base", the_base, p);
-    for (size_t i = 0; i < experts.size(); ++i) {
+    for (size_t i = 0; i < shown; ++i) {
       if (i != whose)
         // As evaluate applies them: another form is another rounding, and may give another reply.
         in_force = enforce(base, crew, z[i], form_named(config.train.form), std::move(in_force));
       whose = i;
-      reply(line.experts[i], in_force, p);
+      reply(named.paths[i], in_force, p);
     }
+    if (!pass) continue;
+    if (!pass->entries.empty()) asked[p].entry = pass->entries[p];
+    reply("adapt " + line.adapt.strategy + ": " + chosen_for(opened.set, *pass, p), pass->policy,
+          p);
   }
   if (crew.leads()) printer.finish(sampling.temperature);
   return kExitFinished;

@@ -33,6 +33,10 @@ std::string kept(Command command, const std::string& run_dir, const std::string&
     case Command::kEvaluate:
       return "no result is kept (matrices decomposed for it are, in '" + store +
              "'); start again to evaluate from the beginning";
+    case Command::kAdapt:
+      return "no result is kept, but for a mixture that was there already (and matrices decomposed "
+             "for it, in '" +
+             store + "'); start again: the same search ends at the same mixture";
     case Command::kVerify:
       return "what was read is not noted, and nothing was changed; start again to verify all of it";
     case Command::kGenerate:
@@ -125,6 +129,8 @@ int run_command(const CommandLine& line) {
         return train_command(line, config);
       case Command::kEvaluate:
         return evaluate_command(line, config);
+      case Command::kAdapt:
+        return adapt_command(line, config);
       case Command::kExport:
         return export_command(line, config);
       case Command::kRebase:

@@ -7,6 +7,7 @@
 
 #include "checkpoints/file.h"
 #include "comm/error.h"
+#include "coordinator/config/adapt_options.h"
 #include "coordinator/config/evaluate_options.h"
 #include "coordinator/config/help_texts.h"
 #include "coordinator/config/job_options.h"
@@ -125,6 +126,7 @@ void add_evaluate(CLI::App& app, CommandLine& line) {
                            "Measure the accuracy of the base model and of experts", "");
   add_config(evaluate, &line, false);
   add_experts(evaluate, &line);
+  add_set_options(evaluate, &line, "--strategy");
   add_evaluate_options(evaluate, &line);
   add_reporting(evaluate, &line);
 }
@@ -137,6 +139,7 @@ void add_generate(CLI::App& app, CommandLine& line) {
       ->required()
       ->type_name("");
   add_experts(generate, &line);
+  add_set_options(generate, &line, "--adapt");
   generate->add_option("--max-new-tokens", line.max_new_tokens, "Longest answer, in tokens")
       ->type_name("N")
       ->check(CLI::Range(int64_t{1}, int64_t{1000000}).description(""));
@@ -163,6 +166,11 @@ void add_commands(CLI::App& app, CommandLine& line) {
 
   add_evaluate(app, line);
   add_generate(app, line);
+  CLI::App* adapt = add(app, line, Command::kAdapt, "adapt",
+                        "Find for each prompt, or for a task, which experts should answer", "");
+  add_config(adapt, &line);
+  add_adapt_options(adapt, &line);
+  add_reporting(adapt, &line);
 
   const auto add_sharing = [&](Command command, const char* name, const char* about,
                                void (*add_options)(CLI::App*, CommandLine*)) {
@@ -252,7 +260,7 @@ void refuse_unknown_command(const CLI::App& app, const char* word) {
 }
 
 void check_experts(const CommandLine& line, const CLI::App& app) {
-  if (line.controls && line.experts.empty())
+  if (line.controls && line.experts.empty() && line.adapt.set.empty())
     throw user_error("--controls are made of an expert: give --expert FILE", see(app));
   for (size_t i = 0; i < line.experts.size(); ++i)
     for (size_t k = 0; k < i; ++k)
@@ -311,6 +319,7 @@ CommandLine parse_command_line(int given, const char* const* words) {
   if (line.temperature && !std::isfinite(*line.temperature))
     throw user_error("--temperature must be a number", see(app));
   check_experts(line, app);
+  check_adapt(line, see(app));
   return line;
 }
 

@@ -15,6 +15,7 @@ enum class Command {
   kTrain,
   kEvaluate,
   kGenerate,
+  kAdapt,
   kExport,
   kRebase,
   kTransfer,
@@ -43,6 +44,15 @@ struct ShareRequest {
   std::string control;               // transfer: shuffled, reversed or nothing
 };
 
+// adapt, and evaluate and generate with an expert set.
+struct AdaptRequest {
+  std::string set;       // its YAML file
+  std::string strategy;  // prompt, classifier, few_shot or nothing
+  std::string shots;     // few_shot: JSONL
+  std::string budget = "full";
+  double most = 1;  // of the experts' shares together
+};
+
 struct CommandLine {
   // Not empty: --help or --version was asked for; print it to stdout and exit with 0.
   std::string text;
@@ -61,7 +71,8 @@ struct CommandLine {
   // evaluate and generate: expert files; the base model always takes part. The one of export,
   // rebase and transfer.
   std::vector<std::string> experts;
-  // evaluate: a JSONL file of every item and reply; OUT of those three.
+  AdaptRequest adapt;
+  // evaluate: a JSONL file of every item and reply; OUT of those three; adapt: the mixture.
   std::string out;
   std::vector<std::string> from;  // evaluate: such files, to be told again instead
   bool controls = false;          // evaluate: experts that must fail, beside each expert

@@ -32,7 +32,7 @@ void add_evaluate_options(CLI::App* command, CommandLine* line) {
 void check_evaluate(const CommandLine& line, const std::string& see) {
   if (line.from.empty()) return;
   if (!line.config_file.empty() || !line.overrides.empty() || !line.experts.empty() ||
-      !line.out.empty() || line.controls)
+      !line.out.empty() || line.controls || !line.adapt.set.empty())
     throw user_error("--from shows what its files hold: leave out all else but --json", see);
   for (size_t i = 0; i < line.from.size(); ++i)
     for (size_t k = 0; k < i; ++k)

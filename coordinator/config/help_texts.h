@@ -49,24 +49,28 @@ inline constexpr char kEvaluateFooter[] =
 exact paired test of each against the base. Several experts also have p adjusted for their number (Holm).
 With evaluate.samples above 1, pass@k and majority@k of each item's samples; intervals and tests go by items
 then, or by clusters of items that are wordings of one (docs/training.md). When an expert of a run is
-measured on the test split, RUN/readings.jsonl counts it.
+measured on the test split, RUN/readings.jsonl counts it. --experts measures all of a set, and with
+--strategy a row more: each item answered by the expert that is chosen for it (svfleet adapt --help).
 
 Examples:
   svfleet evaluate run.yaml
   svfleet evaluate run.yaml --expert runs/a/experts/best.safetensors --expert other.safetensors
   svfleet evaluate run.yaml --set evaluate.split=validation --set evaluate.items=200 --json
   svfleet evaluate run.yaml --set evaluate.samples=16 --set evaluate.temperature=1 --out a.jsonl
+  svfleet evaluate run.yaml --experts set.yaml --strategy prompt
   svfleet evaluate --from a.jsonl --from b.jsonl)";
 
 inline constexpr char kGenerateFooter[] =
     R"(Prints the answers of the base model and of each expert, as they are produced. A prompt is a user
 message to the first task: its system message, prefill, stop texts and length apply, its prompt template
 and solved examples do not. evaluate.seed draws, where evaluate.temperature or --temperature is above 0.
+With --experts and --adapt, each prompt is also answered by the expert that is chosen for it.
 
 Examples:
   svfleet generate run.yaml "What is the capital of France?"
   svfleet generate run.yaml --json - < questions.txt
-  svfleet generate run.yaml --expert runs/a/experts/best.safetensors --temperature 0.7 "Tell a joke")";
+  svfleet generate run.yaml --expert runs/a/experts/best.safetensors --temperature 0.7 "Tell a joke"
+  svfleet generate run.yaml --experts set.yaml --adapt prompt "Which is largest: 3 9 4")";
 
 inline constexpr char kStatusFooter[] =
     R"(Reads the run folder only: it works while the run goes on and after its end, from any machine that

@@ -75,13 +75,17 @@ std::optional<Evaluation> evaluate_policy(const Base& base, Crew& crew, const Po
   for (size_t t = 0; t < tasks.size(); ++t)
     for (const Item& item : tasks[t].items)
       places.push_back({t, &tasks[t].spec, &item, int64_t(places.size())});
+  SVFLEET_CHECK(options.entries.empty() || options.entries.size() == places.size(),
+                options.entries.size(), " entries for ", places.size(), " items");
   const int64_t n = int64_t(places.size()), samples = options.samples;
   const auto parts = crew.collect(
       {"evaluate", "evaluate " + name, "items", n, options.batch},
       [&](int64_t first, int64_t last) {
         std::vector<Prompt> prompts;
-        for (int64_t i = first; i < last; ++i)
+        for (int64_t i = first; i < last; ++i) {
           prompts.push_back(make_prompt(base, *places[i].spec, *places[i].item, places[i].key));
+          if (!options.entries.empty()) prompts.back().entry = options.entries[size_t(i)];
+        }
         std::vector<Rollout> rollouts = generate(*base.weights, *base.tokenizer, policy.adapter(),
                                                  prompts, int(samples), options.sampling);
         for (const Rollout& rollout : rollouts)
