@@ -15,6 +15,7 @@
 #include "coordinator/base/base.h"
 #include "coordinator/commands/commands.h"
 #include "coordinator/commands/remarks.h"
+#include "coordinator/config/classifier.h"
 #include "coordinator/config/targets.h"
 #include "coordinator/run/log.h"
 #include "coordinator/run/progress.h"
@@ -110,7 +111,10 @@ int run_command(const CommandLine& line) {
       load_config(config_file(line), line.overrides, is_for_training(line.command));
   check_fork(line, config);
   if (line.command == Command::kConfig) {
-    if (launch_rank() == 0) std::fputs((print_config(config) + remarks_on(config)).c_str(), stdout);
+    const Config shown = line.adapt.set.empty()
+                             ? config
+                             : classifier_config(config, load_expert_set(line.adapt.set));
+    if (launch_rank() == 0) std::fputs((print_config(shown) + remarks_on(shown)).c_str(), stdout);
     return kExitFinished;
   }
   open_messages("", launch_rank());  // those of train go to a file too, once the folder is ours

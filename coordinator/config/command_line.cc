@@ -216,6 +216,10 @@ void add_commands(CLI::App& app, CommandLine& line) {
   CLI::App* config = add(app, line, Command::kConfig, "config",
                          "Print the effective configuration, with comments", kConfigFooter);
   add_config(config, &line, false);
+  config
+      ->add_option("--classifier", line.adapt.set,
+                   "Print the run that trains the classifier of this expert set on CONFIG's tasks")
+      ->type_name("SET");
   config->add_flag("--reference", line.reference, "Print the reference of all settings instead");
 
   CLI::App* hash =

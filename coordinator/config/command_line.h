@@ -44,7 +44,7 @@ struct ShareRequest {
   std::string control;               // transfer: shuffled, reversed or nothing
 };
 
-// adapt, and evaluate and generate with an expert set.
+// adapt, evaluate and generate with an expert set; config has its `set`.
 struct AdaptRequest {
   std::string set;       // its YAML file
   std::string strategy;  // prompt, classifier, few_shot or nothing

@@ -105,6 +105,7 @@ setting, which can be used as a configuration itself.
 Examples:
   svfleet config run.yaml
   svfleet config run.yaml --set train.steps=5 > new.yaml
+  svfleet config tasks.yaml --classifier set.yaml --set run_dir=runs/classifier > classifier.yaml
   svfleet config --reference)";
 
 inline constexpr char kHashFooter[] =

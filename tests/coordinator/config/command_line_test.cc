@@ -70,6 +70,19 @@ TEST(CommandLine, Commands) {
   EXPECT_EQ(line.command, Command::kTransfer);
   EXPECT_EQ(line.share.control, "reversed");
 
+  line = parse({"adapt", "run.yaml", "--experts", "s.yaml", "--strategy", "few_shot", "--shots",
+                "k", "--budget", "light", "--most", "1.5", "--out", "o"});
+  EXPECT_EQ(line.command, Command::kAdapt);
+  EXPECT_EQ(line.adapt.set, "s.yaml");
+  EXPECT_EQ(line.adapt.strategy, "few_shot");
+  EXPECT_EQ(line.adapt.shots, "k");
+  EXPECT_EQ(line.adapt.budget, "light");
+  EXPECT_EQ(line.adapt.most, 1.5);
+  EXPECT_EQ(line.out, "o");
+  EXPECT_EQ(parse({"generate", "r", "--experts", "s", "--adapt", "prompt", "p"}).adapt.strategy,
+            "prompt");
+  EXPECT_EQ(parse({"evaluate", "r", "--experts", "s"}).adapt.strategy, "");
+
   line = parse({"config", "run.yaml"});
   EXPECT_EQ(line.command, Command::kConfig);
   EXPECT_FALSE(line.max_new_tokens.has_value());
@@ -99,8 +112,8 @@ TEST(CommandLine, HelpAndVersion) {
   EXPECT_EQ(parse({"-v"}).text, parse({"--version"}).text);
   EXPECT_THAT(parse({"--help"}).text, HasSubstr("mpirun -n 2 --bind-to none svfleet train"));
   for (const char* name :
-       {"decompose", "train", "evaluate", "generate", "export", "rebase", "transfer", "submit",
-        "after-run", "status", "stop", "verify", "config", "hash"}) {
+       {"decompose", "train", "evaluate", "generate", "adapt", "export", "rebase", "transfer",
+        "submit", "after-run", "status", "stop", "verify", "config", "hash"}) {
     const std::string help = parse({name, "--help"}).text;
     EXPECT_THAT(help, HasSubstr(std::string("Usage: svfleet ") + name));
     EXPECT_THAT(help, HasSubstr(std::string("  svfleet ") + name + " "));  // an example
@@ -186,6 +199,16 @@ TEST(CommandLine, WrongUsageIsOneLine) {
 }
 
 TEST(CommandLine, ExpertsThatAreMeasured) {
+  EXPECT_EQ(error_of({"adapt", "r", "--experts", "s", "--strategy", "few_shot"}),
+            "few_shot searches with solved examples: give --shots FILE; see svfleet adapt --help");
+  EXPECT_THAT(error_of({"adapt", "r", "--experts", "s", "--strategy", "guess"}),
+              HasSubstr("'guess' is none of: prompt, classifier, few_shot"));
+  EXPECT_THAT(error_of({"adapt", "r", "--experts", "s", "--strategy", "prompt", "--out", "o"}),
+              HasSubstr("--out keeps the mixture"));
+  EXPECT_THAT(error_of({"evaluate", "r", "--strategy", "prompt"}), HasSubstr("give --experts SET"));
+  EXPECT_THAT(error_of({"generate", "r", "--experts", "s", "--shots", "k", "p"}),
+              HasSubstr("belong to --adapt few_shot"));
+  EXPECT_THAT(error_of({"adapt", "r", "--strategy", "prompt"}), HasSubstr("--experts is required"));
   EXPECT_EQ(error_of({"evaluate", "r", "--controls"}),
             "--controls are made of an expert: give --expert FILE; see svfleet evaluate --help");
   EXPECT_EQ(error_of({"evaluate", "r", "--controls", "--expert", "a"}), "no error");
