@@ -1,5 +1,7 @@
 #include "coordinator/adaptation/first_pass.h"
 
+#include <cstdio>
+
 #include "comm/error.h"
 #include "coordinator/adaptation/routing.h"
 
@@ -55,6 +57,24 @@ Policy policy_of_all(const Base& base, const std::vector<std::vector<float>>& ex
   policy.table = std::make_unique<ExpertTable>(std::move(table));
   policy.form = Apply::kActivation;
   return policy;
+}
+
+std::string chosen_for(const ExpertSet& set, const FirstPass& pass, size_t prompt) {
+  if (!pass.search) return set.labels()[pass.to[prompt]];
+  std::string text;
+  double base = 1;
+  const auto add = [&](double share, const std::string& label) {
+    if (share == 0) return;
+    char number[32];
+    std::snprintf(number, sizeof number, "%.3f ", share);
+    text += (text.empty() ? "" : " + ") + (number + label);
+  };
+  for (size_t k = 0; k < set.members.size(); ++k) {
+    add(pass.search->shares[k], set.members[k].label);
+    base -= pass.search->shares[k];
+  }
+  add(base, "base");
+  return text;
 }
 
 std::optional<FirstPass> first_pass(const Base& base, Crew& crew, const Config& config,

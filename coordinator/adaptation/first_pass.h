@@ -43,6 +43,9 @@ std::optional<FirstPass> first_pass(const Base& base, Crew& crew, const Config& 
                                     const AdaptRequest& request, const OpenedSet& opened,
                                     const std::vector<std::string>& prompts, const Task& shots);
 
+// Who answers a prompt: "numbers", "other", or of a mixture "0.750 numbers + 0.250 base".
+std::string chosen_for(const ExpertSet& set, const FirstPass& pass, size_t prompt);
+
 // The base, then each of `experts`, for rows that name their entries. `base` must stay.
 Policy policy_of_all(const Base& base, const std::vector<std::vector<float>>& experts);
 

@@ -31,14 +31,14 @@ int adapt_command(const CommandLine& line, const Config& given) {
   const OpenedSet opened = on_model(base, named);
   const auto pass = first_pass(base, crew, config, line.adapt, opened, texts_of(tasks), shots);
   if (!pass) return kExitRequeue;
+  const auto second =
+      measure(base, crew, tasks, {Asked{"adapt " + line.adapt.strategy, {}, 0, &*pass}}, config);
+  if (!second) return kExitRequeue;
   if (!line.out.empty())
     crew.on_leader("save the mixture", [&] {
       save_expert(line.out,
                   mixture_expert(base, opened, *pass, shots, uint64_t(config.evaluate.seed)));
     });
-  const auto second =
-      measure(base, crew, tasks, {Asked{"adapt " + line.adapt.strategy, {}, 0, &*pass}}, config);
-  if (!second) return kExitRequeue;
   if (!crew.leads()) return kExitFinished;
   Measurement measured = second->measured;
   note_test_readings(named.first(named.measurable), named.paths, config, tasks, measured);

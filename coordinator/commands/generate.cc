@@ -1,6 +1,5 @@
 // svfleet generate: a prompt's reply by the base model and by experts, one below the other,
 // streamed.
-#include <cstdio>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -67,25 +66,6 @@ std::vector<Prompt> as_messages(const std::vector<std::string>& texts, const Tas
     if (!problem.empty()) throw user_error("prompt ", p + 1, ": ", problem);
   }
   return asked;
-}
-
-// "numbers", "other", or of a mixture "0.750 numbers + 0.250 base".
-std::string chosen_for(const ExpertSet& set, const FirstPass& pass, size_t prompt) {
-  if (!pass.search) return set.labels()[pass.to[prompt]];
-  std::string text;
-  double base = 1;
-  const auto add = [&](double share, const std::string& label) {
-    if (share == 0) return;
-    char number[32];
-    std::snprintf(number, sizeof number, "%.3f ", share);
-    text += (text.empty() ? "" : " + ") + (number + label);
-  };
-  for (size_t k = 0; k < set.members.size(); ++k) {
-    add(pass.search->shares[k], set.members[k].label);
-    base -= pass.search->shares[k];
-  }
-  add(base, "base");
-  return text;
 }
 
 }  // namespace

@@ -1,8 +1,7 @@
 #include "coordinator/commands/opening_set.h"
 
-#include <algorithm>
-
 #include "checkpoints/file.h"
+#include "checkpoints/hash.h"
 #include "comm/error.h"
 #include "coordinator/adaptation/shots.h"
 #include "coordinator/commands/experts.h"
@@ -16,6 +15,7 @@ NamedExperts open_named(const CommandLine& line, Crew& crew) {
   if (!line.adapt.set.empty()) {
     named.set = load_expert_set(line.adapt.set);
     check_strategy(line.adapt, named.set);
+    crew.agree("expert set", hash_bytes(read_file(line.adapt.set)));
     for (const std::string& file : named.set.files()) {
       for (const std::string& path : line.experts)
         if (resolved_path(path) == resolved_path(file))

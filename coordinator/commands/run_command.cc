@@ -35,9 +35,8 @@ std::string kept(Command command, const std::string& run_dir, const std::string&
       return "no result is kept (matrices decomposed for it are, in '" + store +
              "'); start again to evaluate from the beginning";
     case Command::kAdapt:
-      return "no result is kept, but for a mixture that was there already (and matrices decomposed "
-             "for it, in '" +
-             store + "'); start again: the same search ends at the same mixture";
+      return "no result is kept (matrices decomposed for it are, in '" + store +
+             "'); start again: the same search ends at the same mixture";
     case Command::kVerify:
       return "what was read is not noted, and nothing was changed; start again to verify all of it";
     case Command::kGenerate:
