@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Two passes over a toy: experts trained to write vowels and digits. The search finds the right one
+"""Two passes over a toy: experts trained to write vowels and capitals. The search finds the right one
 where random experts of equal norm do not help, ends at the same mixture on any number of ranks and
 after it was killed; routing says who answered what; what a user gets wrong is one line."""
 import json
@@ -21,7 +21,7 @@ except ImportError:
 from experts_file import read_expert, write_expert
 
 USER, REQUEUE = 2, 75
-PATTERNS = {"vowels": "[aeiou].*[aeiou]", "digits": "[0-9].*[0-9]"}
+PATTERNS = {"vowels": "^[^A-Z]*([aeiou][^A-Z]*){3}$", "capitals": "^[^aeiou]*([A-Z][^aeiou]*){2}$"}  # not both
 DATA = runs.SOURCE / "examples/tasks/max3"
 TOKENS = 12
 
@@ -151,7 +151,7 @@ def routes(toy, experts):
         one.write_text(toy.set.read_text() + f"question: {{by: {by}}}\n")
         found = toy.good("adapt", "--experts", one, "--strategy", "prompt", "--set", "evaluate.items=24")
         routing = found["adaptation"]["routing"]
-        check(routing["labels"] == ["vowels", "digits", "other"] and routing["n"] == 24 and
+        check(routing["labels"] == ["vowels", "capitals", "other"] and routing["n"] == 24 and
               sum(routing["confusion"][0]) == 24 and sum(map(sum, routing["confusion"])) == 24 and
               routing["accuracy"] == routing["confusion"][0][0] / 24 and routing["majority"] == 1,
               f"{by}: a confusion matrix of 24 prompts, {routing['confusion'][0]}")
@@ -172,7 +172,7 @@ def routes(toy, experts):
           generated[0]["reply"] == generated[1]["reply"], "and so does generate --adapt")
     # A classifier: the same question to an expert.
     one = toy.folder / "classified.yaml"
-    one.write_text(toy.set.read_text() + f"classifier: {experts['digits']}\n")
+    one.write_text(toy.set.read_text() + f"classifier: {experts['capitals']}\n")
     done = toy.run("evaluate", "--experts", one, "--strategy", "classifier", "--set", "evaluate.items=24", ranks=2)
     check(done.returncode == 0 and "answered by" in done.stdout and "adapt classifier" in done.stdout,
           "evaluate --strategy classifier has a row and the table of who answered")

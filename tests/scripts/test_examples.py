@@ -17,7 +17,8 @@ def svfleet(*words):
 
 def files():
     """(run files, task files) below examples/."""
-    found = sorted(f.relative_to(ROOT) for f in (ROOT / "examples").rglob("*.yaml") if f.name != "hypotheses.yaml")
+    found = sorted(f.relative_to(ROOT) for f in (ROOT / "examples").rglob("*.yaml")
+                   if f.name not in ("hypotheses.yaml", "experts.yaml"))
     return [f for f in found if f.parent.name != "tasks"], [f for f in found if f.parent.name == "tasks"]
 
 
@@ -41,6 +42,17 @@ class Examples(unittest.TestCase):
             done = svfleet("config", run)
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertEqual(done.stdout.count("truncated: wrong"), len(tasks))
+
+    def test_the_studys_set_asks_what_its_classifier_learns(self):
+        def prompts(*words):
+            done = svfleet("config", *words)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            return {line[line.index("Do not answer"):] for line in done.stdout.splitlines() if "is it about" in line}
+
+        learned = prompts("examples/study/classifier.yaml")
+        asked = prompts("examples/study/evaluate.yaml", "--classifier", "examples/study/experts.yaml")
+        self.assertEqual(len(learned), 1)
+        self.assertEqual(asked, learned)
 
     def test_control_a_bad_setting_is_refused(self):
         for change in ("train.kl_form=full", "train.samples_per_prompt=0", "train.learning_rat=1"):
