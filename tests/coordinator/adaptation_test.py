@@ -170,6 +170,14 @@ def routes(toy, experts):
     generated = toy.good("generate", "--experts", far, "--adapt", "prompt", "--temperature", "1", "some words")["results"]
     check([one["name"] for one in generated] == ["base", "adapt prompt: other"] and
           generated[0]["reply"] == generated[1]["reply"], "and so does generate --adapt")
+    lines = toy.folder / "replies.jsonl"
+    toy.good("evaluate", "--experts", far, "--strategy", "prompt", "--set", "evaluate.items=24", "--set",
+             "evaluate.temperature=1", "--out", lines)
+    replies = [json.loads(line)["replies"] for line in lines.read_text().splitlines()]
+    of_experts = [name for name in replies[0] if name.endswith(".safetensors")]
+    check(all(one["base"] == one["adapt prompt"] for one in replies), "reply by reply")
+    check(len(of_experts) == 2 and all(any(one[name] != one["base"] for one in replies) for name in of_experts),
+          "control: the experts' replies are others")
     # A classifier: the same question to an expert.
     one = toy.folder / "classified.yaml"
     one.write_text(toy.set.read_text() + f"classifier: {experts['capitals']}\n")
@@ -182,6 +190,36 @@ def routes(toy, experts):
     generated = toy.good("generate", "--experts", toy.set, "--adapt", "few_shot", "--shots", toy.shots, "--budget",
                          "light", "some words")["results"]
     check(len(generated) == 2 and "vowels" in generated[1]["name"], f"generate with a mixture: {generated[1]['name']}")
+
+
+def two_tasks(toy):
+    """Each label's prompts in its own row; and the run that trains a classifier of both."""
+    words = {"vowels": "Write a word like house, {question}", "capitals": "SHOUT AT {question}"}
+    for name, pattern in PATTERNS.items():
+        splits = "".join(f"{split}: {DATA / split}.jsonl\n" for split in ("train", "validation", "test"))
+        (toy.folder / f"{name}.yaml").write_text(
+            f'prompt: "{words[name]}"\nmax_new_tokens: {TOKENS}\ntruncated: score\n{splits}'
+            f'rewards: [{{kind: regex, pattern: "{pattern}", match_only: true}}]\n')
+    both = ["--set", "task=[" + ",".join(str(toy.folder / f"{name}.yaml") for name in PATTERNS) + "]", "--quiet"]
+    done = svfleet("adapt", toy.config, *both, "--experts", toy.set, "--strategy", "prompt", "--json", "--set",
+                   "evaluate.items=8")
+    routing = json.loads(done.stdout)["adaptation"]["routing"]
+    table = routing["confusion"]
+    check([sum(row) for row in table] == [8, 8, 0] and routing["majority"] == 0.5 and
+          routing["accuracy"] == (table[0][0] + table[1][1]) / 16 and routing["bag_of_words"] == 1,
+          f"two tasks: {table}, a bag of words tells them apart")
+    seen = json.loads(svfleet("adapt", toy.config, *both, "--experts", toy.set, "--strategy", "prompt", "--json", "--set",
+                              "evaluate.items=8", "--set", "evaluate.split=train").stdout)
+    check(seen["adaptation"]["routing"]["bag_of_words"] is None, "no bag of words is measured where it learned")
+    done = svfleet("config", toy.config, *both[:2], "--classifier", toy.set, "--set", f"run_dir={toy.folder}/classifier",
+                   "--set", "train.steps=1")
+    made = toy.folder / "classifier.yaml"
+    made.write_text(done.stdout)
+    check(done.returncode == 0 and "What is it about" in done.stdout and "test.jsonl" not in done.stdout,
+          "config --classifier makes a run of the train splits")
+    done = svfleet("train", made, "--quiet")
+    check(done.returncode == 0 and (toy.folder / "classifier/experts/final.safetensors").exists(),
+          f"which train takes: {one_line(done)}")
 
 
 def wrong(toy):
@@ -236,6 +274,7 @@ def main():
         same_everywhere(toy)
         stops(toy)
         routes(toy, experts)
+        two_tasks(toy)
         wrong(toy)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
