@@ -5,9 +5,11 @@
 #ifdef SVFLEET_HAVE_CUDA
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
+#include <cublasLt.h>
 #include <cuda_runtime.h>
 
 #include <cstdlib>
+#include <sstream>
 
 #include "comm/nccl_reducer.h"
 #endif
@@ -52,8 +54,14 @@ Device open_device(const std::string& name, int local_rank, const std::string& h
   check(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties", host);
   char address[32] = {};
   check(cudaDeviceGetPCIBusId(address, sizeof address, index), "cudaDeviceGetPCIBusId", host);
+  int driver = 0;
+  check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion", host);
   pin_kernels();
-  return {c10::Device(c10::kCUDA, c10::DeviceIndex(index)), properties.name, address};
+  std::ostringstream kind;
+  kind << properties.name << ", " << properties.multiProcessorCount
+       << " multiprocessors, a driver for CUDA " << driver / 1000 << '.' << driver % 1000 / 10
+       << ", cublasLt " << cublasLtGetVersion();
+  return {c10::Device(c10::kCUDA, c10::DeviceIndex(index)), properties.name, kind.str(), address};
 }
 
 uint64_t check_device(const Device& device, const std::string& host) {

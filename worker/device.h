@@ -11,6 +11,7 @@ namespace svfleet {
 struct Device {
   c10::Device torch = c10::kCPU;
   std::string gpu;      // model of the GPU, empty on the CPU
+  std::string kind;     // that and what else its bits may depend on: size, driver, cuBLAS
   std::string address;  // the GPU's on its host's bus: two ranks with the same one share it
 
   bool on_gpu() const { return torch.is_cuda(); }

@@ -107,7 +107,7 @@ class Decomposition {
         files_(files),
         store_(store_folder(config)),
         storage_(type_of(config.svd.storage)),
-        machine_(identity({torch_identity(), config.threads, crew.device().gpu})),
+        machine_(identity({torch_identity(), config.threads, crew.device().kind})),
         keep_(keep) {}
 
   std::optional<Decomposed> run(const ModelCheck& check) {

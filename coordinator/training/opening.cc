@@ -64,7 +64,7 @@ Opened look_at(RunFolder& folder, const CommandLine& line, const Config& config,
   // keeps its own.
   if (crew.leads() && !file_exists(folder.expert_path("final"))) remove_exit_report(folder.path());
   check_program(folder.path(), crew, line.allow_different_hardware);
-  opened.hardware = identity({torch_identity(), config.threads, crew.device().gpu,
+  opened.hardware = identity({torch_identity(), config.threads, crew.device().kind,
                               crew.device().on_gpu() ? "" : product_identity()});
   crew.agree("hardware and build", opened.hardware);
   opened.found = folder.newest(crew.group());

@@ -3,10 +3,14 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "comm/error.h"
 #include "comm/stage.h"
+#ifdef SVFLEET_HAVE_CUDA
+#include "worker/model/gpu_kernels.h"
+#endif
 #include "worker/model/operations.h"
 #include "worker/model/typed.h"
 
@@ -73,23 +77,52 @@ void forward_layer(const Through& in, int i, const at::Tensor& h, PagePool& pool
 // The sums over rows that become dz.
 class Sums {
  public:
-  Sums(const Adapter& adapter, const std::vector<RowRange>& ranges)
+  Sums(const Adapter& adapter, const std::vector<RowRange>& ranges,
+       [[maybe_unused]] const at::Tensor& like)
       : targets_(adapter.table()->basis().targets()),
         ranges_(ranges),
-        dz_(ranges.size(), std::vector<double>(size_t(total_length(targets_)), 0)) {}
+        dz_(ranges.size(), std::vector<double>(size_t(total_length(targets_)), 0)) {
+#ifdef SVFLEET_HAVE_CUDA
+    if (!gpu::has_kernels(like)) return;
+    const at::Device device = like.device();
+    std::vector<int64_t> from, to;
+    for (const RowRange& range : ranges) {
+      from.push_back(range.from);
+      to.push_back(range.to);
+    }
+    from_ = index_tensor(from, device);
+    to_ = index_tensor(to, device);
+    there_ = at::zeros({int64_t(ranges.size()), total_length(targets_)},
+                       at::TensorOptions(at::kDouble).device(device));
+#endif
+  }
 
   void add(int target, const Adapter::Backward& of) {
     if (target < 0) return;
+#ifdef SVFLEET_HAVE_CUDA
+    if (there_.defined()) {
+      gpu::kernels::add_products(of.a, of.b, from_, to_, there_, targets_[size_t(target)].offset);
+      return;
+    }
+#endif
     for (size_t i = 0; i < ranges_.size(); ++i)
       add_products(of.a, of.b, ranges_[i].from, ranges_[i].to,
                    dz_[i].data() + targets_[size_t(target)].offset);
   }
-  std::vector<std::vector<double>> take() { return std::move(dz_); }
+  std::vector<std::vector<double>> take() {
+    if (there_.defined()) {
+      const at::Tensor here = there_.cpu();
+      for (size_t i = 0; i < dz_.size(); ++i)
+        std::copy_n(here[int64_t(i)].data_ptr<double>(), dz_[i].size(), dz_[i].begin());
+    }
+    return std::move(dz_);
+  }
 
  private:
   const std::vector<Target>& targets_;
   const std::vector<RowRange>& ranges_;
   std::vector<std::vector<double>> dz_;
+  at::Tensor from_, to_, there_;  // on a GPU: the ranges, and their sums until they are taken
 };
 
 // d_h: at the layer's output, and then at its input unless it is the last that is looked at.
@@ -149,7 +182,7 @@ std::vector<std::vector<double>> backward(const Weights& weights, const Adapter&
                                           const std::vector<RowRange>& ranges) {
   c10::NoGradGuard no_grad;
   const Through in(weights, adapter, pass);
-  Sums sums(adapter, ranges);
+  Sums sums(adapter, ranges, tape.h);
   const at::Tensor d_h = at::zeros_like(d_hidden);
   rms_norm_gradient(tape.h, weights.final_norm(), tape.inverse, d_hidden, d_h);
   for (int i = in.arch.layers; i-- > tape.from;) {

@@ -127,9 +127,10 @@ at::Tensor Head::logits(const at::Tensor& hidden) const {
 at::Tensor Head::log_probs(const at::Tensor& hidden, const std::vector<int64_t>& labels,
                            double temperature) const {
   at::Tensor out = at::empty({hidden.size(0)}, hidden.options().dtype(wide_of(hidden)));
-  for (int64_t start = 0; start < hidden.size(0); start += kRowsAtOnce) {
+  const int64_t at_once = rows_at_once(hidden.device());
+  for (int64_t start = 0; start < hidden.size(0); start += at_once) {
     enter(Stage::kHead);
-    const int64_t size = std::min(kRowsAtOnce, hidden.size(0) - start);
+    const int64_t size = std::min(at_once, hidden.size(0) - start);
     const at::Tensor block = logits(hidden.narrow(0, start, size));
     if (hidden.is_cuda()) {
       const at::Tensor own =
@@ -170,9 +171,10 @@ Head::Gradient Head::gradient(const at::Tensor& hidden, const at::Tensor& base,
   SVFLEET_CHECK(count == int64_t(tokens.labels.size()), count, " rows for ", tokens.labels.size());
   const at::TensorOptions wide = hidden.options().dtype(wide_of(hidden));
   Gradient out{at::empty({count}, wide), at::empty(hidden.sizes(), wide)};
-  for (int64_t start = 0; start < count; start += kRowsAtOnce) {
+  const int64_t at_once = rows_at_once(hidden.device());
+  for (int64_t start = 0; start < count; start += at_once) {
     enter(Stage::kHead);
-    const int64_t size = std::min(kRowsAtOnce, count - start);
+    const int64_t size = std::min(at_once, count - start);
     const auto block = [&](const at::Tensor& t) { return t.narrow(0, start, size); };
     const at::Tensor own = logits(block(hidden));
     const at::Tensor of_base = kl == KlLoss::kNone ? at::Tensor() : logits(block(base));

@@ -6,6 +6,9 @@
 #include <cmath>
 
 #include "comm/error.h"
+#ifdef SVFLEET_HAVE_CUDA
+#include "worker/model/gpu_kernels.h"
+#endif
 #include "worker/model/gpu_operations.h"
 #include "worker/model/pass.h"
 #include "worker/model/typed.h"
@@ -34,6 +37,13 @@ std::vector<Run> runs_of(const Pass& pass) {
       runs.push_back({row, 1});
   return runs;
 }
+
+#ifdef SVFLEET_HAVE_CUDA
+const GpuPass& sent(const Pass& pass, at::Device device) {
+  if (!pass.on_gpu) pass.on_gpu = std::make_shared<const GpuPass>(pass, device);
+  return *pass.on_gpu;
+}
+#endif
 
 }  // namespace
 
@@ -106,6 +116,12 @@ void PagePool::copy(const PageCopy& copy) {
 }
 
 void PagePool::store(int layer, const Pass& pass, const at::Tensor& k, const at::Tensor& v) {
+#ifdef SVFLEET_HAVE_CUDA
+  if (gpu::has_kernels(keys_)) {
+    gpu::kernels::store(shape_, sent(pass, device_), k, v, keys_[layer], values_[layer]);
+    return;
+  }
+#endif
   if (device_.is_cuda()) {
     std::vector<int64_t> places;
     for (int64_t row = 0; row < pass.rows(); ++row) {
@@ -158,6 +174,11 @@ std::vector<const T*> PagePool::addresses(int layer, const Pass& pass,
 
 at::Tensor PagePool::attend(int layer, const Pass& pass, const at::Tensor& q,
                             at::Tensor* log_sum) const {
+#ifdef SVFLEET_HAVE_CUDA
+  if (gpu::has_kernels(q))
+    return gpu::kernels::attend(shape_, sent(pass, device_), q, keys_[layer], values_[layer],
+                                log_sum);
+#endif
   if (device_.is_cuda()) return attend_on_gpu(layer, pass, q, log_sum);
   at::Tensor out = at::empty_like(q);
   if (log_sum) *log_sum = at::empty({pass.rows(), shape_.heads}, wide_of(q));
@@ -179,6 +200,13 @@ at::Tensor PagePool::attend(int layer, const Pass& pass, const at::Tensor& q,
 PagePool::Gradient PagePool::attend_gradient(int layer, const Pass& pass, const at::Tensor& q,
                                              const at::Tensor& out, const at::Tensor& log_sum,
                                              const at::Tensor& d_out) const {
+#ifdef SVFLEET_HAVE_CUDA
+  if (gpu::has_kernels(q)) {
+    const auto d = gpu::kernels::attend_gradient(shape_, sent(pass, device_), q, keys_[layer],
+                                                 values_[layer], out, log_sum, d_out);
+    return {d.d_q, d.d_k, d.d_v};
+  }
+#endif
   if (device_.is_cuda()) return gradient_on_gpu(layer, pass, q, out, log_sum, d_out);
   const at::ScalarType wide = wide_of(q);
   const int64_t kv_width = int64_t(shape_.kv_heads) * shape_.head_dim;

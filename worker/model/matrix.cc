@@ -9,6 +9,9 @@
 
 #include "comm/error.h"
 #include "worker/kernels/product.h"
+#ifdef SVFLEET_HAVE_CUDA
+#include "worker/model/gpu_kernels.h"
+#endif
 #include "worker/model/row_probe.h"
 #include "worker/model/typed.h"
 #include "worker/threads.h"
@@ -21,8 +24,14 @@ NumberType number_type(at::ScalarType type) {
   return type == at::kDouble ? NumberType::kDouble : NumberType::kFloat;
 }
 
-// The same in libtorch's own products, for a GPU.
-at::Tensor on_gpu(const at::Tensor& x, const at::Tensor& m, const Matrix::Added& added, bool wide) {
+// The same on a GPU.
+at::Tensor on_gpu(const at::Tensor& x, const at::Tensor& plain, bool back,
+                  const Matrix::Added& added, bool wide) {
+#ifdef SVFLEET_HAVE_CUDA
+  if (gpu::has_kernels(x))
+    return gpu::kernels::product(x, plain, back, added.rows, added.bias, wide);
+#endif
+  const at::Tensor m = back ? plain : plain.t();
   const at::ScalarType type = wide_of(x);
   at::Tensor y =
       x.scalar_type() == type || !x.is_cuda() ? x.to(type).mm(m.to(type)) : at::mm(x, m, type);
@@ -116,7 +125,7 @@ at::Tensor Matrix::product(const at::Tensor& x, bool back, bool wide, const Adde
   SVFLEET_CHECK(x.dim() == 2 && x.size(1) == in && x.scalar_type() == held_->type, "rows of ",
                 x.size(-1), " for a matrix of ", in, " inputs");
   ++held_->products;
-  if (x.is_cuda()) return on_gpu(x, back ? held_->plain : held_->plain.t(), added, wide);
+  if (x.is_cuda()) return on_gpu(x, held_->plain, back, added, wide);
   const Held::Pack& pack = held_->pack(back);
   const int64_t rows = x.size(0), padded = std::max(rows, pack.least_rows);
   at::Tensor from = x.contiguous(),

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "comm/error.h"
+#include "worker/model/gpu_pass.h"
 
 namespace svfleet {
 namespace {
@@ -11,8 +12,9 @@ constexpr int64_t kBlock = 512;
 
 template <class T>
 at::Tensor on(at::Device device, const std::vector<T>& values, at::ScalarType type) {
-  return at::from_blob(const_cast<T*>(values.data()), {int64_t(values.size())}, type)
-      .to(device, type, /*non_blocking=*/false, /*copy=*/true);
+  Upload upload;
+  upload.add(values);
+  return upload.to(device).view(type).narrow(0, 0, int64_t(values.size()));
 }
 
 // The last index at which `values` [n, m] are above zero; 0 where none is.

@@ -3,10 +3,18 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <map>
+#include <mutex>
+#include <numeric>
+#include <tuple>
 
 #include "comm/error.h"
 #include "worker/kernels/elementwise.h"
+#ifdef SVFLEET_HAVE_CUDA
+#include "worker/model/gpu_kernels.h"
+#endif
 #include "worker/model/gpu_operations.h"
+#include "worker/model/gpu_pass.h"
 #include "worker/model/typed.h"
 #include "worker/threads.h"
 
@@ -17,11 +25,20 @@ int threads() {
   return compute_threads();
 }
 
+// Returns what the call of that name for a GPU gives where `x` lies on one.
+#ifdef SVFLEET_HAVE_CUDA
+#define SVFLEET_ON_GPU(x, call)                       \
+  if (gpu::has_kernels(x)) return gpu::kernels::call; \
+  if ((x).is_cuda()) return gpu::call;
+#else
+#define SVFLEET_ON_GPU(x, call)
+#endif
+
 }  // namespace
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon,
                     at::Tensor* inverse) {
-  if (x.is_cuda()) return gpu::rms_norm(x, weight, epsilon, inverse);
+  SVFLEET_ON_GPU(x, rms_norm(x, weight, epsilon, inverse))
   at::Tensor out = at::empty_like(x);
   if (inverse) *inverse = at::empty({x.size(0)}, x.options().dtype(wide_of(x)));
   with_type(x.scalar_type(), [&](auto zero) {
@@ -35,7 +52,7 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilo
 
 void rms_norm_gradient(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& inverse,
                        const at::Tensor& d_out, const at::Tensor& d_x) {
-  if (x.is_cuda()) return gpu::rms_norm_gradient(x, weight, inverse, d_out, d_x);
+  SVFLEET_ON_GPU(x, rms_norm_gradient(x, weight, inverse, d_out, d_x))
   with_type(x.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     svfleet::rms_norm_gradient<T>(data_of<T>(x), data_of<T>(weight), data_of<Wide<T>>(inverse),
@@ -44,17 +61,45 @@ void rms_norm_gradient(const at::Tensor& x, const at::Tensor& weight, const at::
   });
 }
 
-Angles angles(std::span<const int64_t> positions, const std::vector<double>& frequencies,
-              at::ScalarType wide, at::Device device) {
+namespace {
+
+Angles angles_on_host(std::span<const int64_t> positions, const std::vector<double>& frequencies,
+                      at::ScalarType wide) {
   at::Tensor all = at::empty({int64_t(positions.size()), int64_t(frequencies.size())}, at::kDouble);
   double* a = all.data_ptr<double>();
   for (const int64_t position : positions)
     for (const double frequency : frequencies) *a++ = double(position) * frequency;
-  return {all.cos().to(wide).to(device), all.sin().to(wide).to(device)};
+  return {all.cos().to(wide), all.sin().to(wide)};
+}
+
+// Those of every position up to the longest sequence so far, made once for each model.
+Angles angles_on_device(std::span<const int64_t> positions, const std::vector<double>& frequencies,
+                        at::ScalarType wide, at::Device device) {
+  static std::mutex mutex;
+  static std::map<std::tuple<std::vector<double>, at::ScalarType, int>, Angles> known;
+  std::lock_guard lock(mutex);
+  Angles& all = known[{frequencies, wide, int(device.index())}];
+  const int64_t most = *std::max_element(positions.begin(), positions.end()) + 1;
+  if (!all.cos.defined() || all.cos.size(0) < most) {
+    std::vector<int64_t> every(size_t(std::max<int64_t>(1024, 2 * most)));
+    std::iota(every.begin(), every.end(), 0);
+    const Angles made = angles_on_host(every, frequencies, wide);
+    all = {made.cos.to(device), made.sin.to(device)};
+  }
+  const at::Tensor index = index_tensor({positions.begin(), positions.end()}, device);
+  return {all.cos.index_select(0, index), all.sin.index_select(0, index)};
+}
+
+}  // namespace
+
+Angles angles(std::span<const int64_t> positions, const std::vector<double>& frequencies,
+              at::ScalarType wide, at::Device device) {
+  return device.is_cuda() ? angles_on_device(positions, frequencies, wide, device)
+                          : angles_on_host(positions, frequencies, wide);
 }
 
 void rotate(const at::Tensor& x, const Angles& by, int64_t head_dim) {
-  if (x.is_cuda()) return gpu::rotate(x, by, head_dim);
+  SVFLEET_ON_GPU(x, rotate(x, by, head_dim))
   with_type(x.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     svfleet::rotate<T>(data_of<T>(x), data_of<Wide<T>>(by.cos), data_of<Wide<T>>(by.sin), x.size(0),
@@ -63,7 +108,7 @@ void rotate(const at::Tensor& x, const Angles& by, int64_t head_dim) {
 }
 
 void rotate_gradient(const at::Tensor& d, const Angles& by, int64_t head_dim) {
-  if (d.is_cuda()) return gpu::rotate_gradient(d, by, head_dim);
+  SVFLEET_ON_GPU(d, rotate_gradient(d, by, head_dim))
   with_type(d.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     if constexpr (sizeof(T) > 2)
@@ -73,7 +118,7 @@ void rotate_gradient(const at::Tensor& d, const Angles& by, int64_t head_dim) {
 }
 
 at::Tensor gate_product(const at::Tensor& gate, const at::Tensor& up) {
-  if (gate.is_cuda()) return gpu::gate_product(gate, up);
+  SVFLEET_ON_GPU(gate, gate_product(gate, up))
   at::Tensor out = at::empty_like(gate);
   with_type(gate.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
@@ -85,7 +130,7 @@ at::Tensor gate_product(const at::Tensor& gate, const at::Tensor& up) {
 
 void gate_product_gradient(const at::Tensor& gate, const at::Tensor& up, const at::Tensor& d_out,
                            at::Tensor* d_gate, at::Tensor* d_up) {
-  if (gate.is_cuda()) return gpu::gate_product_gradient(gate, up, d_out, d_gate, d_up);
+  SVFLEET_ON_GPU(gate, gate_product_gradient(gate, up, d_out, d_gate, d_up))
   *d_gate = at::empty_like(d_out);
   *d_up = at::empty_like(d_out);
   with_type(gate.scalar_type(), [&](auto zero) {
@@ -119,7 +164,7 @@ at::Tensor rounded(const at::Tensor& wide, at::ScalarType type) {
 
 at::Tensor add_keyed(const at::Tensor& x, const at::Tensor& change, const at::Tensor& keys) {
   SVFLEET_CHECK(keys.numel() == x.size(0), keys.numel(), " keys for ", x.size(0), " rows");
-  if (x.is_cuda()) return gpu::add_keyed(x, change, keys);
+  SVFLEET_ON_GPU(x, add_keyed(x, change, keys))
   at::Tensor out = at::empty_like(x);
   with_type(x.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
@@ -131,7 +176,7 @@ at::Tensor add_keyed(const at::Tensor& x, const at::Tensor& change, const at::Te
 
 at::Tensor scale_rows(const at::Tensor& x, const at::Tensor& d, const at::Tensor& entry_of,
                       at::ScalarType type) {
-  if (x.is_cuda()) return gpu::scale_rows(x, d, entry_of, type);
+  SVFLEET_ON_GPU(x, scale_rows(x, d, entry_of, type))
   SVFLEET_CHECK(d.is_contiguous() && (entry_of.defined() || d.numel() == x.size(1)), d.sizes());
   at::Tensor out = at::empty(x.sizes(), x.options().dtype(type));
   with_type(type, [&](auto zero) {
@@ -155,9 +200,14 @@ void add_products(const at::Tensor& a, const at::Tensor& b, int64_t from, int64_
 }
 
 at::Tensor index_tensor(const std::vector<int64_t>& values, at::Device device) {
+  if (device.is_cuda()) {  // a copy that nobody waits for
+    Upload upload;
+    upload.add(values);
+    return upload.to(device).view(at::kLong).narrow(0, 0, int64_t(values.size()));
+  }
   at::Tensor t = at::empty({int64_t(values.size())}, at::kLong);
   std::copy(values.begin(), values.end(), t.data_ptr<int64_t>());
-  return t.to(device);
+  return t;
 }
 
 }  // namespace svfleet

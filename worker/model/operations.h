@@ -24,7 +24,7 @@ void rms_norm_gradient(const at::Tensor& x, const at::Tensor& weight, const at::
 struct Angles {
   at::Tensor cos, sin;
 };
-// Made on the host in float64, so that their bits do not depend on the device.
+// Made on the host in float64, so that their bits do not depend on the device; on a GPU once.
 Angles angles(std::span<const int64_t> positions, const std::vector<double>& frequencies,
               at::ScalarType wide, at::Device device);
 // In place: halves of each head are turned against each other (Hugging Face's layout), rounded

@@ -4,12 +4,15 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "worker/model/expert_table.h"
 #include "worker/model/key_values.h"
 
 namespace svfleet {
+
+class GpuPass;
 
 struct Pass {
   std::vector<int> tokens;
@@ -20,6 +23,8 @@ struct Pass {
   // After every layer's keys and values are in: the first `slots` tokens of page `from` are those
   // of page `to`, too; in this order.
   std::vector<PageCopy> copies;
+  // What a GPU has of it, once a layer has asked; nothing of the above changes after that.
+  mutable std::shared_ptr<const GpuPass> on_gpu;
 
   int64_t rows() const { return int64_t(tokens.size()); }
 };

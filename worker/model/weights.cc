@@ -6,6 +6,7 @@
 #include "comm/error.h"
 #include "comm/stage.h"
 #include "worker/model/model_tensors.h"
+#include "worker/model/operations.h"
 #include "worker/model/read_weight.h"
 #include "worker/model/rope.h"
 
@@ -86,12 +87,9 @@ NamedTensors Weights::frozen() const {
 }
 
 at::Tensor Weights::embed(std::span<const int> tokens) const {
-  at::Tensor ids = at::empty({int64_t(tokens.size())}, at::kLong);
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    SVFLEET_CHECK(tokens[i] >= 0 && tokens[i] < arch_.vocabulary, "token ", tokens[i]);
-    ids.data_ptr<int64_t>()[i] = tokens[i];
-  }
-  return embedding_.index_select(0, ids.to(device_));
+  for (const int token : tokens)
+    SVFLEET_CHECK(token >= 0 && token < arch_.vocabulary, "token ", token);
+  return embedding_.index_select(0, index_tensor({tokens.begin(), tokens.end()}, device_));
 }
 
 at::Tensor view_of(const std::vector<double>& values) {

@@ -10,6 +10,7 @@
 #include "svd/store.h"
 #include "tests/worker/model/fixtures.h"
 #include "worker/device.h"
+#include "worker/kernels/gpu_product.h"
 #include "worker/model/generate.h"
 #include "worker/model/gradient.h"
 #include "worker/model/next_token.h"
@@ -166,6 +167,76 @@ TEST_F(Cuda, GradientOfBothForms) {
     gpu.groups[0].replies[0].weight = -0.7;
     EXPECT_GT(gap(gpu.gradient({}, Apply::kActivation).dz[0], before), 100 * kTolerance);
   }
+}
+
+// One engine: what is said of a token when it is drawn and when it is trained is one number, alone,
+// in a batch and in a tree.
+TEST_F(Cuda, DrawnAndTrainedLogProbsAreEqualBits) {
+  const Tokenizer tokenizer = Tokenizer::load(tiny_folder("tiny_llama3"));
+  for (const at::ScalarType type : {at::kBFloat16, at::kFloat})
+    for (const Apply form : {Apply::kMerged, Apply::kActivation}) {
+      Setting gpu("tiny_llama3", type, gpu_);
+      std::vector<Prompt> prompts;
+      for (const char* text : {"Which number is the largest: 17, 84, 52?", "Which", "The sea is"})
+        prompts.push_back({tokenizer.encode(text), int64_t(prompts.size()), 70, {}});
+      const SamplingOptions options{.seed = 7, .step = 3};
+      const auto all = generate(gpu.weights, tokenizer, gpu.adapter(form), prompts, 5, options);
+      const auto alone =
+          generate(gpu.weights, tokenizer, gpu.adapter(form), {prompts[1]}, 1, options);
+      EXPECT_EQ(alone[0].tokens, all[5].tokens);
+      EXPECT_EQ(alone[0].log_probs, all[5].log_probs);
+      std::vector<ReplyGroup> groups;
+      for (size_t g = 0; g < prompts.size(); ++g) {
+        groups.push_back({&prompts[g].tokens, {}});
+        for (size_t s = 0; s < 5; ++s)
+          groups.back().replies.push_back({&all[5 * g + s].tokens, 0.5});
+      }
+      const GradientResult trained = z_gradient(gpu.weights, gpu.adapter(form), groups, {});
+      for (size_t g = 0; g < prompts.size(); ++g)
+        for (size_t s = 0; s < 5; ++s)
+          EXPECT_EQ(trained.log_probs[g][s], all[5 * g + s].log_probs) << int(type) << int(form);
+      // A group's gradient is its own.
+      const GradientResult one = z_gradient(gpu.weights, gpu.adapter(form), {groups[1]}, {});
+      EXPECT_EQ(one.dz[0], trained.dz[1]);
+      // Control: under the base the same replies have other log-probabilities.
+      EXPECT_NE(reply_log_probs(gpu.weights, Adapter(), groups, 1)[0][0], all[0].log_probs);
+    }
+}
+
+TEST_F(Cuda, ARowOfAProductHasItsOwnBits) {
+  at::manual_seed(1);
+  for (const at::ScalarType type : {at::kBFloat16, at::kFloat})
+    for (const auto& [outputs, inputs] : {std::pair{96, 64}, {1024, 4096}, {4096, 14336}}) {
+      const at::Tensor m = at::randn({outputs, inputs}).to(type);
+      const Matrix here(m), there(m.to(gpu_));
+      for (const bool back : {false, true}) {
+        const at::Tensor x = at::randn({600, back ? outputs : inputs}).to(type), y = x.to(gpu_);
+        const auto wide = [&](const Matrix& m, const at::Tensor& x) {
+          return back ? m.back_wide(x) : m.times_wide(x);
+        };
+        const at::Tensor all = wide(there, y), rounded = back ? there.back(y) : there.times(y);
+        EXPECT_LT(gap(all, wide(here, x)), 5e-5);  // sums of 14336
+        EXPECT_TRUE(at::equal(rounded, all.to(type)));
+        for (const int64_t rows : {1, 2, 3, 7, 8, 16, 17, 64, 100, 256, 599})
+          EXPECT_TRUE(at::equal(wide(there, y.narrow(0, 0, rows)), all.narrow(0, 0, rows)))
+              << outputs << " x " << inputs << ", " << rows << " rows";
+        EXPECT_TRUE(at::equal(wide(there, y.narrow(0, 300, 9)), all.narrow(0, 300, 9)));
+      }
+    }
+}
+
+// The shapes of Llama-3-8B have an algorithm each, for scripts/gpu_report to tell.
+TEST_F(Cuda, ProductsOfALargeModel) {
+  for (const auto& [outputs, inputs] :
+       {std::pair{4096, 4096}, {1024, 4096}, {14336, 4096}, {4096, 14336}, {128256, 4096}}) {
+    const Matrix m(at::randn({outputs, inputs}, at::TensorOptions(at::kBFloat16).device(gpu_)));
+    for (const bool back : {false, true}) {
+      const at::Tensor x = at::randn({70, back ? outputs : inputs}, m.plain().options());
+      const at::Tensor all = back ? m.back(x) : m.times(x), few = x.narrow(0, 40, 3);
+      EXPECT_TRUE(at::equal(back ? m.back(few) : m.times(few), all.narrow(0, 40, 3)));
+    }
+  }
+  RecordProperty("told", cuda::chosen_products());
 }
 
 // Bases may differ where singular values are close; sigma and what is built from Q may not.
