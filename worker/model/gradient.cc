@@ -16,10 +16,14 @@ namespace {
 
 // Parts are computed together as long as they have no more tokens: more rows multiply faster, up to
 // here, and take more memory.
-constexpr int64_t kTogether = 320;
+int64_t most_together(at::Device device) {
+  return device.is_cuda() ? 8192 : 320;
+}
 
 // Again::kAuto: bytes that a thread may keep of layers.
-constexpr int64_t kMostKept = int64_t{1} << 30;
+int64_t most_kept(at::Device device) {
+  return int64_t{device.is_cuda() ? 24 : 1} << 30;
+}
 
 // Some replies of a group, which are computed as one tree.
 struct Part {
@@ -108,11 +112,12 @@ ReplyLogProbs room_for(const std::vector<ReplyGroup>& groups) {
 
 // Calls work(parts) for as many as are computed together.
 template <class Work>
-void in_batches(const std::vector<Part>& parts, Work work) {
+void in_batches(const std::vector<Part>& parts, at::Device device, Work work) {
+  const int64_t most = most_together(device);
   for (size_t from = 0; from < parts.size();) {
     size_t to = from;
     int64_t tokens = 0;
-    while (to < parts.size() && (to == from || tokens + parts[to].tokens <= kTogether))
+    while (to < parts.size() && (to == from || tokens + parts[to].tokens <= most))
       tokens += parts[to++].tokens;
     work(std::vector<Part>(parts.begin() + int64_t(from), parts.begin() + int64_t(to)));
     from = to;
@@ -136,6 +141,7 @@ GradientSize size_of(const Basis& basis, const Weights& weights, const PagePool&
   GradientSize size;
   size.rows = rows;
   size.trained = int64_t(trees.predicting.size());
+  size.logits_at_once = Head::rows_at_once(weights.device());
   size.layers = weights.architecture().layers - lowest_layer(basis);
   for (const Target& target : basis.targets())
     size.longest_basis = std::max(size.longest_basis, target.length());
@@ -170,38 +176,40 @@ GradientResult z_gradient(const Weights& weights, const Adapter& adapter,
   PagePool pool(weights);
   const auto bytes = int64_t(c10::elementSize(weights.type())),
              wide_bytes = int64_t(c10::elementSize(weights.wide_type()));
-  in_batches(cut(groups, options.most_tokens), [&](const std::vector<Part>& parts) {
-    const Trees trees = plant(groups, parts);
-    if (trees.predicting.empty()) return;
-    const TreePass tree(trees.segments, pool);
-    const std::vector<int64_t> rows = rows_of(trees, tree);
-    const at::Tensor index = index_tensor(rows, weights.device());
-    at::Tensor of_base;
-    if (options.kl != KlLoss::kNone) of_base = hidden_at(weights, Adapter(), tree, index, pool);
-    Tape tape;
-    tape.from = lowest_layer(basis);
-    const GradientSize size =
-        size_of(basis, weights, pool, trees, tree.pass().rows(), options.kl != KlLoss::kNone);
-    const Architecture& arch = weights.architecture();
-    tape.again = options.again == Again::kAlways ||
-                 (options.again == Again::kAuto &&
-                  tape_bytes(arch, size, /*again=*/false, bytes, wide_bytes) > kMostKept);
-    result.predicted_bytes =
-        std::max(result.predicted_bytes, gradient_bytes(arch, size, tape.again, bytes, wide_bytes));
-    const at::Tensor hidden = hidden_at(weights, adapter, tree, index, pool, &tape);
-    const Head::Gradient head =
-        weights.head().gradient(hidden, of_base, trees.tokens, options.kl, options.temperature);
-    std::vector<RowRange> ranges;
-    for (size_t p = 0; p < parts.size(); ++p)
-      ranges.push_back({tree.first_row(trees.first_segments[p]),
-                        tree.last_row(trees.first_segments[p + 1] - 1) + 1});
-    const auto sums = backward(weights, adapter, tree.pass(), pool, std::move(tape),
-                               to_rows(head.d_hidden, rows, tree.pass().rows()), ranges);
-    for (size_t p = 0; p < parts.size(); ++p)
-      for (size_t i = 0; i < length; ++i) dz[parts[p].group][i] += sums[p][i];
-    enter(Stage::kCollect, double(tree.pass().rows()));
-    put(groups, parts, head.log_probs, &result.log_probs);
-  });
+  in_batches(
+      cut(groups, options.most_tokens), weights.device(), [&](const std::vector<Part>& parts) {
+        const Trees trees = plant(groups, parts);
+        if (trees.predicting.empty()) return;
+        const TreePass tree(trees.segments, pool);
+        const std::vector<int64_t> rows = rows_of(trees, tree);
+        const at::Tensor index = index_tensor(rows, weights.device());
+        at::Tensor of_base;
+        if (options.kl != KlLoss::kNone) of_base = hidden_at(weights, Adapter(), tree, index, pool);
+        Tape tape;
+        tape.from = lowest_layer(basis);
+        const GradientSize size =
+            size_of(basis, weights, pool, trees, tree.pass().rows(), options.kl != KlLoss::kNone);
+        const Architecture& arch = weights.architecture();
+        tape.again =
+            options.again == Again::kAlways ||
+            (options.again == Again::kAuto && tape_bytes(arch, size, /*again=*/false, bytes,
+                                                         wide_bytes) > most_kept(weights.device()));
+        result.predicted_bytes = std::max(
+            result.predicted_bytes, gradient_bytes(arch, size, tape.again, bytes, wide_bytes));
+        const at::Tensor hidden = hidden_at(weights, adapter, tree, index, pool, &tape);
+        const Head::Gradient head =
+            weights.head().gradient(hidden, of_base, trees.tokens, options.kl, options.temperature);
+        std::vector<RowRange> ranges;
+        for (size_t p = 0; p < parts.size(); ++p)
+          ranges.push_back({tree.first_row(trees.first_segments[p]),
+                            tree.last_row(trees.first_segments[p + 1] - 1) + 1});
+        const auto sums = backward(weights, adapter, tree.pass(), pool, std::move(tape),
+                                   to_rows(head.d_hidden, rows, tree.pass().rows()), ranges);
+        for (size_t p = 0; p < parts.size(); ++p)
+          for (size_t i = 0; i < length; ++i) dz[parts[p].group][i] += sums[p][i];
+        enter(Stage::kCollect, double(tree.pass().rows()));
+        put(groups, parts, head.log_probs, &result.log_probs);
+      });
   result.peak_bytes = counted.peak();
   for (const std::vector<double>& own : dz) result.dz.emplace_back(own.begin(), own.end());
   return result;
@@ -229,7 +237,7 @@ ReplyLogProbs reply_log_probs(const Weights& weights, const Adapter& adapter,
   const InStage inside(Stage::kLayer);
   ReplyLogProbs out = room_for(groups);
   PagePool pool(weights);
-  in_batches(cut(groups, 0), [&](const std::vector<Part>& parts) {
+  in_batches(cut(groups, 0), weights.device(), [&](const std::vector<Part>& parts) {
     const Trees trees = plant(groups, parts);
     if (trees.predicting.empty()) return;
     const TreePass tree(trees.segments, pool);

@@ -32,7 +32,7 @@ int64_t tape_bytes(const Architecture& arch, const GradientSize& size, bool agai
 
 int64_t gradient_bytes(const Architecture& arch, const GradientSize& size, bool again,
                        int64_t bytes, int64_t wide_bytes) {
-  const int64_t logits = std::min(size.trained, Head::kRowsAtOnce) * arch.vocabulary;
+  const int64_t logits = std::min(size.trained, size.logits_at_once) * arch.vocabulary;
   const int64_t head = logits * (wide_bytes * (size.of_base ? 2 : 1) + bytes) +
                        2 * size.trained * arch.hidden * wide_bytes;
   // The widest place of a layer's gradient, behind the activation: at the MLP's inner width the

@@ -18,6 +18,7 @@ namespace svfleet {
 // What one tree asks for.
 struct GradientSize {
   int64_t rows = 0, trained = 0;  // tokens in the tree; those with a label
+  int64_t logits_at_once = 0;     // rows of them: Head::rows_at_once
   int64_t layers = 0;             // from the lowest that holds a target to the last
   int64_t longest_basis = 0;      // the largest r
   int64_t page_bytes = 0;         // keys and values, as the pool holds them

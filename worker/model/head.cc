@@ -8,6 +8,9 @@
 #include "comm/error.h"
 #include "comm/stage.h"
 #include "worker/kernels/vocabulary.h"
+#ifdef SVFLEET_HAVE_CUDA
+#include "worker/model/gpu_kernels.h"
+#endif
 #include "worker/model/operations.h"
 #include "worker/model/typed.h"
 #include "worker/threads.h"
@@ -127,10 +130,19 @@ at::Tensor Head::logits(const at::Tensor& hidden) const {
 at::Tensor Head::log_probs(const at::Tensor& hidden, const std::vector<int64_t>& labels,
                            double temperature) const {
   at::Tensor out = at::empty({hidden.size(0)}, hidden.options().dtype(wide_of(hidden)));
-  for (int64_t start = 0; start < hidden.size(0); start += kRowsAtOnce) {
+  const int64_t at_once = rows_at_once(hidden.device());
+  for (int64_t start = 0; start < hidden.size(0); start += at_once) {
     enter(Stage::kHead);
-    const int64_t size = std::min(kRowsAtOnce, hidden.size(0) - start);
+    const int64_t size = std::min(at_once, hidden.size(0) - start);
     const at::Tensor block = logits(hidden.narrow(0, start, size));
+#ifdef SVFLEET_HAVE_CUDA
+    if (gpu::has_kernels(block)) {
+      out.narrow(0, start, size)
+          .copy_(gpu::kernels::log_probs(
+              block, {labels.begin() + start, labels.begin() + start + size}, temperature));
+      continue;
+    }
+#endif
     if (hidden.is_cuda()) {
       const at::Tensor own =
           index_tensor({labels.begin() + start, labels.begin() + start + size}, hidden.device());
@@ -154,6 +166,10 @@ NextTokens Head::draw(const at::Tensor& hidden, const std::vector<int64_t>& rows
                       const std::vector<double>& uniforms, const SamplingOptions& options) const {
   SVFLEET_CHECK(rows.size() == uniforms.size(), rows.size(), " vs ", uniforms.size());
   const at::Tensor all = logits(hidden);
+#ifdef SVFLEET_HAVE_CUDA
+  if (gpu::has_kernels(all) && !(options.temperature > 0 && truncated(options)))
+    return gpu::kernels::draw(all, rows, uniforms, options.temperature);
+#endif
   if (hidden.is_cuda())
     return next_tokens(distribution(all, options.temperature), rows, uniforms, options);
   NextTokens next;
@@ -170,13 +186,20 @@ Head::Gradient Head::gradient(const at::Tensor& hidden, const at::Tensor& base,
   SVFLEET_CHECK(count == int64_t(tokens.labels.size()), count, " rows for ", tokens.labels.size());
   const at::TensorOptions wide = hidden.options().dtype(wide_of(hidden));
   Gradient out{at::empty({count}, wide), at::empty(hidden.sizes(), wide)};
-  for (int64_t start = 0; start < count; start += kRowsAtOnce) {
+  const int64_t at_once = rows_at_once(hidden.device());
+  for (int64_t start = 0; start < count; start += at_once) {
     enter(Stage::kHead);
-    const int64_t size = std::min(kRowsAtOnce, count - start);
+    const int64_t size = std::min(at_once, count - start);
     const auto block = [&](const at::Tensor& t) { return t.narrow(0, start, size); };
     const at::Tensor own = logits(block(hidden));
     const at::Tensor of_base = kl == KlLoss::kNone ? at::Tensor() : logits(block(base));
     const at::Tensor d_logits =
+#ifdef SVFLEET_HAVE_CUDA
+        gpu::has_kernels(own)
+            ? gpu::kernels::loss_gradient(own, of_base, tokens, start, kl, temperature,
+                                          hidden.scalar_type(), block(out.log_probs))
+        :
+#endif
         hidden.is_cuda()
             ? rounded(on_gpu(own, of_base, tokens, start, kl, temperature, block(out.log_probs)),
                       hidden.scalar_type())

@@ -28,8 +28,8 @@ struct TrainedTokens {
 // the log-probability of a token that is drawn and of one that is trained.
 class Head {
  public:
-  // Rows of logits that training holds at a time: [kRowsAtOnce, vocabulary], wide.
-  static constexpr int64_t kRowsAtOnce = 128;
+  // Rows of logits that training holds at a time: so many times the vocabulary, wide.
+  static int64_t rows_at_once(at::Device device) { return device.is_cuda() ? 1024 : 128; }
 
   Head() = default;
   explicit Head(Matrix matrix) : matrix_(std::move(matrix)) {}  // [vocabulary, hidden]
