@@ -18,7 +18,8 @@ enum class Stream : uint32_t {
   kInit = 4,
   kProbe = 5,
   kBootstrap = 6,
-  kSignFlip = 7
+  kSignFlip = 7,
+  kPerturbation = 8
 };
 
 // Uniform in [0, 1) with 53 bits.
