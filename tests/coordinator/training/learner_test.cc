@@ -111,7 +111,7 @@ TEST(Learner, EvolvesTowardsWhatIsFitter) {
   std::vector<double> fitness;
   for (int64_t i = 0; i < kMembers; ++i) {
     for (size_t k = 0; k < 3; ++k) EXPECT_EQ(std::abs(z[size_t(i)][k] - centre[k]), 0.125f);
-    if (i % 2) EXPECT_EQ(z[size_t(i)][0] + z[size_t(i - 1)][0], 2 * centre[0]);
+    EXPECT_EQ(z[size_t(i)][0] + z[size_t(i ^ 1)][0], 2 * centre[0]);
     fitness.push_back(double(z[size_t(i)][0]) - 10 * double(z[size_t(i)][2]));
   }
   EXPECT_EQ(learner.members(5, 2), std::vector(z.begin() + 5, z.begin() + 7));
@@ -140,7 +140,7 @@ TEST(Learner, APopulationWithoutASignalMovesNothing) {
   EXPECT_THAT(learner.state().p, Each(0));
   EXPECT_EQ(learner.state().nonfinite_total, 1);
   EXPECT_EQ(learner.state().step, 2);
-  EXPECT_TRUE(learner.take(std::vector<double>{1, 0, 1, 0}).finite);  // control
+  EXPECT_TRUE(learner.take(std::vector<double>{3, 0, 1, 0}).finite);  // control
   EXPECT_EQ(learner.state().updates, 1);
   EXPECT_NE(learner.state().p[0], 0);
 }
