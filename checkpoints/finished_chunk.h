@@ -13,7 +13,7 @@ struct FinishedChunk {
   int64_t step = 0;    // the step this chunk belongs to (steps finished before it)
   int chunk = 0;
   std::string z_hash;           // of the policy that produced it
-  int64_t prompts = 0;          // that it is of
+  int64_t prompts = 0;          // that it is of; of a population, the members
   int64_t groups = 0;           // of these, those that are trained
   std::vector<float> gradient;  // [groups, all r], unnormalised sums over each
   std::vector<int64_t> counts;  // what it was, for the step's record, as whole numbers

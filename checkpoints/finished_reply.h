@@ -1,6 +1,7 @@
 // A finished reply of a chunk that is not finished yet, and the bytes that the journal keeps of it.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -8,11 +9,18 @@
 
 namespace svfleet {
 
-struct FinishedReply {
-  int64_t step = 0;      // steps finished before it
+// Which reply of a step it is.
+struct ReplyPlace {
   int64_t position = 0;  // of its prompt, in the keyed order: what chunks are cut from
-  std::string z_hash;    // of the policy that gave it
+  int member = 0;        // of the population whose reply it is; 0 where there is none
   int sample = 0;
+  auto operator<=>(const ReplyPlace&) const = default;
+};
+
+struct FinishedReply {
+  int64_t step = 0;  // steps finished before it
+  ReplyPlace place;
+  std::string z_hash;  // of the policy that gave it, or round which its population is
   bool ended = false, finite = true;
   double entropy = 0;
   std::vector<int> tokens;

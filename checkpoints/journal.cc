@@ -102,7 +102,7 @@ void Journal::read_all(int64_t step, const std::string& z_hash, FrameKind kind,
         record.run_id = old.frame.run_id;
         record.chunk = int(old.frame.chunk);
       } else {
-        record.position = old.frame.chunk;
+        record.place.position = old.frame.chunk;
       }
       decode_payload(file->payload(old.frame), origin, record);
       if (!take(record))
@@ -126,9 +126,9 @@ std::vector<FinishedChunk> Journal::read(int64_t step, const std::string& z_hash
 
 std::vector<FinishedReply> Journal::read_replies(int64_t step, const std::string& z_hash,
                                                  std::vector<std::string>* ignored) {
-  std::map<std::pair<int64_t, int>, FinishedReply> replies;
+  std::map<ReplyPlace, FinishedReply> replies;
   read_all<FinishedReply>(step, z_hash, FrameKind::kReply, ignored, [&](FinishedReply& reply) {
-    return replies.emplace(std::pair(reply.position, reply.sample), std::move(reply)).second;
+    return replies.emplace(reply.place, std::move(reply)).second;
   });
   std::vector<FinishedReply> in_order;
   for (auto& [place, reply] : replies) in_order.push_back(std::move(reply));
@@ -158,7 +158,7 @@ void Journal::add(const FinishedReply& reply) {
   Frame frame;
   frame.kind = FrameKind::kReply;
   frame.step = reply.step;
-  frame.chunk = reply.position;
+  frame.chunk = reply.place.position;
   frame.z_hash = reply.z_hash;
   hand_in(frame, reply);
 }

@@ -19,6 +19,7 @@ enum class Stream : uint32_t {
   kProbe = 5,
   kBootstrap = 6,
   kSignFlip = 7,
+  kPerturbation = 8,
   kMixture = 9
 };
 

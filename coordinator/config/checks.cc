@@ -50,12 +50,49 @@ bool is_layers(const std::string& text) {
   return true;
 }
 
+// Of evolution strategies.
+void check_population(const Config& config, const Places& places) {
+  const TrainConfig& t = config.train;
+  const auto at = [&](std::initializer_list<const char*> labels) {
+    return place_of(places, config.file, labels);
+  };
+  if (!t.evolves()) {
+    const TrainConfig defaults;
+    const bool population = t.population != defaults.population;
+    if (population || t.perturbation != defaults.perturbation)
+      refuse(at({population ? "train.population" : "train.perturbation", "train.method"}),
+             std::string(population ? "train.population" : "train.perturbation") +
+                 " has no effect without train.method es");
+    return;
+  }
+  if (t.population % 2 != 0)
+    refuse(at({"train.population"}), "train.population (" + std::to_string(t.population) +
+                                         ") must be even: its members are pairs");
+  if (t.population % t.members_per_chunk != 0)
+    refuse(at({"train.population", "train.members_per_chunk"}),
+           "train.members_per_chunk (" + std::to_string(t.members_per_chunk) +
+               ") must divide train.population (" + std::to_string(t.population) + ")");
+  if (t.prompts_per_step < 4)
+    refuse(at({"train.prompts_per_step"}),
+           "train.prompts_per_step must be at least 4 with train.method es: what a member gets for "
+           "fewer prompts says little of it");
+  if (t.form != "activation")
+    refuse(at({"train.form", "train.method"}),
+           "train.method es runs its members beside each other, which one merged copy of the "
+           "weights cannot; set train.form to activation");
+  if (t.kl_beta > 0)
+    refuse(at({"train.kl_beta", "train.method"}),
+           "train.kl_beta has no meaning with train.method es, whose fitness is the reward alone; "
+           "set it to 0 (train.weight_decay pulls z to 1)");
+}
+
 void check_train(const Config& config, const Places& places) {
   const TrainConfig& t = config.train;
   const auto at = [&](std::initializer_list<const char*> labels) {
     return place_of(places, config.file, labels);
   };
-  if (t.prompts_per_step % t.prompts_per_chunk != 0)
+  check_population(config, places);
+  if (!t.evolves() && t.prompts_per_step % t.prompts_per_chunk != 0)
     refuse(at({"train.prompts_per_step", "train.prompts_per_chunk"}),
            "train.prompts_per_chunk (" + std::to_string(t.prompts_per_chunk) +
                ") must divide train.prompts_per_step (" + std::to_string(t.prompts_per_step) + ")");

@@ -59,10 +59,15 @@ struct TrainConfig {
   // sum: log-probabilities of a reply's tokens are added; otherwise divided by this many tokens.
   std::string token_reduction = "sum";
   int64_t token_reduction_length = 0;
-  // policy_gradient, or next_token: the log-likelihood of given texts.
+  // policy_gradient, next_token (the log-likelihood of given texts) or es (evolution strategies).
   std::string method = "policy_gradient";
   // Which texts, for next_token: answers (of the items) or right_replies (of the base model's own).
   std::string texts = "answers";
+  // es: members of a step's population, in pairs, and how far each parameter is moved in them.
+  int64_t population = 32;
+  double perturbation = 0.02;
+  // es: members of a chunk. It alters no bits.
+  int64_t members_per_chunk = 2;
   // Rewards of right and wrong replies.
   double reward_right = 1, reward_wrong = -1;
   // Weight of KL(policy || base) in the reward.
@@ -92,6 +97,13 @@ struct TrainConfig {
   int64_t rollout_samples = 4;
   // Consecutive steps with a not-finite gradient that end the run.
   int64_t max_nonfinite_steps = 3;
+
+  bool evolves() const { return method == "es"; }
+  // Of prompts, or of members of a population.
+  int64_t chunk_size() const { return evolves() ? members_per_chunk : prompts_per_chunk; }
+  int64_t chunks_per_step() const {
+    return (evolves() ? population : prompts_per_step) / chunk_size();
+  }
 };
 
 struct EvaluateConfig {

@@ -106,12 +106,28 @@ std::vector<Field<Config>> make_config_fields() {
        AT(train.clip_norm), yes, at_least(0)},
       {"train.method",
        "policy_gradient: replies are sampled and rewarded. next_token: the likelihood of given "
-       "texts is raised, as in supervised fine-tuning; rewards only say what is right.",
-       AT(train.method), Bits::kUnlessDefault, one_of({"policy_gradient", "next_token"})},
+       "texts is raised, as in supervised fine-tuning; rewards only say what is right. es: "
+       "evolution "
+       "strategies, a population of perturbed experts and their mean rewards; forward passes only, "
+       "for "
+       "up to about 1,500 parameters.",
+       AT(train.method), Bits::kUnlessDefault, one_of({"policy_gradient", "next_token", "es"})},
       {"train.texts",
        "Texts of next_token. answers: the items' own, one for each prompt. right_replies: those of "
        "samples_per_prompt replies of the base model that get the full score.",
        AT(train.texts), Bits::kUnlessDefault, one_of({"answers", "right_replies"})},
+      {"train.population",
+       "Members of a step's population (es), an even number: pairs of opposite perturbations. Each "
+       "answers all prompts of the step.",
+       AT(train.population), Bits::kUnlessDefault, between(2, 100000)},
+      {"train.perturbation",
+       "How far each parameter is moved in a member (es).",
+       AT(train.perturbation),
+       Bits::kUnlessDefault,
+       {.low = 0, .high = 10, .above_low = true}},
+      {"train.members_per_chunk",
+       "Members of one chunk (es), which answer in one batch; must divide population.",
+       AT(train.members_per_chunk), no, between(1, 100000)},
       {"train.prompts_per_step", "Prompts of one step.", AT(train.prompts_per_step), yes,
        between(1, 1000000)},
       {"train.samples_per_prompt", "Replies sampled for each prompt.", AT(train.samples_per_prompt),

@@ -79,7 +79,7 @@ void check_disks(const Config& config, int64_t start_step, bool fresh, const std
   plan.fresh = fresh;
   plan.keep_checkpoints = train.keep_checkpoints;
   plan.checkpoint_every = train.checkpoint_every;
-  plan.chunks_per_step = train.prompts_per_step / train.prompts_per_chunk;
+  plan.chunks_per_step = train.chunks_per_step();
   plan.text_per_step = text_per_step(config, plan.matrices);
   uint64_t run = run_needs(plan, files_there(config.run_dir, start_step));
   const uint64_t factors = missing_factors(config, targets);

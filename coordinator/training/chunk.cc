@@ -10,6 +10,7 @@
 #include "comm/error.h"
 #include "comm/stage.h"
 #include "coordinator/training/chunk_tally.h"
+#include "coordinator/training/population.h"
 #include "rl/objective.h"
 
 namespace svfleet {
@@ -17,6 +18,10 @@ namespace {
 
 using nlohmann::json;
 using LogProbs = std::vector<std::vector<std::vector<float>>>;  // by group, reply, token
+
+bool is_finite(const Rollout& rollout) {
+  return rollout.finite && std::isfinite(rollout.entropy);
+}
 
 // The chunk's prompts with `samples` replies each, in order.
 struct Sampled {
@@ -38,11 +43,7 @@ struct Sampled {
   }
   // Replies drawn from NaN are without meaning, and mostly all the same: a group skipped for want
   // of a signal would hide them.
-  bool finite() const {
-    return std::all_of(rollouts.begin(), rollouts.end(), [](const Rollout& rollout) {
-      return rollout.finite && std::isfinite(rollout.entropy);
-    });
-  }
+  bool finite() const { return std::all_of(rollouts.begin(), rollouts.end(), is_finite); }
 };
 
 // Instead of replies, the items' answers.
@@ -61,8 +62,10 @@ Sampled sample(const Base& base, const Policy& policy, const ChunkRules& rules,
                const std::vector<ChunkPrompt>& chunk_prompts, const Replies& replies) {
   Sampled sampled;
   sampled.samples = rules.samples;
-  for (const ChunkPrompt& p : chunk_prompts)
+  for (const ChunkPrompt& p : chunk_prompts) {
     sampled.prompts.push_back(make_prompt(base, *p.spec, *p.item, p.position));
+    sampled.prompts.back().entry = p.entry;
+  }
   if (rules.method == Method::kAnswers) {
     give_answers(base, chunk_prompts, sampled);
     return sampled;
@@ -71,14 +74,17 @@ Sampled sample(const Base& base, const Policy& policy, const ChunkRules& rules,
   sampling.temperature = rules.temperature;
   sampling.seed = rules.seed;
   sampling.step = rules.step;
-  const Adapter adapter = rules.method == Method::kPolicyGradient ? policy.adapter() : Adapter();
+  const Adapter adapter = rules.method == Method::kRightReplies ? Adapter() : policy.adapter();
   Engine engine(*base.weights, *base.tokenizer, adapter, sampling);
   sampled.rollouts.resize(sampled.prompts.size() * size_t(rules.samples));
+  const auto place = [&](size_t g, int s) {
+    return ReplyPlace{sampled.prompts[g].key, chunk_prompts[g].member, s};
+  };
   std::vector<size_t> asked;  // prompts, by request
   for (size_t g = 0; g < sampled.prompts.size(); ++g) {
     std::vector<int> missing;
     for (int s = 0; s < rules.samples; ++s)
-      if (const FinishedReply* reply = replies.find(sampled.prompts[g].key, s))
+      if (const FinishedReply* reply = replies.find(place(g, s)))
         sampled.at(g, s) = rollout_of(*reply);
       else
         missing.push_back(s);
@@ -90,7 +96,7 @@ Sampled sample(const Base& base, const Policy& policy, const ChunkRules& rules,
     if (stop_requested()) throw StopWork{};
     for (Engine::Finished& done : engine.step()) {
       const size_t g = asked[size_t(done.request)];
-      replies.keep(sampled.prompts[g].key, done.rollout);
+      replies.keep(place(g, done.rollout.sample), done.rollout);
       sampled.at(g, done.rollout.sample) = std::move(done.rollout);
     }
   }
@@ -136,6 +142,13 @@ GroupObjective likelihood(const ChunkRules& rules, TruncatedRule cut,
   return group;
 }
 
+GroupObjective objective_of(const ChunkRules& rules, const ObjectiveOptions& options,
+                            const std::vector<SampleOutcome>& outcomes) {
+  if (rules.method == Method::kPolicyGradient) return group_objective(options, outcomes);
+  if (rules.method == Method::kEvolution) return rewards_alone(options, outcomes);
+  return likelihood(rules, options.truncated, outcomes);
+}
+
 Judged judge(const ChunkRules& rules, const std::vector<ChunkPrompt>& prompts,
              const Sampled& sampled, const LogProbs& of_base, ChunkTally& tally) {
   ObjectiveOptions objective{rules.baseline,        rules.reward_right, rules.reward_wrong,
@@ -160,9 +173,7 @@ Judged judge(const ChunkRules& rules, const std::vector<ChunkPrompt>& prompts,
       outcome.kl = own.k1;
       tally.kl.k1 += own.k1, tally.kl.k2 += own.k2, tally.kl.k3 += own.k3;
     }
-    judged.groups.push_back(rules.method == Method::kPolicyGradient
-                                ? group_objective(objective, outcomes)
-                                : likelihood(rules, objective.truncated, outcomes));
+    judged.groups.push_back(objective_of(rules, objective, outcomes));
   }
   return judged;
 }
@@ -223,6 +234,17 @@ void differentiate(const Base& base, const Policy& policy, const ChunkRules& rul
   finished.gradient.assign(policy.z.size(), std::numeric_limits<float>::quiet_NaN());
 }
 
+void measure_fitness(const ChunkRules& rules, const std::vector<ChunkPrompt>& prompts,
+                     const Sampled& sampled, const Judged& judged, ChunkTally& tally) {
+  std::vector<bool> finite;
+  for (size_t g = 0; g < prompts.size(); ++g) {
+    finite.push_back(true);
+    for (int s = 0; s < sampled.samples; ++s)
+      if (!is_finite(sampled.at(g, s))) finite.back() = false;
+  }
+  tally.fitness = fitness_of(prompts, judged.groups, finite, rules.reward_wrong);
+}
+
 void count(const std::vector<ChunkPrompt>& prompts, const Sampled& sampled, const Judged& judged,
            ChunkTally& tally) {
   for (size_t g = 0; g < prompts.size(); ++g) {
@@ -259,6 +281,7 @@ json to_read(const Base& base, const ChunkRules& rules, const std::vector<ChunkP
                        {"advantage", judged.groups[g].advantages[s]},
                        {"ended", outcome.ended},
                        {"tokens", outcome.tokens}});
+      if (rules.method == Method::kEvolution) texts.back()["member"] = prompts[g].member;
     }
   return texts;
 }
@@ -277,14 +300,18 @@ FinishedChunk compute_chunk(const Base& base, const Policy& policy, const ChunkR
   tally.seconds.base = watch.lap();
   const Judged judged = judge(rules, prompts, sampled, of_base, tally);
   tally.seconds.score = watch.lap();
-  differentiate(base, policy, rules, sampled, judged, tally, finished);
+  if (rules.method == Method::kEvolution)
+    measure_fitness(rules, prompts, sampled, judged, tally);
+  else
+    differentiate(base, policy, rules, sampled, judged, tally, finished);
   tally.seconds.gradient = watch.lap();
   count(prompts, sampled, judged, tally);
 
   finished.run_id = rules.run_id;
   finished.step = rules.step;
   finished.chunk = chunk;
-  finished.prompts = int64_t(prompts.size());
+  finished.prompts =
+      rules.method == Method::kEvolution ? int64_t(tally.fitness.size()) : int64_t(prompts.size());
   finished.z_hash = hash_in_force(base, policy);
   PackedTally packed = pack(tally);
   finished.counts = std::move(packed.counts);

@@ -19,6 +19,7 @@ enum class Method {
   kPolicyGradient,  // the policy's own, by their advantages
   kAnswers,         // the items' answers, by their likelihood
   kRightReplies,    // those of the base model that are right, likewise
+  kEvolution,       // of members of a population, by their mean rewards: no gradient
 };
 
 // The settings of a step that a chunk needs, resolved once.
@@ -49,12 +50,15 @@ struct ChunkPrompt {
   const TaskSpec* spec = nullptr;
   const Item* item = nullptr;
   int64_t position = 0;  // in the keyed order of prompts
+  // Evolution strategies: whose reply is wanted; members of a chunk are entries beside each other.
+  int member = 0, entry = kOnlyExpert;
 };
 
 // One gradient for each group that is trained, that of L (rl/objective.h) summed over its replies,
 // not divided by anything. A group's bits depend neither on the others of its chunk nor on how many
 // these are. The
 // tally (training/chunk_tally.h) says what it was; some replies come along to read.
+// A chunk of a population has no gradient: the fitness of its members is in the tally.
 // Replies that `replies` has are not sampled again, the others are kept there as they end. Throws
 // StopWork, between tokens, when a stop is asked for.
 FinishedChunk compute_chunk(const Base& base, const Policy& policy, const ChunkRules& rules,

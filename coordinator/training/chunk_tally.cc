@@ -48,6 +48,7 @@ void ChunkTally::add(const ChunkTally& other) {
   memory.predicted = std::max(memory.predicted, other.memory.predicted);
   memory.counted = std::max(memory.counted, other.memory.counted);
   loss.sum += other.loss.sum, loss.tokens += other.loss.tokens;
+  fitness.insert(fitness.end(), other.fitness.begin(), other.fitness.end());
   const PackedTally more = pack(other);
   size_t c = 1, s = 0;
   each_field(
@@ -64,6 +65,9 @@ PackedTally pack(const ChunkTally& tally) {
       tally, [&](int64_t field) { packed.counts.push_back(field); },
       [&](double field) { packed.sums.push_back(field); });
   for (const double* field : later_fields(tally)) packed.sums.push_back(*field);
+  if (tally.fitness.empty()) return packed;
+  packed.counts.push_back(int64_t(tally.fitness.size()));  // as no task has one count alone
+  packed.sums.insert(packed.sums.end(), tally.fitness.begin(), tally.fitness.end());
   return packed;
 }
 
@@ -72,6 +76,11 @@ ChunkTally unpack(const PackedTally& packed) {
   const size_t tasks =
       packed.counts.size() < kCounts ? 0 : (packed.counts.size() - kCounts) / kTaskCounts;
   ChunkTally tally(tasks);
+  if (packed.counts.size() == kCounts + kTaskCounts * tasks + 1) {
+    const int64_t members = packed.counts.back();
+    SVFLEET_CHECK(members > 0 && size_t(members) <= packed.sums.size(), members, " members");
+    tally.fitness.assign(packed.sums.end() - members, packed.sums.end());
+  }
   const PackedTally like = pack(tally);
   const bool with_more = packed.sums.size() == like.sums.size();  // earlier programs had none
   SVFLEET_CHECK(

@@ -48,10 +48,13 @@ struct ChunkTally {
   ChunkSeconds seconds;
   GradientBytes memory;
   TokenLoss loss;
+  // Evolution strategies: the mean reward of each member, in their order. NaN of one whose logits
+  // were not finite.
+  std::vector<double> fitness;
 
   explicit ChunkTally(size_t tasks = 0) : by_task(tasks) {}
-  Tally all() const;  // of all tasks
-  void add(const ChunkTally& other);
+  Tally all() const;                  // of all tasks
+  void add(const ChunkTally& other);  // whose members come next
   double mismatch_mean() const { return per(mismatch_sum, mismatch_tokens); }
 };
 

@@ -20,7 +20,36 @@ Update Learner::take(ExactTotal total, const ChunkTally& tally) {
   result.finite = total.finite;
   const int64_t counted = tally.all().counted;
   if (total.finite && tally.trained_groups > 0 && counted > 0) result = update(total.sum, counted);
-  if (result.finite) {
+  end_step(result);
+  return result;
+}
+
+Update Learner::take(std::span<const double> fitness) {
+  const FitnessSummary summary = summary_of(fitness);
+  Update result;
+  result.finite = summary.finite;
+  if (summary.finite && summary.max > summary.min)
+    result = move(evolution_gradient(perturbation(), centred_ranks(fitness), state_.p.size()));
+  end_step(result);
+  return result;
+}
+
+Perturbation Learner::perturbation() const {
+  return {state_.seed, state_.step, rules_.config.train.perturbation};
+}
+
+std::vector<std::vector<float>> Learner::members(int64_t first, int64_t count) const {
+  std::vector<std::vector<float>> all;
+  RunState moved = state_;
+  for (int64_t member = first; member < first + count; ++member) {
+    moved.p = member_of(perturbation(), member, state_.p);
+    all.push_back(z_of(moved));
+  }
+  return all;
+}
+
+void Learner::end_step(const Update& update) {
+  if (update.finite) {
     state_.nonfinite_in_a_row = 0;
   } else {
     ++state_.nonfinite_in_a_row;
@@ -29,14 +58,15 @@ Update Learner::take(ExactTotal total, const ChunkTally& tally) {
   state_.position += rules_.config.train.prompts_per_step;
   ++state_.step;
   if (test_fault_is("state")) state_.p[0] = -state_.p[0] - 1;
-  return result;
 }
 
 Update Learner::update(std::vector<double>& sum, int64_t counted) {
-  const TrainConfig& train = rules_.config.train;
   for (double& dz : sum) dz /= double(counted);
-  std::vector<float> gradient =
-      chain_to_p(rules_.parametrisation, rules_.targets, state_.p, sum, rules_.sigmas);
+  return move(chain_to_p(rules_.parametrisation, rules_.targets, state_.p, sum, rules_.sigmas));
+}
+
+Update Learner::move(std::vector<float> gradient) {
+  const TrainConfig& train = rules_.config.train;
   Update result;
   result.gradient_norm = clip_global_norm(gradient, train.clip_norm);
   AdamWOptions options = rules_.optimizer;

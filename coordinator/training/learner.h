@@ -2,12 +2,14 @@
 // sums every rank gets equal bits.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "checkpoints/run_checkpoint.h"
 #include "comm/exact_sum.h"
 #include "coordinator/config/config.h"
 #include "coordinator/training/chunk_tally.h"
+#include "rl/evolution.h"
 #include "svd/parametrisation.h"
 
 namespace svfleet {
@@ -37,6 +39,13 @@ class Learner {
   // Parameters stay where there was no signal, and where they would leave the finite numbers.
   Update take(ExactTotal total, const ChunkTally& tally);
 
+  // A step by evolution strategies, from the fitness of each member of its population. Nothing
+  // moves where all fitness is equal.
+  Update take(std::span<const double> fitness);
+
+  // z of members [first, first + count) of this step's population, each [all r].
+  std::vector<std::vector<float>> members(int64_t first, int64_t count) const;
+
   // After a validation: whether this mean score is the best so far.
   bool validated(double score);
 
@@ -51,6 +60,9 @@ class Learner {
 
  private:
   Update update(std::vector<double>& sum, int64_t counted);
+  Update move(std::vector<float> gradient);  // of L by p
+  void end_step(const Update& update);
+  Perturbation perturbation() const;  // of this step
 
   const LearningRules rules_;
   RunState state_;

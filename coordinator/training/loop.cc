@@ -12,6 +12,7 @@
 #include "coordinator/run/stop_request.h"
 #include "coordinator/training/chunk.h"
 #include "coordinator/training/evaluation.h"
+#include "coordinator/training/population.h"
 
 namespace svfleet {
 namespace {
@@ -73,9 +74,14 @@ int TrainingLoop::run() {
 void TrainingLoop::begin() {
   narrator_.begin(state().step);
   Stopwatch watch;
-  pack_for_training(*run_.base.weights, *run_.base.basis, form_named(run_.config.train.form),
-                    reads_base(run_.plan.rules, run_.config.train),
-                    [&](int64_t count, const auto& work) { run_.crew.side_by_side(count, work); });
+  const auto side_by_side = [&](int64_t count, const auto& work) {
+    run_.crew.side_by_side(count, work);
+  };
+  if (run_.plan.rules.method == Method::kEvolution)
+    pack_for_sampling(*run_.base.weights, *run_.base.basis, side_by_side);
+  else
+    pack_for_training(*run_.base.weights, *run_.base.basis, form_named(run_.config.train.form),
+                      reads_base(run_.plan.rules, run_.config.train), side_by_side);
   put_in_force();
   load_s_ += watch.lap();
   narrator_.spent("loading");
@@ -96,14 +102,15 @@ std::vector<FinishedChunk> TrainingLoop::from_journal(std::vector<int>* missing)
   std::vector<std::string> ignored;
   own = run_.folder.journal().read(state().step, policy_.hash, &ignored);
   for (const std::string& line : ignored) spdlog::warn("chunk not used: {}", line);
-  // Of a process with another prompts_per_chunk: which prompts a number stands for has changed.
+  // Of a process with chunks of another size: what a number stands for has changed.
   const size_t cut_otherwise = std::erase_if(own, [&](const FinishedChunk& chunk) {
-    return chunk.prompts != run_.config.train.prompts_per_chunk ||
+    return chunk.prompts != run_.config.train.chunk_size() ||
            chunk.chunk >= run_.plan.chunks_per_step;
   });
   if (cut_otherwise)
-    spdlog::warn("step {}: {} of another train.prompts_per_chunk computed again", state().step,
-                 counted(int64_t(cut_otherwise), "finished chunk"));
+    spdlog::warn("step {}: {} of another train.{} computed again", state().step,
+                 counted(int64_t(cut_otherwise), "finished chunk"),
+                 run_.config.train.evolves() ? "members_per_chunk" : "prompts_per_chunk");
   for (int c = 0; c < run_.plan.chunks_per_step; ++c)
     if (std::none_of(own.begin(), own.end(),
                      [&](const FinishedChunk& chunk) { return chunk.chunk == c; }))
@@ -118,9 +125,11 @@ Replies TrainingLoop::replies_of(const std::vector<int>& missing) {
     std::vector<FinishedReply> found =
         run_.folder.journal().read_replies(state().step, policy_.hash, &ignored);
     for (const std::string& line : ignored) spdlog::warn("reply not used: {}", line);
-    const int64_t size = run_.config.train.prompts_per_chunk;
+    const TrainConfig& train = run_.config.train;
     std::erase_if(found, [&](const FinishedReply& reply) {
-      const int64_t chunk = (reply.position - state().position) / size;
+      const int64_t place =
+          train.evolves() ? reply.place.member : reply.place.position - state().position;
+      const int64_t chunk = place / train.chunk_size();
       return std::find(missing.begin(), missing.end(), chunk) == missing.end();
     });
     if (!found.empty())
@@ -146,10 +155,9 @@ std::optional<std::vector<FinishedChunk>> TrainingLoop::chunks() {
   const int64_t every = run_.config.train.log_kl_every;
   rules.measure_kl = every > 0 && rules.step % every == 0;
   std::mutex mutex;
-  const auto compute = [&](int c) {
+  const auto finish = [&](int c) {
     narrator_.handing_out(load_s_);
-    FinishedChunk chunk = compute_chunk(
-        run_.base, policy_, rules, c, run_.plan.prompts(run_.config, state().position, c), replies);
+    FinishedChunk chunk = compute(c, rules, replies);
     Stopwatch watch;
     run_.folder.journal().add(chunk);
     std::lock_guard lock(mutex);
@@ -160,7 +168,7 @@ std::optional<std::vector<FinishedChunk>> TrainingLoop::chunks() {
     if (!missing.empty()) narrator_.handing_out(load_s_);
     narrator_.at_work(state().step, now);
   };
-  if (!timed("chunks", [&] { return run_.crew.share(missing, "chunks", compute, report); }))
+  if (!timed("chunks", [&] { return run_.crew.share(missing, "chunks", finish, report); }))
     return std::nullopt;
   // The hash is made anew from today's p: an update that never reached the policy shows here.
   const std::string today = z_hash(as_expert(*run_.base.basis, learner_.z()));
@@ -168,9 +176,28 @@ std::optional<std::vector<FinishedChunk>> TrainingLoop::chunks() {
   return own;
 }
 
+FinishedChunk TrainingLoop::compute(int chunk, const ChunkRules& rules, const Replies& replies) {
+  const auto prompts = run_.plan.prompts(run_.config, state().position, chunk);
+  if (rules.method != Method::kEvolution)
+    return compute_chunk(run_.base, policy_, rules, chunk, prompts, replies);
+  const int64_t size = run_.config.train.members_per_chunk;
+  const Policy members = with_members(run_.base, policy_, learner_.members(chunk * size, size));
+  return compute_chunk(run_.base, members, rules, chunk, prompts, replies);
+}
+
 StepRecord TrainingLoop::step(const std::vector<FinishedChunk>& own) {
-  Crew& crew = run_.crew;
-  StepRecord record = gather_record(crew, own, restored_, run_.plan);
+  StepRecord record = gather_record(run_.crew, own, restored_, run_.plan);
+  // Every rank has the fitness of all members: nothing else is exchanged.
+  record.update = run_.plan.rules.method == Method::kEvolution
+                      ? learner_.take(record.tally.fitness)
+                      : learner_.take(sum_of(own), record.tally);
+  // Every rank holds the same p and moments, or the sum was not exact: never save otherwise.
+  run_.crew.compare("training state after step " + std::to_string(state().step),
+                    state_hash(state()));
+  return record;
+}
+
+ExactTotal TrainingLoop::sum_of(const std::vector<FinishedChunk>& own) {
   std::vector<std::span<const float>> terms;
   for (const FinishedChunk& chunk : own) {
     const std::span<const float> all = chunk.gradient;
@@ -178,14 +205,10 @@ StepRecord TrainingLoop::step(const std::vector<FinishedChunk>& own) {
     for (int64_t g = 0; g < chunk.groups; ++g)
       terms.push_back(all.subspan(size_t(g) * length, length));
   }
-  ExactTotal total = timed("reduce", [&] {
+  return timed("reduce", [&] {
     return exact_sum(terms, run_.plan.segment_ends, run_.config.train.prompts_per_step,
-                     crew.group(), crew.reducer());
+                     run_.crew.group(), run_.crew.reducer());
   });
-  record.update = learner_.take(std::move(total), record.tally);
-  // Every rank holds the same p and moments, or the sum was not exact: never save otherwise.
-  crew.compare("training state after step " + std::to_string(state().step), state_hash(state()));
-  return record;
 }
 
 bool TrainingLoop::validate(bool now) {

@@ -53,9 +53,12 @@ class TrainingLoop {
   // Nothing when a stop was asked for.
   std::optional<std::vector<FinishedChunk>> chunks();
   std::vector<FinishedChunk> from_journal(std::vector<int>* missing);
+  FinishedChunk compute(int chunk, const ChunkRules& rules, const Replies& replies);
   Replies replies_of(const std::vector<int>& missing);  // that the journal has of these chunks
-  // The exact sum over all chunks of all ranks, and the optimizer's step.
+  // The exact sum over all chunks of all ranks, or the fitness of a population, and the optimizer's
+  // step.
   StepRecord step(const std::vector<FinishedChunk>& own);
+  ExactTotal sum_of(const std::vector<FinishedChunk>& own);
   // Where one is due, or `now`: the mean score on the validation split, and the best expert. False
   // when a stop was asked for.
   bool validate(bool now = false);

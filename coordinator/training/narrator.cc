@@ -162,9 +162,11 @@ void Narrator::warn_after(const RunState& state, const StepRecord& record) {
   cut_ += all.replies - all.ended;
   if (steps_without_signal_ == kLasting)
     spdlog::warn(
-        "step {}: {} steps in a row had no signal, so nothing is learnt: all replies to a prompt "
+        "step {}: {} steps in a row had no signal, so nothing is learnt: all {} "
         "have the same reward; look at rollouts.jsonl, and at the task's rewards and length{}",
-        state.step, kLasting, cut_by_the_limit());
+        state.step, kLasting,
+        config_.train.evolves() ? "members of the population" : "replies to a prompt",
+        cut_by_the_limit());
 }
 
 std::string Narrator::cut_by_the_limit() const {

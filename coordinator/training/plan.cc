@@ -7,6 +7,7 @@
 #include "coordinator/config/targets.h"
 #include "coordinator/run/identity.h"
 #include "coordinator/training/fork.h"
+#include "coordinator/training/population.h"
 
 namespace svfleet {
 namespace {
@@ -178,12 +179,16 @@ std::vector<ChunkPrompt> TrainingPlan::prompts(const Config& config, int64_t pos
     weights.push_back(task.spec.weight);
   }
   const PromptOrder order(uint64_t(config.train.seed), sizes, weights);
-  const int64_t first = position + chunk * config.train.prompts_per_chunk;
+  const bool evolves = config.train.evolves();  // all prompts of the step, for each member
+  const int64_t size = evolves ? config.train.prompts_per_step : config.train.prompts_per_chunk;
+  const int64_t first = position + (evolves ? 0 : chunk * size);
   std::vector<ChunkPrompt> prompts;
-  for (const PromptPick& pick : order.picks(first, config.train.prompts_per_chunk))
+  for (const PromptPick& pick : order.picks(first, size))
     prompts.push_back({pick.task, &tasks[pick.task].spec, &tasks[pick.task].items[pick.item],
                        first + int64_t(prompts.size())});
-  return prompts;
+  return evolves ? for_members(prompts, chunk * config.train.members_per_chunk,
+                               config.train.members_per_chunk)
+                 : prompts;
 }
 
 RunItems read_items(const Config& config) {
@@ -204,6 +209,7 @@ std::string validated_on(const std::vector<Task>& validation) {
 
 Method method_of(const TrainConfig& train) {
   if (train.method == "policy_gradient") return Method::kPolicyGradient;
+  if (train.evolves()) return Method::kEvolution;
   return train.texts == "answers" ? Method::kAnswers : Method::kRightReplies;
 }
 
@@ -215,7 +221,7 @@ TrainingPlan make_plan(const Config& config, const Base& base, RunItems items) {
   plan.validated_on = validated_on(plan.validation);
   for (const Target& target : base.basis->targets())
     plan.segment_ends.push_back(target.offset + target.length());
-  plan.chunks_per_step = train.prompts_per_step / train.prompts_per_chunk;
+  plan.chunks_per_step = train.chunks_per_step();
   plan.bits = bits_of(config, base, plan.tasks).dump();
   plan.parametrisation = parametrisation(train.parametrisation);
 

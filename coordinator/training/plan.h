@@ -25,7 +25,8 @@ struct TrainingPlan {
   ChunkRules rules;        // without step and run_id
   AdamWOptions optimizer;  // at the full learning rate
 
-  // The prompts of one chunk of the step that starts at `position` of the keyed order.
+  // The prompts of one chunk of the step that starts at `position` of the keyed order; of a
+  // population, all of the step's for each member of the chunk.
   std::vector<ChunkPrompt> prompts(const Config& config, int64_t position, int chunk) const;
 };
 

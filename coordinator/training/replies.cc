@@ -11,23 +11,22 @@ Replies::Replies(std::vector<FinishedReply> restored, int64_t step, std::string 
                  Journal* journal)
     : step_(step), z_hash_(std::move(z_hash)), journal_(journal) {
   for (FinishedReply& reply : restored) {
-    const std::pair place(reply.position, reply.sample);
+    const ReplyPlace place = reply.place;
     restored_.emplace(place, std::move(reply));
   }
 }
 
-const FinishedReply* Replies::find(int64_t position, int sample) const {
-  const auto found = restored_.find({position, sample});
+const FinishedReply* Replies::find(const ReplyPlace& place) const {
+  const auto found = restored_.find(place);
   return found == restored_.end() ? nullptr : &found->second;
 }
 
-void Replies::keep(int64_t position, const Rollout& rollout) const {
+void Replies::keep(const ReplyPlace& place, const Rollout& rollout) const {
   if (!journal_) return;
   FinishedReply reply;
   reply.step = step_;
-  reply.position = position;
+  reply.place = place;
   reply.z_hash = z_hash_;
-  reply.sample = rollout.sample;
   reply.ended = rollout.ended;
   reply.finite = rollout.finite;
   reply.entropy = rollout.entropy;
@@ -39,7 +38,7 @@ void Replies::keep(int64_t position, const Rollout& rollout) const {
 
 Rollout rollout_of(const FinishedReply& reply) {
   Rollout rollout;
-  rollout.sample = reply.sample;
+  rollout.sample = reply.place.sample;
   rollout.tokens = reply.tokens;
   rollout.log_probs = reply.log_probs;
   rollout.entropy = reply.entropy;
@@ -54,7 +53,7 @@ std::string packed(const std::vector<FinishedReply>& replies) {
   for (const FinishedReply& reply : replies) {
     std::string payload;
     append_payload(reply, payload);
-    const int64_t head[] = {reply.position, int64_t(payload.size())};
+    const int64_t head[] = {reply.place.position, int64_t(payload.size())};
     put_numbers(text, head, 2);
     text += payload;
   }
@@ -69,7 +68,7 @@ std::vector<FinishedReply> unpacked(const std::string& text) {
     SVFLEET_CHECK(take_numbers(left, 2, head) && head[1] >= 0 && size_t(head[1]) <= left.size(),
                   "packed replies of ", text.size(), " bytes");
     FinishedReply& reply = replies.emplace_back();
-    reply.position = head[0];
+    reply.place.position = head[0];
     decode_payload(left.substr(0, size_t(head[1])), "a reply from rank 0", reply);
     left.remove_prefix(size_t(head[1]));
   }

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <map>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "checkpoints/journal.h"
@@ -20,12 +19,12 @@ class Replies {
   Replies(std::vector<FinishedReply> restored, int64_t step, std::string z_hash, Journal* journal);
 
   // Nothing where it must be sampled.
-  const FinishedReply* find(int64_t position, int sample) const;
+  const FinishedReply* find(const ReplyPlace& place) const;
   // Any thread.
-  void keep(int64_t position, const Rollout& rollout) const;
+  void keep(const ReplyPlace& place, const Rollout& rollout) const;
 
  private:
-  std::map<std::pair<int64_t, int>, FinishedReply> restored_;
+  std::map<ReplyPlace, FinishedReply> restored_;
   int64_t step_ = 0;
   std::string z_hash_;
   Journal* journal_ = nullptr;

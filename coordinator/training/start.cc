@@ -2,6 +2,8 @@
 
 #include <spdlog/spdlog.h>
 
+#include <cmath>
+
 #include "checkpoints/file.h"
 #include "cluster/exit_report.h"
 #include "comm/error.h"
@@ -12,6 +14,13 @@
 namespace svfleet {
 
 using nlohmann::json;
+
+namespace {
+
+// Parameters for which a population that one can afford still tells a direction.
+constexpr size_t kMostEvolved = 1500;
+
+}  // namespace
 
 Start state_to_start_from(Opened& opened, const TrainingPlan& plan, const RunFolder& folder,
                           const CommandLine& line, const Config& config, bool leads) {
@@ -58,6 +67,16 @@ void tell_start(const Opened& opened, const TrainingPlan& plan, Start& start,
                start.resumed ? "resuming after step" : "starting at step", step,
                opened.fork ? " of " + opened.fork->run_dir : "", crew.ranks(),
                crew.ranks() == 1 ? "" : "s", crew.workers(), crew.workers() == 1 ? "" : "s");
+  if (const size_t n = start.state.p.size(); config.train.evolves() && n > kMostEvolved)
+    spdlog::warn(
+        "train.method es estimates a gradient of {} numbers from {} members: the estimate's cosine "
+        "with "
+        "the gradient is at best about {:.2f}; above about {} numbers take fewer svd.layers or "
+        "svd.targets, or train.method policy_gradient",
+        n, config.train.population,
+        std::sqrt(double(config.train.population) /
+                  double(config.train.population + 2 * int64_t(n))),
+        kMostEvolved);
   for (const std::string& text : prompts_in_two_splits(config, "", &plan.tasks))
     spdlog::warn("{}", text);
   start.event.update({{"step", step},

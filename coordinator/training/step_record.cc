@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "comm/error.h"
+#include "rl/evolution.h"
 #include "rl/intervals.h"
 
 namespace svfleet {
@@ -29,6 +30,18 @@ json with_tasks(const Tally& all, const std::vector<Tally>& by_task) {
     out["by_task"].push_back(std::move(task));
   }
   return out;
+}
+
+json population_of(const FitnessSummary& fitness) {
+  return {{"mean", fitness.mean}, {"min", fitness.min},   {"max", fitness.max},
+          {"std", fitness.std},   {"best", fitness.best}, {"pairs_apart", fitness.apart}};
+}
+
+// What has a gradient of its own in a population, and so counts as a group, is a pair.
+void count_pairs(ChunkTally& tally) {
+  tally.groups = int64_t(tally.fitness.size()) / 2;
+  tally.trained_groups = tally.signal_groups = summary_of(tally.fitness).apart;
+  tally.skipped_groups = tally.groups - tally.trained_groups;
 }
 
 std::string to_bytes(const json& value) {
@@ -78,6 +91,7 @@ StepRecord gather_record(Crew& crew, const std::vector<FinishedChunk>& own, int6
     record.chunk_s_by_rank[rank] += seconds;
     record.longest_chunk_s = std::max(record.longest_chunk_s, seconds);
   }
+  if (!record.tally.fitness.empty()) count_pairs(record.tally);
   return record;
 }
 
@@ -138,6 +152,7 @@ json StepRecord::to_json(const RunState& state, const Policy& policy) const {
               {"z_hash", policy.hash},
               {"state_hash", state_hash(state)}};
   out.update(with_tasks(all, by_task));
+  if (!tally.fitness.empty()) out["population"] = population_of(summary_of(tally.fitness));
   if (tally.loss.tokens > 0) out["loss"] = tally.loss.sum / tally.loss.tokens;
   if (tally.kl_measured)
     out["kl"] = {{"k1", per(tally.kl.k1, all.replies)},

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <xxhash.h>
 
+#include <array>
 #include <cstring>
 
 #include "checkpoints/journal_files.h"
@@ -92,7 +93,7 @@ TEST(Journal, KeepsReplies) {
   const Scratch scratch;
   const auto reply = [](int64_t position, int sample, const std::string& text) {
     FinishedReply made;
-    made.step = 3, made.position = position, made.z_hash = "z", made.sample = sample;
+    made.step = 3, made.place = {position, 0, sample}, made.z_hash = "z";
     made.ended = sample % 2, made.entropy = 0.1 * sample, made.text = text;
     made.tokens = {5, 6, sample};
     made.log_probs = {-0.5f, -1.25f, -0.1f * float(sample)};
@@ -115,8 +116,7 @@ TEST(Journal, KeepsReplies) {
   ASSERT_EQ(found.size(), 4u);
   for (int sample = 0; sample < 3; ++sample) {
     const FinishedReply &one = found[size_t(sample)], wanted = reply(7, sample, "first");
-    EXPECT_EQ(one.position, 7);
-    EXPECT_EQ(one.sample, sample);
+    EXPECT_EQ(one.place, (ReplyPlace{7, 0, sample}));
     EXPECT_EQ(one.step, 3);
     EXPECT_EQ(one.ended, wanted.ended);
     EXPECT_TRUE(one.finite);
@@ -125,7 +125,7 @@ TEST(Journal, KeepsReplies) {
     EXPECT_EQ(one.log_probs, wanted.log_probs);
     EXPECT_EQ(one.text, "first");
   }
-  EXPECT_EQ(found[3].position, 8);
+  EXPECT_EQ(found[3].place.position, 8);
   EXPECT_THAT(ignored, testing::UnorderedElementsAre(HasSubstr("another one"),
                                                      HasSubstr("policy y, not z")));
   EXPECT_THAT(numbers(journal.read(3, "z", &ignored)), ElementsAre(0));
@@ -133,6 +133,37 @@ TEST(Journal, KeepsReplies) {
   EXPECT_EQ(count_replies(scratch.path(), 4), 0);
   EXPECT_EQ(count_chunks(scratch.path(), 3), 1);
   EXPECT_TRUE(journal.read_replies(4, "z", &ignored).empty());
+}
+
+// The same prompt and sample of two members are two replies; a record without a member, as of
+// before there were any, is the same bytes as one of member 0.
+TEST(Journal, KeepsTheRepliesOfAPopulation) {
+  const Scratch scratch;
+  const auto reply = [](int member, int sample) {
+    FinishedReply made;
+    made.step = 3, made.place = {7, member, sample}, made.z_hash = "z";
+    made.text = std::to_string(member) + " " + std::to_string(sample);
+    return made;
+  };
+  {
+    Journal journal(scratch.path(), "run", "a", 0);
+    for (const int member : {1, 0, 40000})
+      for (const int sample : {1, 0}) journal.add(reply(member, sample));
+    journal.flush();
+  }
+  Journal journal(scratch.path(), "run", "b", 0);
+  std::vector<std::string> ignored;
+  const std::vector<FinishedReply> found = journal.read_replies(3, "z", &ignored);
+  EXPECT_THAT(ignored, IsEmpty());
+  ASSERT_EQ(found.size(), 6u);
+  for (size_t i = 0; i < found.size(); ++i) {
+    const ReplyPlace wanted{7, std::array{0, 1, 40000}[i / 2], int(i % 2)};
+    EXPECT_EQ(found[i].place, wanted);
+    EXPECT_EQ(found[i].text, std::to_string(wanted.member) + " " + std::to_string(wanted.sample));
+  }
+  std::string bytes;
+  append_payload(reply(0, 1), bytes);
+  EXPECT_EQ(bytes.substr(16, 8), std::string("\1\0\0\0\0\0\0\0", 8));
 }
 
 // What an older svfleet left is of no use, since its bits are others: named, and cleared.

@@ -231,6 +231,17 @@ void pack_for_training(const Weights& weights, const Basis& basis, Apply form, b
   });
 }
 
+void pack_for_sampling(const Weights& weights, const Basis& basis, const SideBySide& side_by_side) {
+  weights.head().matrix().keep_packed(true, false);
+  side_by_side(weights.architecture().layers, [&](int64_t layer) {
+    for (int j = 0; j < 7; ++j) {
+      weights.layer(int(layer)).linears[j].weight.keep_packed(true, false);
+      const int t = basis.find(int(layer), j);
+      if (t >= 0) basis.q(size_t(t)).keep_packed(true, true);
+    }
+  });
+}
+
 ReplyLogProbs reply_log_probs(const Weights& weights, const Adapter& adapter,
                               const std::vector<ReplyGroup>& groups, double temperature) {
   c10::NoGradGuard no_grad;

@@ -55,6 +55,9 @@ GradientResult z_gradient(const Weights& weights, const Adapter& adapter,
 void pack_for_training(const Weights& weights, const Basis& basis, Apply form, bool base_too,
                        const SideBySide& side_by_side);
 
+// The same for sampling alone in activation form: nothing that only a gradient multiplies by.
+void pack_for_sampling(const Weights& weights, const Basis& basis, const SideBySide& side_by_side);
+
 // Log-probabilities of the replies' tokens; no gradient. To the bit what was said of them when
 // they were drawn, by the same adapter.
 ReplyLogProbs reply_log_probs(const Weights& weights, const Adapter& adapter,

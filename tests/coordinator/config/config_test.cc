@@ -173,6 +173,9 @@ Change change_of(const Field<S>& field, S& owner, const std::string& prefix) {
     return {"4", {"train.token_reduction=mean", "train.token_reduction_length=3"}};
   if (key == "train.kl_form") return {"k2", {"train.kl_beta=1"}};
   if (key == "train.texts") return {"right_replies", {"train.method=next_token"}};
+  if (key == "train.population" || key == "train.perturbation")
+    return {key == "train.population" ? "34" : "0.25",
+            {"train.method=es", "train.form=activation"}};
   if (key == "evaluate.samples") return {"2", {"evaluate.temperature=1"}};
   if (key == "train.early_stop_after")
     return {"2", {"train.validate_every=1", "task.validation=v"}};

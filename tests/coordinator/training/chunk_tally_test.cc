@@ -71,5 +71,24 @@ TEST(ChunkTally, AddsUpAndTravels) {
   EXPECT_THROW(unpack({}), Error);
 }
 
+// Members come one behind the other, chunk by chunk, not-a-numbers too.
+TEST(ChunkTally, AddsMembersAtTheEnd) {
+  ChunkTally first = example(), second = example(), sum(2);
+  first.fitness = {0.25, std::nan("")};
+  second.fitness = {-1, 0.5};
+  for (const ChunkTally& part : {first, second}) sum.add(unpack(pack(part)));
+  expect_example(sum, 2);
+  ASSERT_EQ(sum.fitness.size(), 4u);
+  EXPECT_EQ(sum.fitness[0], 0.25);
+  EXPECT_TRUE(std::isnan(sum.fitness[1]));
+  EXPECT_EQ(sum.fitness[3], 0.5);
+  PackedTally torn = pack(second);
+  torn.sums.pop_back();
+  EXPECT_THROW(unpack(torn), Error);
+  torn = pack(second);
+  torn.counts.back() = 9000;
+  EXPECT_THROW(unpack(torn), Error);
+}
+
 }  // namespace
 }  // namespace svfleet

@@ -97,6 +97,54 @@ TEST(Learner, WhatIsNotFiniteIsLeftOutAndCounted) {
   EXPECT_EQ(learner.state().nonfinite_total, 2);
 }
 
+// Fitness that is a known linear function of p: AdamW's first step goes up it.
+TEST(Learner, EvolvesTowardsWhatIsFitter) {
+  LearningRules evolving = rules();
+  evolving.config.train.perturbation = 0.125;
+  RunState begun = start();
+  begun.p = {0.5f, 0, -0.25f};
+  begun.seed = 3;
+  Learner learner(evolving, begun);
+  constexpr int64_t kMembers = 64;
+  const auto z = learner.members(0, kMembers);
+  const std::vector<float> centre = learner.z();
+  std::vector<double> fitness;
+  for (int64_t i = 0; i < kMembers; ++i) {
+    for (size_t k = 0; k < 3; ++k) EXPECT_EQ(std::abs(z[size_t(i)][k] - centre[k]), 0.125f);
+    EXPECT_EQ(z[size_t(i)][0] + z[size_t(i ^ 1)][0], 2 * centre[0]);
+    fitness.push_back(double(z[size_t(i)][0]) - 10 * double(z[size_t(i)][2]));
+  }
+  EXPECT_EQ(learner.members(5, 2), std::vector(z.begin() + 5, z.begin() + 7));
+  const Update update = learner.take(fitness);
+  EXPECT_TRUE(update.finite);
+  EXPECT_GT(update.gradient_norm, 0);
+  EXPECT_EQ(update.learning_rate, 0.1);
+  EXPECT_NEAR(learner.state().p[0], 0.6, 1e-5);
+  EXPECT_NEAR(learner.state().p[2], -0.35, 1e-5);
+  EXPECT_EQ(learner.state().step, 1);
+  EXPECT_EQ(learner.state().position, 8);
+  EXPECT_EQ(learner.state().updates, 1);
+  EXPECT_NE(learner.members(0, 1)[0], z[0]);  // of another step: other signs too
+  // Only the order of the fitness counts.
+  Learner same(evolving, begun);
+  for (double& one : fitness) one = 7 + 2 * one;
+  same.take(fitness);
+  EXPECT_EQ(state_hash(same.state()), state_hash(learner.state()));
+}
+
+TEST(Learner, APopulationWithoutASignalMovesNothing) {
+  Learner learner(rules(), start());
+  EXPECT_TRUE(learner.take(std::vector<double>{1, 1, 1, 1}).finite);
+  EXPECT_EQ(learner.state().updates, 0);
+  EXPECT_FALSE(learner.take(std::vector<double>{1, std::nan(""), 1, 0}).finite);
+  EXPECT_THAT(learner.state().p, Each(0));
+  EXPECT_EQ(learner.state().nonfinite_total, 1);
+  EXPECT_EQ(learner.state().step, 2);
+  EXPECT_TRUE(learner.take(std::vector<double>{3, 0, 1, 0}).finite);  // control
+  EXPECT_EQ(learner.state().updates, 1);
+  EXPECT_NE(learner.state().p[0], 0);
+}
+
 TEST(Learner, ValidationChoosesAndEnds) {
   Learner learner(rules(), start());
   EXPECT_TRUE(learner.validated(0));  // better than none
