@@ -49,6 +49,9 @@ std::vector<Asked> asked_of(const std::vector<Expert>& experts, const CommandLin
     const std::vector<float> z = flat_z(base, experts[i], line.experts[i]);
     all.push_back({line.experts[i], z, 0});
     if (!line.controls) continue;
+    if (base.basis->core().kind() != CoreKind::kDiagonal)
+      throw user_error("--controls shuffles and mirrors z, and '", line.experts[i],
+                       "' is of another core than diagonal; leave it out");
     const size_t place = all.size();  // behind the base
     all.push_back({line.experts[i] + " shuffled", shuffled(base.basis->targets(), z), place});
     all.push_back({line.experts[i] + " mirrored", mirrored(z), place});

@@ -35,8 +35,7 @@ Update Learner::take(ExactTotal total, const ChunkTally& tally) {
 Update Learner::update(std::vector<double>& sum, int64_t counted) {
   const TrainConfig& train = rules_.config.train;
   for (double& dz : sum) dz /= double(counted);
-  std::vector<float> gradient =
-      chain_to_p(rules_.parametrisation, rules_.targets, state_.p, sum, rules_.sigmas);
+  std::vector<float> gradient = rules_.core.chain_to_p(state_.p, sum);
   Update result;
   result.gradient_norm = clip_global_norm(gradient, train.clip_norm);
   AdamWOptions options = rules_.optimizer;
@@ -81,7 +80,7 @@ bool Learner::checkpoint_is_due() const {
 }
 
 std::vector<float> Learner::z_of(const RunState& state) const {
-  return svfleet::z_of(rules_.parametrisation, rules_.targets, state.p, rules_.sigmas);
+  return rules_.core.coefficients_of(state.p);
 }
 
 }  // namespace svfleet

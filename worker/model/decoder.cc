@@ -7,6 +7,7 @@
 
 #include "comm/error.h"
 #include "comm/stage.h"
+#include "worker/model/entry_products.h"
 #include "worker/model/operations.h"
 #include "worker/model/typed.h"
 
@@ -74,20 +75,26 @@ void forward_layer(const Through& in, int i, const at::Tensor& h, PagePool& pool
 class Sums {
  public:
   Sums(const Adapter& adapter, const std::vector<RowRange>& ranges)
-      : targets_(adapter.table()->basis().targets()),
+      : core_(adapter.table()->basis().core()),
         ranges_(ranges),
-        dz_(ranges.size(), std::vector<double>(size_t(total_length(targets_)), 0)) {}
+        dz_(ranges.size(), std::vector<double>(size_t(core_.coefficients()), 0)) {}
 
-  void add(int target, const Adapter::Backward& of) {
-    if (target < 0) return;
-    for (size_t i = 0; i < ranges_.size(); ++i)
-      add_products(of.a, of.b, ranges_[i].from, ranges_[i].to,
-                   dz_[i].data() + targets_[size_t(target)].offset);
+  void add(int target, const CoreBackward& of) {
+    for (const RowSum& sum : of.sums)
+      for (size_t i = 0; i < ranges_.size(); ++i)
+        add(sum, ranges_[i], dz_[i].data() + core_.part(size_t(target)).offset + sum.offset);
   }
   std::vector<std::vector<double>> take() { return std::move(dz_); }
 
  private:
-  const std::vector<Target>& targets_;
+  static void add(const RowSum& sum, const RowRange& range, double* sums) {
+    if (sum.outer)
+      add_outer_products(sum.a, sum.b, range.from, range.to, sums);
+    else
+      add_products(sum.a, sum.b, range.from, range.to, sums);
+  }
+
+  const Core& core_;
   const std::vector<RowRange>& ranges_;
   std::vector<std::vector<double>> dz_;
 };
@@ -100,7 +107,7 @@ void backward_layer(const Through& in, int i, const PagePool& pool, const Tape::
   const auto back = [&](int j, const at::Tensor& x, const at::Tensor& d_y, bool wanted = true) {
     const int target = in.adapter.target(i, j, in.rows);
     if (target < 0 && !wanted) return at::Tensor();
-    const Adapter::Backward of =
+    const CoreBackward of =
         in.adapter.backward(target, in.linear(i, j), x, rounded(d_y, type), in.rows, wanted);
     sums.add(target, of);
     return of.d_x;

@@ -173,6 +173,12 @@ Change change_of(const Field<S>& field, S& owner, const std::string& prefix) {
     return {"4", {"train.token_reduction=mean", "train.token_reduction_length=3"}};
   if (key == "train.kl_form") return {"k2", {"train.kl_beta=1"}};
   if (key == "train.texts") return {"right_replies", {"train.method=next_token"}};
+  if (key == "svd.components") return {"top 4"};
+  if (key == "train.core") return {"block"};
+  if (key.starts_with("train.core_r") || key.starts_with("train.core_a"))
+    return {"8", {"train.core=lora"}};
+  if (key.starts_with("train.core_"))
+    return {"8", {"train.core=tiny", "svd.components=top 2"}};
   if (key == "evaluate.samples") return {"2", {"evaluate.temperature=1"}};
   if (key == "train.early_stop_after")
     return {"2", {"train.validate_every=1", "task.validation=v"}};
