@@ -123,7 +123,7 @@ class Decomposition {
     if (!look()) return std::nullopt;
     const std::vector<int> missing = agree_on_missing();
     result_.any_missing = !missing.empty();
-    if (crew_.leads() && !targets_.empty()) settle(changed);
+    if (crew_.leads()) settle(changed);
     if (!decompose_all(missing)) return std::nullopt;
     if (crew_.leads()) finish();
     crew_.group().barrier("end decompose");

@@ -89,7 +89,11 @@ def main():
         check(len(seen) == len(CORES), "the cores are different runs")
         store = folder / "none"
         runs.run(config, folder / "storeless", 1, *settings(CORES["lora"] + [f"svd.store={store}"]))
-        check(not store.exists(), "a core that reads no factors makes no store")
+        check([file.name for file in store.iterdir() if file.suffix == ".h5"] == [],
+              "a core that reads no factors makes none")
+        done = runs.svfleet("verify", config, *settings(CORES["lora"] + [f"svd.store={store}",
+                                                                        f"run_dir={folder / 'storeless'}"]))
+        check(done.returncode == 0, f"and its run is verified {done.stdout[-300:]}{done.stderr[-300:]}")
         for overrides, says in REFUSED.items():
             done = runs.svfleet("train", config, *settings(overrides.split()))
             check(done.returncode == 2 and says in runs.one_line(done), f"{overrides}: {runs.one_line(done)}")
