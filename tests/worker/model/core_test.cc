@@ -27,7 +27,7 @@ const Kind kKinds[] = {
     {"tiny", {.kind = CoreKind::kTiny, .components = {Components::kTop, 2}, .numbers = 5}, {"all"}},
     {"bias", {.kind = CoreKind::kBias}, {"down_proj"}},
     {"lora", {.kind = CoreKind::kLora, .rank = 3, .alpha = 6}, {"all"}},
-    {"lora of rank 1", {.kind = CoreKind::kLora, .rank = 1, .alpha = 32}, {"mlp"}},
+    {"lora of rank 1", {.kind = CoreKind::kLora, .rank = 1, .alpha = 32}, {"mlp"}, 0.02},
     {"ia3", {.kind = CoreKind::kIa3}, {"k_proj", "v_proj", "down_proj"}},
 };
 constexpr Apply kForms[] = {Apply::kActivation, Apply::kMerged};
@@ -183,7 +183,7 @@ TEST(Cores, GradientOfPIsThatOfFiniteDifferences) {
       std::vector<float> up = s.p, down = s.p;
       std::normal_distribution<double> normal(0, 0.3 / std::sqrt(double(dp.size())));
       for (size_t i = 0; i < dp.size(); ++i) {
-        const auto step = float(2e-3 * (double(dp[i]) / norm + normal(random)));
+        const auto step = float(2e-2 * kind.spread * (double(dp[i]) / norm + normal(random)));
         up[i] += step, down[i] -= step;
         const double moved = double(up[i]) - double(down[i]);
         along += moved * dp[i];
@@ -242,7 +242,9 @@ TEST(Cores, MergedAndActivationAreTheSame) {
             apart = std::max(apart, double(std::abs(merged[g][r][t] - activation[g][r][t])));
             from_base = std::max(from_base, double(std::abs(merged[g][r][t] - frozen[g][r][t])));
           }
-      EXPECT_LT(apart, 2e-4) << kind.name << ", " << model;
+      // On the left C is sigma_i / sigma_j times R, and so is the rounding of what it multiplies.
+      const bool bottom = kind.options.components.which == Components::kBottom;
+      EXPECT_LT(apart, bottom ? 1e-3 : 2e-4) << kind.name << ", " << model;
       EXPECT_GT(from_base, 0.01) << kind.name;  // control
     }
 }
