@@ -41,7 +41,7 @@ LoraFactors core_lora(const OpenedExpert& opened, size_t t, int64_t most) {
     a = right ? q.t() : q.t().mm(weight);
   } else {
     throw user_error("the expert '", opened.path, "' is of core ", core_name(core.kind()),
-                     ", which is no LoRA; export it as merged or native");
+                     ", which is no LoRA; export it as native");
   }
   LoraFactors lora;
   if (b.count_nonzero().item<int64_t>() == 0) {

@@ -86,6 +86,12 @@ def main():
                                    folder / "other.safetensors")
             check(refused.returncode == 2 and "core" in runs.one_line(refused),
                   f"{name}: rebase says {runs.one_line(refused)}")
+            for form in ("merged", "peft", "native"):
+                wanted = 2 if form == "peft" and name in ("bias", "ia3") or form == "merged" and name == "bias" else 0
+                done = runs.svfleet("export", config, "--expert", expert, "--format", form,
+                                    folder / f"{form}-{name.replace(' ', '-')}")
+                check(done.returncode == wanted and bool(runs.one_line(done)) == (wanted == 2),
+                      f"{name} as {form}: {done.returncode} {runs.one_line(done)}")
         check(len(seen) == len(CORES), "the cores are different runs")
         store = folder / "none"
         runs.run(config, folder / "storeless", 1, *settings(CORES["lora"] + [f"svd.store={store}"]))
