@@ -39,7 +39,7 @@ std::string components_text(const Components& components);
 struct CoreOptions {
   CoreKind kind = CoreKind::kDiagonal;
   Parametrisation parametrisation = Parametrisation::kDirect;  // kDiagonal
-  Components components = {};                                       // kDiagonal, kBlock, kTiny
+  Components components = {};                                  // kDiagonal, kBlock, kTiny
   int64_t rank = 16;                                           // kLora: r ...
   double alpha = 32;                                           // ... and B A is times alpha / r
   int64_t numbers = 13;                                        // kTiny: of one v ...
