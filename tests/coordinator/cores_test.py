@@ -19,6 +19,7 @@ CORES = {
     "lora": ["train.core=lora", "train.core_rank=2"],
     "ia3": ["train.core=ia3", "svd.targets=[k_proj, v_proj, down_proj]"],
 }
+EVOLVES = ["train.method=es", "train.form=activation", "train.population=4", "train.perturbation=0.1"]
 REFUSED = {
     "train.core=tiny": "needs svd.components",
     "train.core=bias": "set svd.targets to [down_proj]",
@@ -70,6 +71,12 @@ def main():
             activation = folder / f"activation-{name.replace(' ', '-')}"
             runs.run(config, activation, 1, *more, "--set", "train.form=activation")
             check(runs.log_steps(activation)[STEPS - 1]["largest_z_move"] > 0, f"{name}: moves in both forms")
+            evolved = [folder / f"es{ranks}-{name.replace(' ', '-')}" for ranks in (1, 2)]
+            for ranks, there in zip((1, 2), evolved):
+                runs.run(config, there, ranks, *more, *settings(EVOLVES))
+            check(len({runs.content_hash(there) for there in evolved}) == 1 and
+                  any(step["gradient_norm"] > 0 for step in runs.log_steps(evolved[0]).values()),
+                  f"{name}: evolves, equal on 1 and 2 ranks")
             expert = run / "experts/final.safetensors"
             # Whatever the settings say of the core, the file's own is used.
             done = runs.svfleet("evaluate", config, "--expert", expert, "--json",

@@ -237,7 +237,7 @@ void pack_for_sampling(const Weights& weights, const Basis& basis, const SideByS
     for (int j = 0; j < 7; ++j) {
       weights.layer(int(layer)).linears[j].weight.keep_packed(true, false);
       const int t = basis.find(int(layer), j);
-      if (t >= 0) basis.q(size_t(t)).keep_packed(true, true);
+      if (t >= 0 && basis.core().decomposed()) basis.q(size_t(t)).keep_packed(true, true);
     }
   });
 }
