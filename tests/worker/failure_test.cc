@@ -15,7 +15,7 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-const Device kGpu{c10::kCPU, "NVIDIA H100", "0000:1B:00.0"};
+const Device kGpu{c10::kCPU, "NVIDIA H100", "NVIDIA H100, 132 multiprocessors", "0000:1B:00.0"};
 
 template <class Exception>
 Failure of(const Exception& exception) {
