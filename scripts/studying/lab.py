@@ -102,7 +102,8 @@ class Lab:
         """The JSON that the program printed. Its messages go to OUT/study.log, its last one here if it fails."""
         ranks = ranks or self.ranks
         launcher = MPIRUN + ["-n", str(ranks)] if ranks > 1 else []
-        line = [*launcher, SVFLEET, command, *map(str, words), *settings(self.plan.settings + self.extra), "--json"]
+        more = [] if command == "hash" else settings(self.plan.settings + self.extra)
+        line = [*launcher, SVFLEET, command, *map(str, words), *more, "--json"]
         self.out.mkdir(parents=True, exist_ok=True)
         with open(self.out / "study.log", "a+", encoding="utf-8") as log:
             print("$ " + " ".join(line), file=log, flush=True)
