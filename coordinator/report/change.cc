@@ -33,11 +33,18 @@ struct Moves {
   int64_t count = 0, layer_of_most = 0;
 };
 
-std::map<std::string, Moves> moves_of(const Expert& expert) {
+// Empty: SVF, a file of version 1.
+std::string core_of(const FoundRun& run) {
+  const auto found = run.expert.metadata.find("core");
+  return found == run.expert.metadata.end() ? "" : found->second;
+}
+
+std::map<std::string, Moves> moves_of(const FoundRun& run) {
   std::map<std::string, Moves> out;
-  // Scales rest at 1; all other coefficients at 0 (docs/cores.md).
-  const bool of_scales = expert.core.empty() || expert.core == "ia3";
-  for (const auto& [name, values] : expert.z) {
+  // Scales rest at 1; coefficients of other cores at 0.
+  const bool of_scales = core_of(run).empty() || core_of(run) == "ia3";
+  for (const auto& [name, tensor] : run.expert.tensors) {
+    const std::vector<float>& values = tensor.second;
     const Place place = place_of(name);
     Moves& moves = out[place.kind];
     std::vector<double>& row = moves.by_layer[place.layer];
@@ -67,15 +74,17 @@ std::vector<double> binned(const std::vector<double>& moves) {
 
 ReportSection change_section(const std::vector<FoundRun>& runs) {
   ReportSection section{"What was learnt", {}};
-  ReportTable table{{"run", "core", "matrices", "numbers", "root mean square", "largest", "in layer"}, {}};
+  ReportTable table{
+      {"run", "core", "matrices", "numbers", "root mean square", "largest", "in layer"}, {}};
   std::vector<ReportPart> pictures;
   for (const FoundRun& run : runs) {
     if (run.expert_file.empty()) continue;
-    const bool diagonal = run.expert.core.empty();
-    for (const auto& [kind, moves] : moves_of(run.expert)) {
+    const bool diagonal = core_of(run).empty();
+    for (const auto& [kind, moves] : moves_of(run)) {
       const double rms = moves.count ? std::sqrt(moves.squares / double(moves.count)) : 0;
-      table.rows.push_back({run.name, diagonal ? "diagonal" : run.expert.core, kind, std::to_string(moves.count),
-                            shown_number(rms), shown_number(moves.most), std::to_string(moves.layer_of_most)});
+      table.rows.push_back({run.name, diagonal ? "diagonal" : core_of(run), kind,
+                            std::to_string(moves.count), shown_number(rms),
+                            shown_number(moves.most), std::to_string(moves.layer_of_most)});
       if (!diagonal) continue;
       std::vector<std::vector<double>> rows;
       for (const auto& [layer, row] : moves.by_layer) rows.push_back(binned(row));
@@ -84,10 +93,12 @@ ReportSection change_section(const std::vector<FoundRun>& runs) {
   }
   if (table.rows.empty()) return section;
   section.parts.push_back(
-      "How far the numbers of each kind of matrix are from where they rest: z from 1, coefficients of other cores from 0.");
+      "How far the numbers of each kind of matrix are from where they rest: z from 1, coefficients "
+      "of other cores from 0.");
   section.parts.push_back(std::move(table));
   if (!pictures.empty())
-    section.parts.push_back("|z - 1| by layer (rows) and component (columns, the largest singular value on the left).");
+    section.parts.push_back(
+        "|z - 1| by layer (rows) and component (columns, the largest singular value on the left).");
   for (ReportPart& picture : pictures) section.parts.push_back(std::move(picture));
   return section;
 }

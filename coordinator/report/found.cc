@@ -93,7 +93,7 @@ void read_expert(const std::string& folder, FoundRun& run) {
     const std::string file = std::string("experts/") + name + ".safetensors";
     if (!file_exists(folder + "/" + file)) continue;
     try {
-      run.expert = load_expert(folder + "/" + file);
+      run.expert = read_safetensors(folder + "/" + file);
       run.expert_file = file;
       return;
     } catch (const Error& error) {
@@ -110,7 +110,8 @@ FoundRun find_run(const std::string& folder) {
   run.name = folder;
   while (run.name.size() > 1 && run.name.back() == '/') run.name.pop_back();
   if (!file_exists(run.name + "/run.json") && !file_exists(run.name + "/log.jsonl"))
-    throw user_error("'", folder, "' is no run folder: it has neither run.json nor log.jsonl; "
+    throw user_error("'", folder,
+                     "' is no run folder: it has neither run.json nor log.jsonl; "
                      "give folders that svfleet train made");
   read_settings(run.name, run);
   read_log(run.name, run);

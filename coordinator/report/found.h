@@ -1,4 +1,5 @@
-// What a report tells of one run: read from the files of its folder, as far as they are there and whole.
+// What a report tells of one run: read from the files of its folder, as far as they are there and
+// whole.
 #pragma once
 
 #include <map>
@@ -7,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "checkpoints/expert.h"
+#include "checkpoints/safetensors.h"
 
 namespace svfleet {
 
@@ -33,12 +34,12 @@ struct FoundResults {
 };
 
 struct FoundRun {
-  std::string name;                             // the folder as it was given
-  std::vector<std::string> notes;               // what is missing, damaged or unfinished, a line each
+  std::string name;                // the folder as it was given
+  std::vector<std::string> notes;  // what is missing, damaged or unfinished, a line each
   std::map<std::string, std::string> settings;  // of effective.yaml, by dotted name
   FoundSteps log;
-  std::string expert_file;  // final, best or last of RUN/experts; empty: none is whole
-  Expert expert;
+  std::string expert_file;  // best, final or last of RUN/experts; empty: none is whole
+  SafetensorsData expert;   // of any version and core
   FoundResults results;
 };
 

@@ -35,7 +35,8 @@ void add_chart(const std::vector<FoundRun>& runs, const char* title, bool valida
                ReportTable& table) {
   std::vector<Series> all;
   for (const FoundRun& run : runs)
-    all.push_back(series_of(run.name, validation ? run.log.validations : run.log.steps, key, inner));
+    all.push_back(
+        series_of(run.name, validation ? run.log.validations : run.log.steps, key, inner));
   const std::string svg = line_chart(title, all);
   if (svg.empty()) return;
   section.parts.push_back(ReportPicture{svg});
@@ -43,9 +44,11 @@ void add_chart(const std::vector<FoundRun>& runs, const char* title, bool valida
     const auto& points = all[k].points;
     if (points.empty()) continue;
     double low = points[0].second, high = low;
-    for (const auto& [step, value] : points) low = std::min(low, value), high = std::max(high, value);
-    table.rows.push_back({title, runs[k].name, shown_number(points.front().second), shown_number(points.back().second),
-                          shown_number(low), shown_number(high)});
+    for (const auto& [step, value] : points)
+      low = std::min(low, value), high = std::max(high, value);
+    table.rows.push_back({title, runs[k].name, shown_number(points.front().second),
+                          shown_number(points.back().second), shown_number(low),
+                          shown_number(high)});
   }
 }
 
@@ -53,7 +56,8 @@ ReportSection curves_section(const std::vector<FoundRun>& runs) {
   ReportSection section{"Curves", {}};
   ReportTable table{{"", "run", "first", "last", "lowest", "highest"}, {}};
   add_chart(runs, "score, sampled in training", false, "score", "", section, table);
-  add_chart(runs, "share of right replies, sampled in training", false, "accuracy", "", section, table);
+  add_chart(runs, "share of right replies, sampled in training", false, "accuracy", "", section,
+            table);
   add_chart(runs, "score in validation", true, "score", "", section, table);
   add_chart(runs, "KL to the base, nats per reply (k3)", false, "kl", "k3", section, table);
   add_chart(runs, "loss, nats per token", false, "loss", "", section, table);
@@ -77,41 +81,50 @@ ReportSection settings_section(const std::vector<FoundRun>& runs) {
       const auto found = run.settings.find(key);
       row.push_back(found == run.settings.end() ? "-" : found->second);
     }
-    if (runs.size() == 1 || std::adjacent_find(row.begin() + 1, row.end(), std::not_equal_to<>()) != row.end())
+    if (runs.size() == 1 ||
+        std::adjacent_find(row.begin() + 1, row.end(), std::not_equal_to<>()) != row.end())
       table.rows.push_back(std::move(row));
   }
   ReportSection section{runs.size() == 1 ? "Settings" : "Settings that differ", {}};
   if (table.rows.empty())
-    section.parts.push_back(runs.size() == 1 ? "Not known." : "None: the runs have equal settings.");
+    section.parts.push_back(runs.size() == 1 ? "Not known."
+                                             : "None: the runs have equal settings.");
   else
     section.parts.push_back(std::move(table));
   return section;
 }
 
 ReportSection costs_section(const std::vector<FoundRun>& runs) {
-  ReportTable table{{"run", "steps", "replies", "tokens sampled", "seconds of steps", "starts", "ranks of the last"}, {}};
+  ReportTable table{{"run", "steps", "replies", "tokens sampled", "seconds of steps", "starts",
+                     "ranks of the last"},
+                    {}};
   for (const FoundRun& run : runs) {
     double replies = 0, tokens = 0, seconds = 0;
     for (const json& step : run.log.steps) {
-      const double counted = number_at(step, "counted", ""), length = number_at(step, "mean_tokens", "");
+      const double counted = number_at(step, "counted", ""),
+                   length = number_at(step, "mean_tokens", "");
       const double wall_s = number_at(step, "wall_s", "");
       if (std::isfinite(counted)) replies += counted;
       if (std::isfinite(counted * length)) tokens += counted * length;
       if (std::isfinite(wall_s)) seconds += wall_s;
     }
-    table.rows.push_back({run.name, std::to_string(run.log.steps.size()), std::to_string(int64_t(replies)),
-                          std::to_string(int64_t(tokens + 0.5)), shown_number(seconds),
-                          std::to_string(run.log.starts),
+    table.rows.push_back({run.name, std::to_string(run.log.steps.size()),
+                          std::to_string(int64_t(replies)), std::to_string(int64_t(tokens + 0.5)),
+                          shown_number(seconds), std::to_string(run.log.starts),
                           run.log.ranks ? std::to_string(run.log.ranks) : "-"});
   }
-  return {"Costs", {"Replies that count, and their tokens; a step's seconds are by the clock, lost work not counted.", std::move(table)}};
+  return {"Costs",
+          {"Replies that count, and their tokens; a step's seconds are by the clock, lost work not "
+           "counted.",
+           std::move(table)}};
 }
 
 ReportSection runs_section(const std::vector<FoundRun>& runs) {
   ReportTable table{{"run", "state", "expert", "z hash"}, {}};
   ReportSection section{"Runs", {}};
   for (const FoundRun& run : runs) {
-    const std::string hash = run.expert_file.empty() ? "-" : z_hash(run.expert);
+    const auto& metadata = run.expert.metadata;
+    const std::string hash = metadata.contains("z_hash") ? metadata.at("z_hash") : "-";
     table.rows.push_back({run.name, run.log.finished ? "finished" : "not finished",
                           run.expert_file.empty() ? "-" : run.expert_file, hash});
   }
@@ -124,8 +137,8 @@ ReportSection runs_section(const std::vector<FoundRun>& runs) {
 }  // namespace
 
 ReportDocument report_of(const std::vector<FoundRun>& runs) {
-  ReportDocument document{runs_section(runs), settings_section(runs), curves_section(runs),
-                          change_section(runs), results_section(runs), samples_section(runs),
+  ReportDocument document{runs_section(runs),   settings_section(runs), curves_section(runs),
+                          change_section(runs), results_section(runs),  samples_section(runs),
                           costs_section(runs)};
   std::erase_if(document, [](const ReportSection& section) { return section.parts.empty(); });
   return document;
