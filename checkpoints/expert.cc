@@ -12,6 +12,7 @@ namespace {
 
 constexpr char kExpertFormat[] = "svfleet-expert";
 constexpr char kExpertVersion[] = "1";  // docs/formats.md; never renumber
+constexpr char kCoreVersion[] = "2";    // of an expert with a core
 
 // Empty when every z can be used.
 std::string z_problem(const std::map<std::string, std::vector<float>>& z) {
@@ -33,10 +34,14 @@ void save_expert(const std::string& path, const Expert& expert) {
   SafetensorsData data;
   data.metadata = expert.metadata;
   data.metadata["format"] = kExpertFormat;
-  data.metadata["version"] = std::string(kExpertVersion);
+  data.metadata["version"] = std::string(expert.core.empty() ? kExpertVersion : kCoreVersion);
+  if (!expert.core.empty()) data.metadata["core"] = expert.core;
   data.metadata["z_hash"] = z_hash(expert);
-  for (const auto& [name, values] : expert.z)
-    data.tensors[name] = {{static_cast<int64_t>(values.size())}, values};
+  for (const auto& [name, values] : expert.z) {
+    std::vector<int64_t> shape{static_cast<int64_t>(values.size())};
+    if (!expert.core.empty()) shape = expert.shapes.at(name);
+    data.tensors[name] = {shape, values};
+  }
   write_safetensors(path, data);
 }
 
@@ -57,12 +62,21 @@ Expert load_expert(const std::string& given) {
   if (read_safetensors_metadata(path)["format"] != kExpertFormat)
     throw user_error("'", path, "' is not an expert: its metadata has no format=", kExpertFormat);
   SafetensorsData data = read_safetensors(path);
-  if (const std::string version = data.metadata["version"]; version != kExpertVersion)
+  const std::string version = data.metadata["version"];
+  if (version != kExpertVersion && version != kCoreVersion)
     throw user_error("the expert '", path, "' has version '", version, "', this svfleet reads ",
-                     kExpertVersion, "; use a newer svfleet");
+                     kExpertVersion, " and ", kCoreVersion, "; use a newer svfleet");
   Expert expert;
+  if (version == kCoreVersion) {
+    expert.core = data.metadata["core"];
+    if (expert.core.empty())
+      throw user_error("the expert '", path, "' cannot be used: its metadata does not name its ",
+                       "core; use a copy of it");
+  }
   for (auto& [name, tensor] : data.tensors) {
-    if (tensor.first.size() != 1)
+    if (!expert.core.empty())
+      expert.shapes[name] = tensor.first;
+    else if (tensor.first.size() != 1)
       throw user_error("the expert '", path, "' cannot be used: z of '", name,
                        "' is not a vector but has ", tensor.first.size(), " dimensions");
     expert.z[name] = std::move(tensor.second);
@@ -79,9 +93,23 @@ Expert load_expert(const std::string& given) {
 
 std::string z_hash(const Expert& expert) {
   Hasher hasher;
-  hasher.text("svfleet-z-1");
-  for (const auto& [name, values] : expert.z) hasher.text(name).floats(values);
+  if (expert.core.empty()) {
+    hasher.text("svfleet-z-1");
+    for (const auto& [name, values] : expert.z) hasher.text(name).floats(values);
+    return hasher.hex();
+  }
+  hasher.text("svfleet-z-2").text(expert.core);
+  for (const auto& [name, values] : expert.z) {
+    hasher.text(name);
+    for (const int64_t size : expert.shapes.at(name)) hasher.number(size);
+    hasher.floats(values);
+  }
   return hasher.hex();
+}
+
+std::string weight_of(const std::string& tensor) {
+  const bool factor = tensor.ends_with(".A") || tensor.ends_with(".B");
+  return factor ? tensor.substr(0, tensor.size() - 2) : tensor;
 }
 
 }  // namespace svfleet

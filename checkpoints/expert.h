@@ -1,7 +1,9 @@
 // An expert file: z of every adapted matrix (F32, named by the Hugging Face weight name) and where
-// it came from, as safetensors with metadata.
+// it came from, as safetensors with metadata. Version 1 is of SVF; version 2 of other cores, whose
+// tensors have shapes and may be two a matrix (docs/formats.md).
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
@@ -9,10 +11,12 @@
 namespace svfleet {
 
 struct Expert {
-  std::map<std::string, std::vector<float>> z;  // weight name -> [r]
+  std::map<std::string, std::vector<float>> z;  // version 1: weight name -> [r]; 2: tensor name
   // format=svfleet-expert, version, z_hash, model_hash, store_hash, parametrisation, task, step,
   // scores ...
   std::map<std::string, std::string> metadata;
+  std::string core = {};  // version 2: kind and options; else empty
+  std::map<std::string, std::vector<int64_t>> shapes = {};  // version 2: of each tensor
 };
 
 void save_expert(const std::string& path, const Expert& expert);
@@ -23,7 +27,10 @@ std::string expert_file(const std::string& path);
 // Of a file, or of a folder that has one. Error(kExitUser) when it is not an expert, kExitDisk when
 // damaged: where the metadata has a z_hash, z must have it too.
 Expert load_expert(const std::string& path);
-// Hash of z only (names and bits): what a rollout carries to prove which policy made it.
+// Hash of z only (names and bits; of version 2 core and shapes too): what a rollout carries to
+// prove which policy made it.
 std::string z_hash(const Expert& expert);
+// The adapted weight that a tensor belongs to: its name without what version 2 puts behind it.
+std::string weight_of(const std::string& tensor);
 
 }  // namespace svfleet

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "comm/error.h"
 #include "svd/store.h"
@@ -37,8 +38,8 @@ NamedTensors frozen(const Base& base) {
 
 std::vector<MatrixSlot> slots(const Basis& basis) {
   std::vector<MatrixSlot> slots;
-  for (const Target& target : basis.targets())
-    slots.push_back({target.name, target.offset, target.length()});
+  for (const Core::Slot& slot : basis.core().slots())
+    slots.push_back({slot.name, slot.offset, slot.length});
   return slots;
 }
 
@@ -76,24 +77,33 @@ void check_trained_on(const Config& config, const Base& base, const std::string&
 }
 
 std::vector<float> flat_z(const Base& base, const Expert& expert, const std::string& path) {
-  const std::vector<Target>& targets = base.basis->targets();
-  std::vector<float> z(total_length(targets), 1.0f);
-  size_t used = 0;
-  for (const Target& target : targets) {
-    auto it = expert.z.find(target.name);
-    if (it == expert.z.end()) continue;
-    if (int64_t(it->second.size()) != target.length())
-      throw user_error("expert '", path, "': z of '", target.name, "' has ", it->second.size(),
-                       " entries, the matrix needs ", target.length());
-    std::copy(it->second.begin(), it->second.end(), z.begin() + target.offset);
-    ++used;
-  }
-  if (used != expert.z.size())
-    for (const auto& [name, values] : expert.z)
-      if (std::none_of(targets.begin(), targets.end(),
-                       [&](const Target& target) { return target.name == name; }))
-        throw user_error("expert '", path, "' adapts '", name,
-                         "', which is not among svd.targets and svd.layers; widen them");
+  const Core& core = base.basis->core();
+  std::vector<float> z = base.basis->at_rest();
+  const std::string here = as_expert(core, z).core;
+  if (expert.core != here)
+    throw user_error("expert '", path, "' has the core '",
+                     expert.core.empty() ? "diagonal" : expert.core, "', not '",
+                     here.empty() ? "diagonal" : here,
+                     "' as train.core and its settings ask for; set them to the expert's");
+  std::set<std::string> used;
+  for (size_t t = 0; t < core.targets().size(); ++t)
+    for (const ExpertTensor& tensor : tensors_of(core, t)) {
+      const auto it = expert.z.find(tensor.name);
+      if (it == expert.z.end()) continue;
+      int64_t length = 1;
+      for (const int64_t size : tensor.shape) length *= size;
+      if (int64_t(it->second.size()) != length ||
+          (!here.empty() && expert.shapes.at(tensor.name) != tensor.shape))
+        throw user_error("expert '", path, "': z of '", tensor.name, "' has ", it->second.size(),
+                         " entries, the matrix needs ", length);
+      std::copy(it->second.begin(), it->second.end(), z.begin() + tensor.offset);
+      used.insert(tensor.name);
+    }
+  for (const auto& [name, values] : expert.z)
+    if (!used.contains(name))
+      throw user_error("expert '", path, "' adapts '", name,
+                       "', which is not among svd.targets and svd.layers; widen them");
+  if (!core.decomposed()) return z;
   // Only now: an expert of other matrices would have another hash for that reason alone.
   std::map<std::string, std::string> used_factors;
   for (const auto& [name, values] : expert.z) used_factors[name] = base.factor_hashes.at(name);

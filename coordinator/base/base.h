@@ -29,7 +29,7 @@ struct Base {
   FolderHashes hashes;                               // of what lies beside the weights
   std::string model_hash;                            // content of all tensors
   std::map<std::string, std::string> factor_hashes;  // by weight name; empty before load_factors
-  std::string store_hash;                            // of all of these
+  std::string store_hash;                            // of all of these; empty where none is read
   std::string weights_hash;                          // of the weights in memory, when loaded
 };
 
@@ -41,14 +41,15 @@ Base open_base(const Config& config, Crew& crew);
 // All that no step may change: weights, bases and singular values.
 NamedTensors frozen(const Base& base);
 
-std::vector<MatrixSlot> slots(const Basis& basis);
+std::vector<MatrixSlot> slots(const Basis& basis);  // of the parameters
 // What of an expert must be right before a factor of this model is made for it: Error(kExitUser)
 // when it was trained on another model, or on another config.json or tokenizer.json. Warns, on rank
 // 0, of another chat template.
 void check_trained_on(const Config& config, const Base& base, const std::string& model_hash,
                       const Expert& expert, const std::string& path, bool leads);
-// The flat z of an expert file; matrices that it does not adapt get 1. Error(kExitUser) when it
-// was made for other factors, or adapts a matrix that is not a target here.
+// The flat z of an expert file; matrices that it does not adapt are the base's. Error(kExitUser)
+// when it was made for other factors, adapts a matrix that is not a target here, or has another
+// core than the basis.
 std::vector<float> flat_z(const Base& base, const Expert& expert, const std::string& path);
 
 // The tokens that the model sees for an item.

@@ -133,8 +133,9 @@ class Decomposition {
  private:
   void choose() {
     targets_ = targets_of(config_, architecture_);
-    told_.resize(targets_.size());
     for (const Target& target : targets_) check_shape(files_, target);
+    if (keep_ && !Core::is_decomposed(core_of(config_).kind)) targets_.clear();
+    told_.resize(targets_.size());
   }
 
   const std::string& source_hash(const Target& target) const {
@@ -333,6 +334,11 @@ void load_factors(const Config& config, Crew& crew, Decomposed decomposed, Base&
     check_tensor(config, decomposed.made_from, name, hash);
   const FactorStore store(store_folder(config));
   const std::vector<Target> targets = targets_of(config, base.weights->architecture());
+  const CoreOptions core = core_of(config);
+  if (!Core::is_decomposed(core.kind)) {
+    base.basis = std::make_unique<Basis>(targets, *base.weights, core);
+    return;
+  }
   std::vector<Factor> factors(targets.size());
   std::vector<std::string> hashes(targets.size());
   crew.side_by_side(int64_t(targets.size()), [&](int64_t t) {
@@ -345,7 +351,7 @@ void load_factors(const Config& config, Crew& crew, Decomposed decomposed, Base&
   for (size_t t = 0; t < targets.size(); ++t) base.factor_hashes[targets[t].name] = hashes[t];
   base.store_hash = factors_hash(base.factor_hashes);
   crew.agree("factor store", base.store_hash);
-  base.basis = std::make_unique<Basis>(std::move(factors), *base.weights);
+  base.basis = std::make_unique<Basis>(std::move(factors), *base.weights, core);
 }
 
 bool open_factors(const Config& config, Crew& crew, Base& base, const std::vector<Expert>& experts,

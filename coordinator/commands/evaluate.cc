@@ -28,6 +28,9 @@ std::vector<Asked> asked_of(const NamedExperts& named, bool controls, const Base
     const std::vector<float> z = flat_z(base, named.experts[i], path);
     all.push_back({path, z});
     if (!controls) continue;
+    if (base.basis->core().kind() != CoreKind::kDiagonal)
+      throw user_error("--controls shuffles and mirrors z, and '", path,
+                       "' is of another core than diagonal; leave it out");
     const size_t place = all.size();  // behind the base
     all.push_back({path + " shuffled", shuffled(base.basis->targets(), z), place});
     all.push_back({path + " mirrored", mirrored(z), place});

@@ -78,6 +78,10 @@ int rebase_command(const CommandLine& line, const Config& config) {
   });
   const auto opened = open_expert(config, crew, line.experts.front());
   if (!opened) return kExitRequeue;
+  if (!opened->expert.core.empty())
+    throw user_error("the expert '", opened->path, "' has the core '", opened->expert.core,
+                     "', and only experts of core diagonal can be rebased; train it anew on the "
+                     "other factors");
   crew.on_leader("rebase", [&] {
     const Outcome outcome = rebase(*opened, FactorStore(line.share.store));
     save_expert(line.out, outcome.expert);

@@ -26,7 +26,8 @@ FormCosts form_costs(const Config& config, const std::vector<Target>& targets) {
 std::string remarks_on(const Config& config) {
   std::string text;
   for (const std::string& note : config.notes) text += "\n# " + note + "\n";
-  if (config.train.evolves()) return text;  // there is one form
+  if (config.train.evolves()) return text;                       // there is one form
+  if (core_of(config).kind != CoreKind::kDiagonal) return text;  // what it costs is another thing
   try {
     const FormCosts costs =
         form_costs(config, targets_of(config, read_architecture(config.model.path)));

@@ -77,6 +77,9 @@ int transfer_command(const CommandLine& line, const Config& given) {
   Crew crew(given);
   const std::string& path = line.experts.front();
   const Expert expert = open_experts({path}, crew).front();
+  if (!expert.core.empty())
+    throw user_error("the expert '", path, "' has the core '", expert.core,
+                     "', and only experts of core diagonal can be transferred");
   const Architecture architecture = read_architecture(given.model.path);
   const std::vector<Target> targets =
       fitting_targets(expert.z, architecture, path, given.model.path);

@@ -44,7 +44,8 @@ Truth open_truth(const Config& config) {
     Truth truth;
     truth.targets = targets_of(config, read_architecture(config.model.path));
     truth.manifest = manifest_of(config, truth.targets);
-    SafetensorsFolder(config.model.path);  // can it be opened?
+    if (!Core::is_decomposed(core_of(config).kind)) truth.targets.clear();  // no factors are read
+    SafetensorsFolder(config.model.path);                                   // can it be opened?
     return truth;
   } catch (const Error& error) {
     if (error.code() == kExitUser && rests_on_these(config)) throw disk_error(error.what());

@@ -9,6 +9,7 @@
 #include "coordinator/config/reader.h"
 #include "coordinator/config/run_file.h"
 #include "rl/pattern.h"
+#include "svd/core.h"
 
 namespace svfleet {
 namespace {
@@ -48,6 +49,46 @@ bool is_layers(const std::string& text) {
     begin = end + 1;
   }
   return true;
+}
+
+bool trains(const std::vector<std::string>& targets, std::vector<std::string> wanted) {
+  std::vector<std::string> chosen = targets;
+  std::sort(chosen.begin(), chosen.end());
+  std::sort(wanted.begin(), wanted.end());
+  return chosen == wanted;
+}
+
+void check_core(const Config& config, const Places& places) {
+  const TrainConfig& t = config.train;
+  const auto at = [&](std::initializer_list<const char*> labels) {
+    return place_of(places, config.file, labels);
+  };
+  const bool in_basis = t.core == "diagonal" || t.core == "block" || t.core == "tiny";
+  if (config.svd.components != "all" && !in_basis)
+    refuse(at({"svd.components", "train.core"}), "svd.components has no meaning with train.core " +
+                                                     t.core +
+                                                     ", which reads no components; remove it");
+  if (t.parametrisation != "direct" && (t.core != "diagonal" || config.svd.components != "all"))
+    refuse(at({"train.parametrisation", "train.core", "svd.components"}),
+           "train.parametrisation " + t.parametrisation +
+               " is of train.core diagonal with all svd.components; remove it");
+  if (t.core == "tiny" && config.svd.components == "all")
+    refuse(at({"svd.components", "train.core"}),
+           "train.core tiny needs svd.components, such as top 2: its blocks are dense");
+  if (t.core == "bias" && !trains(config.svd.targets, {"down_proj"}))
+    refuse(at({"svd.targets", "train.core"}),
+           "train.core bias adds to each layer's output: set svd.targets to [down_proj]");
+  if (t.core == "ia3" && !trains(config.svd.targets, {"k_proj", "v_proj", "down_proj"}))
+    refuse(at({"svd.targets", "train.core"}),
+           "train.core ia3 scales keys, values and the MLP's inner activations: set svd.targets to "
+           "[k_proj, v_proj, down_proj]");
+  const TrainConfig usual;
+  if (t.core != "lora" && (t.core_rank != usual.core_rank || t.core_alpha != usual.core_alpha))
+    refuse(at({"train.core_rank", "train.core_alpha", "train.core"}),
+           "train.core_rank and train.core_alpha have no effect without train.core lora");
+  if (t.core != "tiny" && (t.core_numbers != usual.core_numbers || t.core_tied != usual.core_tied))
+    refuse(at({"train.core_numbers", "train.core_tied", "train.core"}),
+           "train.core_numbers and train.core_tied have no effect without train.core tiny");
 }
 
 // Of evolution strategies.
@@ -239,6 +280,11 @@ void check_config(const Config& config, const Places& places, bool for_training)
     refuse(place_of(places, config.file, {"svd.layers"}),
            "svd.layers must be all, or layers and ranges such as 0..11,40..79, got '" +
                shown(config.svd.layers) + "'");
+  Components components;
+  if (!read_components(config.svd.components, &components))
+    refuse(place_of(places, config.file, {"svd.components"}),
+           "svd.components must be all, or so many at an end such as top 64 or bottom 64, got '" +
+               shown(config.svd.components) + "'");
   const bool several = config.tasks.size() > 1;
   for (size_t i = 0; i < config.tasks.size(); ++i) {
     const std::string name = several ? "task." + std::to_string(i) : "task";
@@ -267,6 +313,7 @@ void check_config(const Config& config, const Places& places, bool for_training)
   check_place(config, "train.init_from", config.train.init_from,
               place_of(places, config.file, {"train.init_from"}));
   check_train(config, places);
+  check_core(config, places);
 }
 
 }  // namespace svfleet

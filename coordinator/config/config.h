@@ -30,6 +30,8 @@ struct SvdConfig {
   std::vector<std::string> targets = {"mlp"};
   // Layers: "all", or ranges such as "0..11,40..79".
   std::string layers = "all";
+  // Which singular components of a matrix are trained: "all", "top 64" or "bottom 64".
+  std::string components = "all";
   // Storage type of the singular bases Q: float32 or bfloat16.
   std::string storage = "float32";
   // Largest predicted relative error of an adapted matrix that a certificate may show.
@@ -81,6 +83,14 @@ struct TrainConfig {
   std::string gradient_checkpointing = "auto";
   // direct or sigmoid.
   std::string parametrisation = "direct";
+  // What is trained: diagonal (SVF), block, tiny, bias, lora or ia3 (svd/core.h).
+  std::string core = "diagonal";
+  // Of core lora: r, and alpha; what it adds is times alpha / r.
+  int64_t core_rank = 16;
+  double core_alpha = 32;
+  // Of core tiny: numbers that so many matrices share (0 = all).
+  int64_t core_numbers = 13;
+  int64_t core_tied = 0;
   // Expert file to start from; empty = the base model.
   std::string init_from;
   // Checkpoint every N steps; the last `keep_checkpoints` and the best are kept.

@@ -59,6 +59,10 @@ std::vector<Field<Config>> make_config_fields() {
                "up_proj", "down_proj"})},
       {"svd.layers", "Layers, from 0: \"all\", or ranges such as \"0..11,40..79\".", AT(svd.layers),
        yes},
+      {"svd.components",
+       "Which components of each matrix are trained, in order of singular values: all, or so many "
+       "at an end, such as \"top 64\" or \"bottom 64\". For train.core diagonal, block and tiny.",
+       AT(svd.components), Bits::kUnlessDefault},
       {"svd.storage",
        "Storage type of the singular bases Q; bfloat16 halves the disk, float32 is exact.",
        AT(svd.storage), yes, one_of({"float32", "bfloat16"})},
@@ -179,6 +183,26 @@ std::vector<Field<Config>> make_config_fields() {
       {"train.parametrisation",
        "direct: z = 1 + p; sigmoid: the published code's, for reproducing it.",
        AT(train.parametrisation), yes, one_of({"direct", "sigmoid"})},
+      {"train.core",
+       "What is trained of each matrix W. diagonal: a scale for each singular component (SVF). "
+       "block: any k x k change among svd.components (LoRA-XS). tiny: such blocks of "
+       "train.core_numbers numbers that many matrices share (TinyLoRA). bias: a vector added to "
+       "each layer's output (svd.targets: [down_proj]). lora: W + (alpha / r) B A. ia3: scales of "
+       "keys, values and the MLP's inner activations (svd.targets: [k_proj, v_proj, down_proj]).",
+       AT(train.core), Bits::kUnlessDefault,
+       one_of({"diagonal", "block", "tiny", "bias", "lora", "ia3"})},
+      {"train.core_rank", "Rank r of core lora.", AT(train.core_rank), Bits::kUnlessDefault,
+       between(1, 100000)},
+      {"train.core_alpha",
+       "Alpha of core lora: B A is times alpha / r.",
+       AT(train.core_alpha),
+       Bits::kUnlessDefault,
+       {.low = 0, .above_low = true}},
+      {"train.core_numbers", "How many numbers core tiny trains, for each group of matrices.",
+       AT(train.core_numbers), Bits::kUnlessDefault, between(1, 1000000)},
+      {"train.core_tied",
+       "So many neighbouring matrices share the numbers of core tiny; 0 = all of them.",
+       AT(train.core_tied), Bits::kUnlessDefault, between(0, 1000000)},
       {"train.init_from", "Expert file to start from; empty = the base model.", AT(train.init_from),
        content, kPath},
       {"train.checkpoint_every", "Save a checkpoint every so many steps, and at the end.",

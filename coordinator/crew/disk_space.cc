@@ -46,6 +46,7 @@ FilesThere files_there(const std::string& run_dir, int64_t step) {
 }
 
 uint64_t missing_factors(const Config& config, const std::vector<Target>& targets) {
+  if (!Core::is_decomposed(core_of(config).kind)) return 0;
   const FactorStore store(store_folder(config));
   std::vector<Target> missing;
   for (const Target& target : targets)
@@ -73,7 +74,7 @@ void check_disks(const Config& config, int64_t start_step, bool fresh, const std
   const std::vector<Target> targets = targets_of(config, architecture);
   const TrainConfig& train = config.train;
   WritingPlan plan;
-  plan.parameters = total_length(targets);
+  plan.parameters = Core(core_of(config), targets, {}).coefficients();
   plan.matrices = int64_t(targets.size());
   plan.steps_left = std::max<int64_t>(0, train.steps - start_step);
   plan.fresh = fresh;

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "checkpoints/file.h"
@@ -11,6 +12,7 @@
 #include "cluster/signals.h"
 #include "comm/clock.h"
 #include "comm/error.h"
+#include "coordinator/sharing/core_lora.h"
 #include "coordinator/sharing/model_card.h"
 #include "worker/model/merged.h"
 
@@ -22,8 +24,8 @@ using nlohmann::ordered_json;
 constexpr char kIndex[] = "model.safetensors.index.json";
 
 constexpr char kMergedUse[] =
-    R"(The base model with an expert vector merged into its weights, W' = U diag(σ∘z) Vᵀ for each adapted
-weight W = U diag(σ) Vᵀ (Transformer², arXiv 2501.06252). It loads as any model of its kind does:
+    R"(The base model with an expert merged into its weights: with a vector z, W' = U diag(σ∘z) Vᵀ for each
+adapted weight W = U diag(σ) Vᵀ (Transformer², arXiv 2501.06252). It loads as any model of its kind does:
 
     model = transformers.AutoModelForCausalLM.from_pretrained("THIS_FOLDER", torch_dtype="auto")
 
@@ -45,6 +47,26 @@ bool is_copied(const std::string& name) {
          name.starts_with("USE_POLICY");
 }
 
+// A checkpoint of the base's kind has no place for more biases than the base has.
+void check_is_a_weight(const OpenedExpert& opened, size_t t) {
+  const Target& target = opened.base.basis->targets()[t];
+  const auto& kinds = linear_kinds();
+  const auto kind = std::find(kinds.begin(), kinds.end(), target.kind) - kinds.begin();
+  const Linear& linear = opened.base.weights->layer(target.layer).linears[kind];
+  const CoreKind core = opened.base.basis->core().kind();
+  const bool scales_bias = core == CoreKind::kIa3 && target.kind != "down_proj";
+  if (core == CoreKind::kBias || (scales_bias && linear.bias.defined()))
+    throw user_error("the expert '", opened.path, "' is of core ", core_name(core),
+                     ", which changes the bias of '", target.name,
+                     "' too, and a merged model has weights only; export it as native");
+}
+
+// Of LoRA B alone: it multiplies A.
+bool changes(const OpenedExpert& opened, size_t t) {
+  if (opened.base.basis->core().kind() != CoreKind::kLora) return opened.moves(t);
+  return core_lora(opened, t, std::numeric_limits<int64_t>::max()).rank() > 0;
+}
+
 class Writer {
  public:
   Writer(const OpenedExpert& opened, const OutFolder& folder)
@@ -54,8 +76,10 @@ class Writer {
         bfloat16_(opened.base.weights->type() == at::kBFloat16) {
     found_.dtype = bfloat16_ ? "BF16" : "F32";
     const auto& targets = opened.base.basis->targets();
-    for (size_t t = 0; t < targets.size(); ++t)
-      if (moves(targets[t])) moved_[targets[t].name] = t;
+    for (size_t t = 0; t < targets.size(); ++t) {
+      check_is_a_weight(opened, t);
+      if (changes(opened, t)) moved_[targets[t].name] = t;
+    }
     found_.changed = int64_t(moved_.size());
   }
 
@@ -71,11 +95,6 @@ class Writer {
   }
 
  private:
-  bool moves(const Target& target) const {
-    const auto begin = opened_.z.begin() + target.offset;
-    return std::any_of(begin, begin + target.length(), [](float z) { return z != 1; });
-  }
-
   void write_file(const SafetensorsFolder::File& file) {
     std::vector<TensorEntry> entries;
     for (const TensorView& view : file.tensors) {
@@ -141,7 +160,7 @@ class Writer {
   const OutFolder& folder_;
   const std::string hash_;
   const bool bfloat16_;
-  std::map<std::string, size_t> moved_;  // targets with a z other than 1
+  std::map<std::string, size_t> moved_;  // targets whose weights are others
   uint64_t total_ = 0;                   // bytes of tensors
   MergedFolder found_;
 };

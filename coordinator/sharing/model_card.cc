@@ -38,6 +38,9 @@ std::string size_of_moves(const OpenedExpert& opened) {
       least = std::min(least, value), most = std::max(most, value);
     }
   char text[160];
+  if (!opened.expert.core.empty())
+    return opened.expert.core + ", " + std::to_string(entries) + " numbers in " +
+           std::to_string(opened.expert.z.size()) + " tensors";
   std::snprintf(text, sizeof text, "%zu matrices, %lld of %lld scales moved, from %.4f to %.4f",
                 opened.expert.z.size(), static_cast<long long>(moved),
                 static_cast<long long>(entries), least, most);

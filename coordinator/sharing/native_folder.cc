@@ -21,15 +21,23 @@ them. In Python, with svfleet's `scripts/peft_svf`, beside the model and the fac
     handle = load_expert(model, "THIS_FOLDER", "model.factors")
 )";
 
+constexpr char kCoreUse[] =
+    R"(What training has added to the base model, in `expert.safetensors`: its metadata name the core, and svfleet's
+docs/formats.md says what the tensors are.
+
+    svfleet generate run.yaml --expert THIS_FOLDER "a prompt"     # model.path in run.yaml: the base model
+)";
+
 }  // namespace
 
 void write_native(const OpenedExpert& opened, const Origin& origin, const std::string& out) {
   OutFolder folder(out);
   folder.write(kExpertInFolder, read_file(opened.path));
-  folder.write("README.md", model_card(opened, origin,
-                                       {.library = "svfleet",
-                                        .title = "An expert vector for " + origin.name,
-                                        .use = kNativeUse}));
+  folder.write("README.md",
+               model_card(opened, origin,
+                          {.library = "svfleet",
+                           .title = "An expert vector for " + origin.name,
+                           .use = opened.expert.core.empty() ? kNativeUse : kCoreUse}));
   folder.publish();
 }
 

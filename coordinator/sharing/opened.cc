@@ -1,5 +1,7 @@
 #include "coordinator/sharing/opened.h"
 
+#include <algorithm>
+
 #include "checkpoints/file.h"
 #include "comm/error.h"
 #include "coordinator/base/factors.h"
@@ -23,6 +25,13 @@ std::optional<OpenedExpert> open_expert(const Config& config, Crew& crew, const 
   return opened;
 }
 
+bool OpenedExpert::moves(size_t t) const {
+  const Core& core = base.basis->core();
+  const auto begin = z.begin() + core.part(t).offset;
+  return std::any_of(begin, begin + core.part(t).length,
+                     [&](float one) { return one != core.at_rest(); });
+}
+
 Factor stored_factor(const OpenedExpert& opened, const Target& target) {
   return FactorStore(store_folder(opened.config))
       .load(target, opened.base.weights->tensor_hashes().at(target.name),
@@ -35,6 +44,7 @@ at::Tensor exact_weight(const OpenedExpert& opened, const Target& target) {
 }
 
 std::string factors_hash_of(const OpenedExpert& opened) {
+  if (!opened.base.basis->core().decomposed()) return "";
   std::map<std::string, std::string> used;
   for (const auto& [name, z] : opened.expert.z) used[name] = opened.base.factor_hashes.at(name);
   return factors_hash(used);

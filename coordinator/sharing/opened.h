@@ -21,6 +21,7 @@ struct OpenedExpert {
 
   // Those that the expert names; others of the same kinds and layers have z = 1.
   bool adapts(const Target& target) const { return expert.z.contains(target.name); }
+  bool moves(size_t t) const;  // whether some coefficient of target t is not the base's
 };
 
 // Collective. Nothing when a stop was asked for; Error(kExitUser) as `evaluate` has it where the

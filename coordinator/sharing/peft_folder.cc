@@ -9,6 +9,7 @@
 #include "checkpoints/safetensors_writer.h"
 #include "cluster/signals.h"
 #include "comm/error.h"
+#include "coordinator/sharing/core_lora.h"
 #include "coordinator/sharing/lora.h"
 #include "coordinator/sharing/model_card.h"
 
@@ -44,12 +45,18 @@ void count(const LoraFactors& lora, int64_t most, LoraLoss* loss) {
 
 std::vector<NamedLora> loras_of(const OpenedExpert& opened, int64_t most, PeftFolder* found) {
   std::vector<NamedLora> loras;
-  for (const Target& target : opened.base.basis->targets()) {
+  const bool diagonal = opened.base.basis->core().kind() == CoreKind::kDiagonal;
+  for (size_t t = 0; t < opened.base.basis->targets().size(); ++t) {
+    const Target& target = opened.base.basis->targets()[t];
     if (stop_requested()) throw Error(kExitRequeue, "the export was stopped; nothing is kept");
-    const std::span<const float> z(opened.z.data() + target.offset, size_t(target.length()));
-    if (std::all_of(z.begin(), z.end(), [](float one) { return one == 1; })) continue;
-    LoraFactors lora =
-        lora_of(stored_factor(opened, target), exact_weight(opened, target), z, most);
+    if (!opened.moves(t)) continue;
+    LoraFactors lora;
+    if (diagonal) {
+      const std::span<const float> z(opened.z.data() + target.offset, size_t(target.length()));
+      lora = lora_of(stored_factor(opened, target), exact_weight(opened, target), z, most);
+    } else {
+      lora = core_lora(opened, t, most);
+    }
     count(lora, most, &found->by_kind[target.kind]);
     count(lora, most, &found->all);
     if (lora.rank() == 0) continue;  // only components with sigma = 0 move
@@ -58,7 +65,7 @@ std::vector<NamedLora> loras_of(const OpenedExpert& opened, int64_t most, PeftFo
   }
   if (loras.empty())
     throw user_error("expert '", opened.path, "' changes nothing, and peft has no empty adapter; ",
-                     "give an expert with z other than 1");
+                     "give an expert that has moved");
   return loras;
 }
 

@@ -62,7 +62,7 @@ void Learner::end_step(const Update& update) {
 
 Update Learner::update(std::vector<double>& sum, int64_t counted) {
   for (double& dz : sum) dz /= double(counted);
-  return move(chain_to_p(rules_.parametrisation, rules_.targets, state_.p, sum, rules_.sigmas));
+  return move(rules_.core.chain_to_p(state_.p, sum));
 }
 
 Update Learner::move(std::vector<float> gradient) {
@@ -111,7 +111,7 @@ bool Learner::checkpoint_is_due() const {
 }
 
 std::vector<float> Learner::z_of(const RunState& state) const {
-  return svfleet::z_of(rules_.parametrisation, rules_.targets, state.p, rules_.sigmas);
+  return rules_.core.coefficients_of(state.p);
 }
 
 }  // namespace svfleet

@@ -10,17 +10,15 @@
 #include "coordinator/config/config.h"
 #include "coordinator/training/chunk_tally.h"
 #include "rl/evolution.h"
-#include "svd/parametrisation.h"
+#include "svd/core.h"
 
 namespace svfleet {
 
 // What the parameters mean, and how they move.
 struct LearningRules {
   Config config;
-  Parametrisation parametrisation = Parametrisation::kDirect;
-  AdamWOptions optimizer;                   // at the full learning rate
-  std::vector<Target> targets;              // in order of the flat vectors
-  std::vector<std::vector<double>> sigmas;  // by target
+  AdamWOptions optimizer;  // at the full learning rate
+  Core core;
 };
 
 // What an optimizer's step was.
@@ -55,7 +53,7 @@ class Learner {
   bool checkpoint_is_due() const;
 
   const RunState& state() const { return state_; }
-  std::vector<float> z() const { return z_of(state_); }  // [all r]
+  std::vector<float> z() const { return z_of(state_); }  // the core's coefficients
   std::vector<float> z_of(const RunState& state) const;
 
  private:

@@ -20,7 +20,7 @@ namespace {
 constexpr int64_t kValidationBatch = 32;
 
 LearningRules rules_of(const Config& config, const TrainingPlan& plan, const Basis& basis) {
-  return {config, plan.parametrisation, plan.optimizer, basis.targets(), basis.sigmas()};
+  return {config, plan.optimizer, basis.core()};
 }
 
 // Whether some step makes forward passes of the base model.
@@ -229,16 +229,15 @@ void TrainingLoop::save(const std::string& name, const RunState& of) {
   Expert expert = as_expert(*run_.base.basis, learner_.z_of(of));
   std::string tasks;
   for (const TaskSpec& task : run_.config.tasks) tasks += (tasks.empty() ? "" : "+") + task.name;
-  expert.metadata = {{"model_hash", run_.base.model_hash},
-                     {"store_hash", run_.base.store_hash},
-                     {"parametrisation", run_.config.train.parametrisation},
-                     {"task", tasks},
-                     {"step", std::to_string(of.step)},
-                     {"seed", std::to_string(state().seed)},
-                     {"run_id", run_.folder.run_id()},
-                     {"config_hash", run_.base.hashes.config},
-                     {"config_shape", run_.base.hashes.shape},
-                     {"tokenizer_hash", run_.base.hashes.tokenizer}};
+  expert.metadata = {
+      {"model_hash", run_.base.model_hash},     {"task", tasks},
+      {"step", std::to_string(of.step)},        {"seed", std::to_string(state().seed)},
+      {"run_id", run_.folder.run_id()},         {"config_hash", run_.base.hashes.config},
+      {"config_shape", run_.base.hashes.shape}, {"tokenizer_hash", run_.base.hashes.tokenizer}};
+  if (!run_.base.store_hash.empty()) expert.metadata["store_hash"] = run_.base.store_hash;
+  const bool diagonal = run_.base.basis->core().kind() == CoreKind::kDiagonal;
+  expert.metadata["parametrisation"] =
+      diagonal ? run_.config.train.parametrisation : run_.config.train.core;
   if (run_.base.chat) expert.metadata["chat_template_hash"] = run_.base.hashes.chat_template;
   if (!state().parent.empty()) expert.metadata["parent"] = state().parent;
   if (state().best_step == of.step)

@@ -219,11 +219,10 @@ TrainingPlan make_plan(const Config& config, const Base& base, RunItems items) {
   plan.tasks = std::move(items.train);
   plan.validation = std::move(items.validation);
   plan.validated_on = validated_on(plan.validation);
-  for (const Target& target : base.basis->targets())
-    plan.segment_ends.push_back(target.offset + target.length());
+  for (const Core::Part& part : base.basis->core().parts())
+    plan.segment_ends.push_back(part.offset + part.length);
   plan.chunks_per_step = train.chunks_per_step();
   plan.bits = bits_of(config, base, plan.tasks).dump();
-  plan.parametrisation = parametrisation(train.parametrisation);
 
   plan.rules.tasks = plan.tasks.size();
   plan.rules.seed = uint64_t(train.seed);
@@ -257,15 +256,15 @@ RunState first_state(const Config& config, const Base& base, const TrainingPlan&
   RunState state;
   state.seed = uint64_t(config.train.seed);
   state.slots = slots(*base.basis);
-  const size_t n = size_t(total_length(base.basis->targets()));
-  state.p.assign(n, 0);
+  const Core& core = base.basis->core();
+  const auto n = size_t(core.parameters());
+  state.p = core.start();
   state.m.assign(n, 0);
   state.v.assign(n, 0);
   if (!config.train.init_from.empty() && !child) {
     const std::string& path = config.train.init_from;
     const Expert start = load_expert(path);
-    state.p = p_of(plan.parametrisation, base.basis->targets(), flat_z(base, start, path),
-                   base.basis->sigmas());
+    state.p = core.p_of(flat_z(base, start, path));
     state.parent = z_hash(start);
   }
   state.bits_config = plan.bits;

@@ -9,7 +9,6 @@
 #include "coordinator/base/base.h"
 #include "coordinator/training/chunk.h"
 #include "rl/adamw.h"
-#include "svd/parametrisation.h"
 
 namespace svfleet {
 
@@ -21,7 +20,6 @@ struct TrainingPlan {
   std::string bits;  // canonical JSON of all that may alter bits: settings and data
   // What validation measures, and on which items; empty when never validated.
   std::string validated_on;
-  Parametrisation parametrisation = Parametrisation::kDirect;
   ChunkRules rules;        // without step and run_id
   AdamWOptions optimizer;  // at the full learning rate
 

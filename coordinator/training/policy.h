@@ -13,11 +13,12 @@
 namespace svfleet {
 
 struct Policy {
-  std::vector<float> z;                      // [all r]
+  std::vector<float> z;                      // the core's coefficients
   std::unique_ptr<const ExpertTable> table;  // the base and z
   std::unique_ptr<Merged> merged;            // where it is
   Apply form = Apply::kFrozen;
-  std::string hash;  // of names and z
+  float at_rest = 1;  // what each z of the base model is
+  std::string hash;   // of names and z
   // Of the merged weights, Merged::gain: how much of z's change has arrived in them. NaN where
   // nothing is merged.
   double gain = std::numeric_limits<double>::quiet_NaN();

@@ -97,26 +97,27 @@ StepRecord gather_record(Crew& crew, const std::vector<FinishedChunk>& own, int6
 
 json z_statistics(const Policy& policy, const Basis& basis) {
   json z = json::object();
-  for (const Target& target : basis.targets()) {
-    const float* values = policy.z.data() + target.offset;
+  for (size_t t = 0; t < basis.targets().size(); ++t) {
+    const Core::Part part = basis.core().part(t);
+    const float* values = policy.z.data() + part.offset;
     double sum = 0, squares = 0, low = values[0], high = values[0];
-    for (int64_t i = 0; i < target.length(); ++i) {
+    for (int64_t i = 0; i < part.length; ++i) {
       const double x = values[i];
       sum += x, squares += x * x;
       low = std::min(low, x), high = std::max(high, x);
     }
-    const double n = double(target.length()), mean = sum / n;
-    z[target.name] = {{"mean", mean},
-                      {"min", low},
-                      {"max", high},
-                      {"std", std::sqrt(std::max(0.0, squares / n - mean * mean))}};
+    const double n = double(part.length), mean = sum / n;
+    z[basis.targets()[t].name] = {{"mean", mean},
+                                  {"min", low},
+                                  {"max", high},
+                                  {"std", std::sqrt(std::max(0.0, squares / n - mean * mean))}};
   }
   return z;
 }
 
 json StepRecord::to_json(const RunState& state, const Policy& policy) const {
   double largest = 0;
-  for (const float z : policy.z) largest = std::max(largest, std::abs(double(z) - 1));
+  for (const float z : policy.z) largest = std::max(largest, std::abs(double(z) - policy.at_rest));
   json times = seconds;
   times.update(seconds_of(tally.seconds));
   const Tally all = tally.all();

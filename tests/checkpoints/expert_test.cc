@@ -40,6 +40,43 @@ TEST(Expert, ReadsVersion1) {
   EXPECT_EQ(expert.metadata.at("model_hash"), "abc");
 }
 
+// Of another core than SVF's.
+Expert example_of_core() {
+  return {{{"a.weight.A", {1.f, 0.5f, -2.f}}, {"a.weight.B", {1.25f, 0.f}}},
+          {{"task", "largest of three"}},
+          "lora rank 1 alpha 32",
+          {{"a.weight.A", {1, 3}}, {"a.weight.B", {2, 1}}}};
+}
+
+TEST(Expert, ReadsVersion2) {
+  const Expert expert = load_expert(fixture("expert_v2.safetensors"));
+  EXPECT_EQ(expert.z, example_of_core().z);
+  EXPECT_EQ(expert.shapes, example_of_core().shapes);
+  EXPECT_EQ(expert.core, "lora rank 1 alpha 32");
+  EXPECT_EQ(expert.metadata.at("version"), "2");
+  EXPECT_EQ(expert.metadata.at("task"), "largest of three");
+}
+
+TEST(Expert, HashOfVersion2IsOfCoreAndShapesToo) {
+  const std::string original = z_hash(example_of_core());
+  const auto changed = [&](auto change) {
+    Expert e = example_of_core();
+    change(e);
+    return z_hash(e) != original;
+  };
+  EXPECT_FALSE(changed([](Expert& e) { e.metadata.clear(); }));
+  EXPECT_TRUE(changed([](Expert& e) { e.core = "lora rank 1 alpha 31"; }));
+  EXPECT_TRUE(changed([](Expert& e) { e.core.clear(); }));
+  EXPECT_TRUE(changed([](Expert& e) { e.shapes["a.weight.A"] = {3, 1}; }));
+  EXPECT_TRUE(changed([](Expert& e) { e.z["a.weight.B"][1] = 1e-30f; }));
+}
+
+TEST(Expert, NamesTheWeightOfATensor) {
+  EXPECT_EQ(weight_of("a.weight.A"), "a.weight");
+  EXPECT_EQ(weight_of("a.weight.B"), "a.weight");
+  EXPECT_EQ(weight_of("a.weight"), "a.weight");
+}
+
 TEST(Expert, HashIsOfNamesAndBitsOnly) {
   const std::string original = z_hash(example());
   Expert e = example();
@@ -74,8 +111,8 @@ TEST(Expert, OtherFilesAreRefused) {
   const std::map<std::string, std::string> right = {{"format", "svfleet-expert"}, {"version", "1"}};
   refused(kExitUser, {{}, {{"w", {{1}, {1.f}}}}}, "format=svfleet-expert");
   refused(kExitUser, {{{"format", "pt"}}, {{"w", {{1}, {1.f}}}}}, "format=svfleet-expert");
-  refused(kExitUser, {{{"format", "svfleet-expert"}, {"version", "2"}}, {{"w", {{1}, {1.f}}}}},
-          "version '2'");
+  refused(kExitUser, {{{"format", "svfleet-expert"}, {"version", "3"}}, {{"w", {{1}, {1.f}}}}},
+          "version '3'");
   refused(kExitUser, {right, {}}, "no z");
   refused(kExitUser, {right, {{"w", {{0}, {}}}}}, "'w' is empty");
   refused(kExitUser, {right, {{"w", {{1, 2}, {1.f, 2.f}}}}}, "2 dimensions");

@@ -17,5 +17,10 @@ int main(int argc, char** argv) {
   save_expert(folder + "/expert_v1.safetensors",
               {{{"a.weight", {1.f, 0.5f, -2.f}}, {"b.weight", {1.25f}}},
                {{"task", "largest of three"}, {"step", "12"}, {"model_hash", "abc"}}});
+  save_expert(folder + "/expert_v2.safetensors",
+              {{{"a.weight.A", {1.f, 0.5f, -2.f}}, {"a.weight.B", {1.25f, 0.f}}},
+               {{"task", "largest of three"}},
+               "lora rank 1 alpha 32",
+               {{"a.weight.A", {1, 3}}, {"a.weight.B", {2, 1}}}});
   return 0;
 }

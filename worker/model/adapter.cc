@@ -48,9 +48,14 @@ int Adapter::target(int layer, int linear, const Rows& rows) const {
 
 at::Tensor Adapter::scaled(int t, const at::Tensor& x, const Rows& rows,
                            at::ScalarType type) const {
+  const RowCoefficients own = coefficients(t, rows);
+  return scale_rows(x, own.d, own.entry_of, type);
+}
+
+RowCoefficients Adapter::coefficients(int t, const Rows& rows) const {
   const at::Tensor& d = table_->d(size_t(t));
-  if (rows.one()) return scale_rows(x, d[rows.entry()], {}, type);
-  return scale_rows(x, d, rows.index(), type);
+  if (rows.one()) return {d[rows.entry()], {}};
+  return {d, rows.index()};
 }
 
 at::Tensor Adapter::keys(int t, const Rows& rows) const {
@@ -66,7 +71,18 @@ at::Tensor Adapter::product(int t, const Linear& linear, const at::Tensor& x,
                             const Rows& rows) const {
   if (t < 0) return linear.weight.times(x, {.bias = linear.bias});
   if (t == 0) test_fault();
-  if (kind_ == Apply::kMerged) return merged_->weight(size_t(t)).times(x, {.bias = linear.bias});
+  if (kind_ == Apply::kMerged) {
+    const at::Tensor& added = merged_->added(size_t(t));
+    at::Tensor by_row;
+    if (added.defined()) by_row = added.unsqueeze(0).expand({x.size(0), added.size(0)});
+    return merged_->weight(size_t(t)).times(x, {by_row, linear.bias});
+  }
+  if (!is_diagonal()) {
+    const RowCoefficients own = coefficients(t, rows);
+    const at::Tensor change = core_input_change(basis(), size_t(t), x, own);
+    if (!change.defined()) return core_output(basis(), size_t(t), linear, x, own);
+    return linear.weight.times(add_keyed(x, change, keys(t, rows)), {.bias = linear.bias});
+  }
   const Matrix& q = basis().q(size_t(t));
   if (basis().targets()[size_t(t)].form == Form::kRight) {
     const at::Tensor change = q.times_wide(scaled(t, q.back_wide(x), rows, x.scalar_type()));
@@ -77,28 +93,30 @@ at::Tensor Adapter::product(int t, const Linear& linear, const at::Tensor& x,
   return q.times(scaled(t, in_basis, rows, x.scalar_type()), {y, linear.bias});
 }
 
-Adapter::Backward Adapter::backward(int t, const Linear& linear, const at::Tensor& x,
-                                    const at::Tensor& g, const Rows& rows, bool d_x_wanted) const {
-  Backward out;
+CoreBackward Adapter::backward(int t, const Linear& linear, const at::Tensor& x,
+                               const at::Tensor& g, const Rows& rows, bool d_x_wanted) const {
+  CoreBackward out;
   const Matrix& weight = linear.weight;
   if (t < 0) {
     if (d_x_wanted) out.d_x = weight.back_wide(g);
     return out;
   }
+  if (!is_diagonal())
+    return core_backward(basis(), size_t(t), linear, x, g, coefficients(t, rows), d_x_wanted);
   const Matrix& q = basis().q(size_t(t));
   const at::ScalarType type = x.scalar_type();
   if (basis().targets()[size_t(t)].form == Form::kRight) {
     const at::Tensor back = weight.back_wide(g);
-    out.a = q.back_wide(x);
-    out.b = q.back_wide(rounded(back, type));
-    if (d_x_wanted) out.d_x = q.times_wide(scaled(t, out.b, rows, type), {.rows = back});
+    const at::Tensor b = q.back_wide(rounded(back, type));
+    out.sums = {{q.back_wide(x), b}};
+    if (d_x_wanted) out.d_x = q.times_wide(scaled(t, b, rows, type), {.rows = back});
     return out;
   }
-  out.a = q.back_wide(g);
-  out.b = q.back_wide(weight.times(x));
+  const at::Tensor a = q.back_wide(g);
+  out.sums = {{a, q.back_wide(weight.times(x))}};
   if (!d_x_wanted) return out;
   const at::Tensor g_wide = g.to(wide_of(g));
-  out.d_x = weight.back_wide(q.times(scaled(t, out.a, rows, type), {.rows = g_wide}));
+  out.d_x = weight.back_wide(q.times(scaled(t, a, rows, type), {.rows = g_wide}));
   return out;
 }
 

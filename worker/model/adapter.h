@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "worker/model/core_products.h"
 #include "worker/model/expert_table.h"
 #include "worker/model/merged.h"
 #include "worker/model/weights.h"
@@ -16,7 +17,8 @@ namespace svfleet {
 enum class Apply {
   kFrozen,      // not at all: the base model
   kMerged,      // W' in place of W
-  kActivation,  // W (x + D) with D = Q (d o Q^T x) on the right, y + Q (d o Q^T y) on the left
+  kActivation,  // W (x + D) with D = Q (d o Q^T x) on the right, y + Q (d o Q^T y) on the left; of
+                // other cores than SVF's: core_products.h
 };
 
 // What the rows of a pass are to an adapter: whose, and at which places of their sequences.
@@ -37,8 +39,8 @@ class Rows {
   at::Tensor index_;
 };
 
-// A value with a switch; it becomes virtual when a second kind of adapter comes. It names what it
-// reads, which must stay while it is used: the table's entries, and W' of one z where merged.
+// A value; what is of one core alone is behind it (core_products.h). It names what it reads, which
+// must stay while it is used: the table's entries, and W' of one z where merged.
 class Adapter {
  public:
   Adapter() = default;  // the base model
@@ -62,17 +64,17 @@ class Adapter {
   // what dz is made of: dL/dz_i of a group of rows is the sum over them of a_i b_i (DESIGN: the
   // undivided form, which holds for every z).
   //   right: a = Q^T x, b = Q^T W^T g;   left: a = Q^T g, b = Q^T W x
-  struct Backward {
-    at::Tensor d_x, a, b;  // a, b [rows, r], wide; undefined without a target
-  };
-  Backward backward(int t, const Linear& linear, const at::Tensor& x, const at::Tensor& g,
-                    const Rows& rows, bool d_x_wanted = true) const;
+  // Without a target there are no sums.
+  CoreBackward backward(int t, const Linear& linear, const at::Tensor& x, const at::Tensor& g,
+                        const Rows& rows, bool d_x_wanted = true) const;
 
  private:
   const Basis& basis() const { return table_ ? table_->basis() : merged_->basis(); }
   // d o x of each row's entry, rounded to the model's type: what Q is multiplied by next.
   at::Tensor scaled(int t, const at::Tensor& x, const Rows& rows, at::ScalarType type) const;
   at::Tensor keys(int t, const Rows& rows) const;
+  bool is_diagonal() const { return basis().core().kind() == CoreKind::kDiagonal; }
+  RowCoefficients coefficients(int t, const Rows& rows) const;
 
   Apply kind_ = Apply::kFrozen;
   const ExpertTable* table_ = nullptr;

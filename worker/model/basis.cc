@@ -9,22 +9,43 @@
 
 namespace svfleet {
 
-Basis::Basis(std::vector<Factor> factors, const Weights& weights)
-    : by_layer_(size_t(weights.architecture().layers), std::vector<int>(linear_kinds().size(), -1)),
-      wide_(weights.wide_type()),
-      device_(weights.device()) {
-  const auto& kinds = linear_kinds();
+Basis::Basis(std::vector<Factor> factors, const Weights& weights, const CoreOptions& core)
+    : wide_(weights.wide_type()), device_(weights.device()) {
+  std::vector<Target> targets;
+  std::vector<std::vector<double>> sigmas;
+  for (const Factor& factor : factors) {
+    targets.push_back(factor.target);
+    sigmas.push_back(factor.sigma);
+  }
+  core_ = Core(core, std::move(targets), std::move(sigmas));
+  place(weights);
   const InStage loading(Stage::kLoad);
-  for (Factor& factor : factors) {
+  for (size_t t = 0; t < factors.size(); ++t) {
     enter(Stage::kLoad);
-    const Target& target = factor.target;
-    size_t kind = std::find(kinds.begin(), kinds.end(), target.kind) - kinds.begin();
+    at::Tensor& q = factors[t].q;
+    if (core.kind != CoreKind::kDiagonal) {
+      const Core::Range chosen = core_.chosen(t);
+      q = q.narrow(1, chosen.first, chosen.count).contiguous();
+    }
+    q_.emplace_back(q.to(weights.device(), weights.type()));
+    q.reset();
+  }
+}
+
+Basis::Basis(std::vector<Target> targets, const Weights& weights, const CoreOptions& core)
+    : core_(core, std::move(targets), {}), wide_(weights.wide_type()), device_(weights.device()) {
+  SVFLEET_CHECK(!core_.decomposed(), "no factors for a core of kind ", core_name(core.kind));
+  place(weights);
+}
+
+void Basis::place(const Weights& weights) {
+  const auto& kinds = linear_kinds();
+  by_layer_.assign(size_t(weights.architecture().layers), std::vector<int>(kinds.size(), -1));
+  for (size_t t = 0; t < targets().size(); ++t) {
+    const Target& target = targets()[t];
+    const size_t kind = std::find(kinds.begin(), kinds.end(), target.kind) - kinds.begin();
     SVFLEET_CHECK(target.layer < weights.architecture().layers && kind < kinds.size(), target.name);
-    by_layer_[target.layer][kind] = int(targets_.size());
-    targets_.push_back(target);
-    sigmas_.push_back(factor.sigma);
-    q_.emplace_back(factor.q.to(weights.device(), weights.type()));
-    factor.q.reset();
+    by_layer_[target.layer][kind] = int(t);
   }
 }
 
@@ -32,13 +53,16 @@ int Basis::find(int layer, int linear) const {
   return by_layer_.empty() ? -1 : by_layer_[size_t(layer)][size_t(linear)];
 }
 
+std::vector<float> Basis::at_rest() const {
+  return std::vector<float>(size_t(size()), core_.at_rest());
+}
+
 at::Tensor Basis::change_of(size_t t, std::span<const float> z) const {
-  SVFLEET_CHECK(int64_t(z.size()) == total_length(targets_), z.size(), " scales for ",
-                total_length(targets_));
-  const Target& target = targets_[t];
-  at::Tensor d = at::empty({target.length()}, at::kFloat);
-  for (int64_t i = 0; i < target.length(); ++i)
-    d.data_ptr<float>()[i] = z[target.offset + i] - 1.0f;
+  SVFLEET_CHECK(int64_t(z.size()) == size(), z.size(), " coefficients for ", size());
+  const Core::Part part = core_.part(t);
+  at::Tensor d = at::empty({part.length}, at::kFloat);
+  for (int64_t i = 0; i < part.length; ++i)
+    d.data_ptr<float>()[i] = z[size_t(part.offset + i)] - core_.at_rest();
   return d.to(device_, wide_);
 }
 
@@ -47,20 +71,17 @@ NamedTensors Basis::frozen() const {
   const auto add = [&](const std::string& name, const at::Tensor& tensor) {
     if (tensor.defined()) all.emplace_back("'" + name + "'", tensor);
   };
-  for (size_t t = 0; t < targets_.size(); ++t) {
-    add("Q of " + targets_[t].name, q_[t].plain_if_kept());
-    for (const at::Tensor& copy : q_[t].packed()) add("packed Q of " + targets_[t].name, copy);
-    add("sigma of " + targets_[t].name, view_of(sigmas_[t]));
+  for (size_t t = 0; t < q_.size(); ++t) {
+    const std::string& name = targets()[t].name;
+    add("Q of " + name, q_[t].plain_if_kept());
+    for (const at::Tensor& copy : q_[t].packed()) add("packed Q of " + name, copy);
+    add("sigma of " + name, view_of(sigmas()[t]));
   }
   return all;
 }
 
 Expert as_expert(const Basis& basis, std::span<const float> z) {
-  Expert expert;
-  for (const Target& target : basis.targets())
-    expert.z[target.name].assign(z.begin() + target.offset,
-                                 z.begin() + target.offset + target.length());
-  return expert;
+  return as_expert(basis.core(), z);
 }
 
 }  // namespace svfleet

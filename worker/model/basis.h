@@ -1,5 +1,8 @@
-// The singular bases of the matrices that an expert scales: Q and sigma of each target, and how z
-// lies in a flat vector. It reads the weights' type and device; weights know nothing of it.
+// What an expert changes, and in what: targets, their singular bases where they are read, and the
+// core, by which the expert's numbers lie in a flat vector. It reads the weights' type and device;
+// weights know nothing of it.
+//
+// The flat vector of an expert's coefficients is called z here whatever its core, as it is SVF's.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -9,6 +12,7 @@
 #include <vector>
 
 #include "checkpoints/expert.h"
+#include "svd/core_expert.h"
 #include "svd/factor.h"
 #include "worker/model/weights.h"
 
@@ -20,33 +24,40 @@ class Basis {
   // `factors` in the order of the flat z vector. Q is held in the model's type: in bfloat16
   // the change that z makes is then good to 1.4e-4 of W at z in 1 +- 0.1, a tenth of what rounding
   // W' costs.
-  Basis(std::vector<Factor> factors, const Weights& weights);
+  // Of a core that chooses components only their columns of Q are.
+  Basis(std::vector<Factor> factors, const Weights& weights, const CoreOptions& core = {});
+  // Of a core that reads no factors.
+  Basis(std::vector<Target> targets, const Weights& weights, const CoreOptions& core);
   Basis(const Basis&) = delete;
   Basis& operator=(const Basis&) = delete;
 
-  const std::vector<Target>& targets() const { return targets_; }
-  const std::vector<std::vector<double>>& sigmas() const { return sigmas_; }
+  const Core& core() const { return core_; }
+  const std::vector<Target>& targets() const { return core_.targets(); }
+  const std::vector<std::vector<double>>& sigmas() const { return core_.sigmas(); }
+  int64_t size() const { return core_.coefficients(); }  // of z
+  std::vector<float> at_rest() const;                    // z of the base model
   // The target that is this linear of this layer, -1 where it is none.
   int find(int layer, int linear) const;
 
-  const Matrix& q(size_t t) const { return q_[t]; }  // [r, r], the model's type
-  // z - 1 of target t [r], float32 (float64 for a float64 model), on the model's
-  // device. `z`: [all r].
+  const Matrix& q(size_t t) const { return q_[t]; }  // [r, r], or [r, k]; the model's type
+  // z less what it is at rest, of target t, float32 (float64 for a float64 model), on the model's
+  // device. `z`: [size()].
   at::Tensor change_of(size_t t, std::span<const float> z) const;
 
   // All that no step may change here.
   NamedTensors frozen() const;
 
  private:
-  std::vector<Target> targets_;
-  std::vector<std::vector<double>> sigmas_;
-  std::vector<Matrix> q_;
+  void place(const Weights& weights);
+
+  Core core_;
+  std::vector<Matrix> q_;                   // empty where no factors are read
   std::vector<std::vector<int>> by_layer_;  // [layer][linear]
   at::ScalarType wide_ = at::kFloat;
   at::Device device_ = at::kCPU;
 };
 
-// z of all targets, as an expert without metadata.
+// An expert without metadata: docs/formats.md has the names of its tensors.
 Expert as_expert(const Basis& basis, std::span<const float> z);
 
 }  // namespace svfleet

@@ -3,11 +3,11 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
-#include <algorithm>
 #include <utility>
 
 #include "comm/error.h"
 #include "comm/stage.h"
+#include "worker/model/entry_products.h"
 #ifdef SVFLEET_HAVE_CUDA
 #include "worker/model/gpu_kernels.h"
 #endif
@@ -79,9 +79,9 @@ class Sums {
  public:
   Sums(const Adapter& adapter, const std::vector<RowRange>& ranges,
        [[maybe_unused]] const at::Tensor& like)
-      : targets_(adapter.table()->basis().targets()),
+      : core_(adapter.table()->basis().core()),
         ranges_(ranges),
-        dz_(ranges.size(), std::vector<double>(size_t(total_length(targets_)), 0)) {
+        dz_(ranges.size(), std::vector<double>(size_t(core_.coefficients()), 0)) {
 #ifdef SVFLEET_HAVE_CUDA
     if (!gpu::has_kernels(like)) return;
     const at::Device device = like.device();
@@ -92,34 +92,42 @@ class Sums {
     }
     from_ = index_tensor(from, device);
     to_ = index_tensor(to, device);
-    there_ = at::zeros({int64_t(ranges.size()), total_length(targets_)},
+    there_ = at::zeros({int64_t(ranges.size()), core_.coefficients()},
                        at::TensorOptions(at::kDouble).device(device));
 #endif
   }
 
-  void add(int target, const Adapter::Backward& of) {
-    if (target < 0) return;
+  void add(int target, const CoreBackward& of) {
+    for (const RowSum& sum : of.sums) {
+      const int64_t offset = core_.part(size_t(target)).offset + sum.offset;
 #ifdef SVFLEET_HAVE_CUDA
-    if (there_.defined()) {
-      gpu::kernels::add_products(of.a, of.b, from_, to_, there_, targets_[size_t(target)].offset);
-      return;
-    }
+      if (there_.defined() && !sum.outer) {
+        gpu::kernels::add_products(sum.a, sum.b, from_, to_, there_, offset);
+        continue;
+      }
 #endif
-    for (size_t i = 0; i < ranges_.size(); ++i)
-      add_products(of.a, of.b, ranges_[i].from, ranges_[i].to,
-                   dz_[i].data() + targets_[size_t(target)].offset);
+      for (size_t i = 0; i < ranges_.size(); ++i) add(sum, ranges_[i], dz_[i].data() + offset);
+    }
   }
   std::vector<std::vector<double>> take() {
     if (there_.defined()) {
       const at::Tensor here = there_.cpu();
       for (size_t i = 0; i < dz_.size(); ++i)
-        std::copy_n(here[int64_t(i)].data_ptr<double>(), dz_[i].size(), dz_[i].begin());
+        for (size_t c = 0; c < dz_[i].size(); ++c)
+          dz_[i][c] += here[int64_t(i)].data_ptr<double>()[c];
     }
     return std::move(dz_);
   }
 
  private:
-  const std::vector<Target>& targets_;
+  static void add(const RowSum& sum, const RowRange& range, double* sums) {
+    if (sum.outer)
+      add_outer_products(sum.a, sum.b, range.from, range.to, sums);
+    else
+      add_products(sum.a, sum.b, range.from, range.to, sums);
+  }
+
+  const Core& core_;
   const std::vector<RowRange>& ranges_;
   std::vector<std::vector<double>> dz_;
   at::Tensor from_, to_, there_;  // on a GPU: the ranges, and their sums until they are taken
@@ -133,7 +141,7 @@ void backward_layer(const Through& in, int i, const PagePool& pool, const Tape::
   const auto back = [&](int j, const at::Tensor& x, const at::Tensor& d_y, bool wanted = true) {
     const int target = in.adapter.target(i, j, in.rows);
     if (target < 0 && !wanted) return at::Tensor();
-    const Adapter::Backward of =
+    const CoreBackward of =
         in.adapter.backward(target, in.linear(i, j), x, rounded(d_y, type), in.rows, wanted);
     sums.add(target, of);
     return of.d_x;

@@ -7,7 +7,7 @@
 namespace svfleet {
 
 ExpertTable::ExpertTable(const Basis& basis) : basis_(&basis), d_(basis.targets().size()) {
-  add(std::vector<float>(size_t(total_length(basis.targets())), 1.0f));
+  add(basis.at_rest());
 }
 
 int ExpertTable::add(std::span<const float> z) {
@@ -22,10 +22,15 @@ int ExpertTable::add(std::span<const float> z) {
 }
 
 int ExpertTable::add_mixture(const std::vector<Part>& parts) {
+  if (basis_->core().kind() == CoreKind::kLora)
+    throw user_error(
+        "experts of train.core lora cannot be mixed: what A and B are together is not "
+        "what their changes are; mix experts of another core");
+  const double rest = basis_->core().at_rest();
   std::vector<float> mixed(z_[kBaseEntry].size());
   for (size_t i = 0; i < mixed.size(); ++i) {
-    double z = 1;
-    for (const Part& part : parts) z += part.share * (double(z_.at(size_t(part.entry))[i]) - 1);
+    double z = rest;
+    for (const Part& part : parts) z += part.share * (double(z_.at(size_t(part.entry))[i]) - rest);
     mixed[i] = float(z);
   }
   return add(mixed);

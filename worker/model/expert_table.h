@@ -21,18 +21,20 @@ class ExpertTable {
  public:
   explicit ExpertTable(const Basis& basis);  // which must stay; only the base
 
-  int add(std::span<const float> z);  // [all r]; returns its entry
+  int add(std::span<const float> z);  // [basis.size()]; returns its entry
   struct Part {
     int entry;
     double share;
   };
   // z = 1 + sum share (z_entry - 1), made once, so that a mixture costs what one expert costs. In
-  // float64, rounded once: an expert file with this z is the same expert.
+  // float64, rounded once: an expert file with this z is the same expert. Of other cores than SVF's
+  // their coefficients are mixed likewise; Error(kExitUser) for LoRA, where that is no mixture.
   int add_mixture(const std::vector<Part>& parts);
 
   const Basis& basis() const { return *basis_; }
   int size() const { return int(hashes_.size()); }
-  // z - 1 of target t [entries, r], float32 (float64 for a float64 model); row 0 is zero.
+  // z - 1 of target t [entries, r], or z of a core that rests at 0, float32 (float64 for a float64
+  // model); row 0 is zero.
   const at::Tensor& d(size_t t) const { return d_[t]; }
   const std::vector<float>& z(int entry) const { return z_[size_t(entry)]; }
   // z_hash of its z: what a reply carries.

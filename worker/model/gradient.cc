@@ -169,7 +169,7 @@ GradientResult z_gradient(const Weights& weights, const Adapter& adapter,
   const InStage inside(Stage::kLayer);
   SVFLEET_CHECK(adapter.kind() != Apply::kFrozen, "the base has no z");
   const Basis& basis = adapter.table()->basis();
-  const size_t length = size_t(total_length(basis.targets()));
+  const auto length = size_t(basis.size());
   GradientResult result{{}, room_for(groups)};
   std::vector<std::vector<double>> dz(groups.size(), std::vector<double>(length, 0));
   const AllocationCount counted;
@@ -222,11 +222,11 @@ void pack_for_training(const Weights& weights, const Basis& basis, Apply form, b
   side_by_side(weights.architecture().layers, [&](int64_t layer) {
     for (int j = 0; j < 7; ++j) {
       const int t = basis.find(int(layer), j);
-      // The base's own W: left forms read W x, and W' stands for it nowhere else.
+      // The base's own W: left forms and some cores read W x, and W' stands for it nowhere else.
       const bool merged = t >= 0 && form == Apply::kMerged;
-      const bool times = base_too || !merged || basis.targets()[size_t(t)].form == Form::kLeft;
+      const bool times = base_too || !merged || reads_base_product(basis, size_t(t));
       weights.layer(int(layer)).linears[j].weight.keep_packed(times, layer >= lowest);
-      if (t >= 0) basis.q(size_t(t)).keep_packed(true, true);
+      if (t >= 0 && basis.core().decomposed()) basis.q(size_t(t)).keep_packed(true, true);
     }
   });
 }

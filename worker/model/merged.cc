@@ -9,6 +9,7 @@
 #include "comm/error.h"
 #include "comm/stage.h"
 #include "worker/kernels/elementwise.h"
+#include "worker/model/core_products.h"
 #include "worker/model/expert_table.h"
 #include "worker/model/operations.h"
 #include "worker/model/typed.h"
@@ -19,10 +20,10 @@ namespace {
 // Every so many rows one counts for the gain.
 constexpr int64_t kGainEvery = 16;
 
-const Matrix& frozen_weight(const Weights& weights, const Target& target) {
+const Linear& frozen_linear(const Weights& weights, const Target& target) {
   const auto& kinds = linear_kinds();
   const auto kind = std::find(kinds.begin(), kinds.end(), target.kind) - kinds.begin();
-  return weights.layer(target.layer).linears[kind].weight;
+  return weights.layer(target.layer).linears[kind];
 }
 
 // What z adds to W [m, n], wide.
@@ -51,12 +52,15 @@ MergedWeight merged_weight(const Weights& weights, const Basis& basis, size_t t,
                            std::span<const float> z, const std::string& hash) {
   c10::NoGradGuard no_grad;
   const Target& target = basis.targets()[t];
-  const Matrix& weight = frozen_weight(weights, target);
+  const Matrix& weight = frozen_linear(weights, target).weight;
   const at::Tensor d = basis.change_of(t, z);
   if (!d.count_nonzero().item<int64_t>()) return {};  // W + 0 would turn -0 into +0
   MergedWeight made;
   made.base = weight.plain();
-  made.change = change_of(target, weight, made.base, basis.q(t), d);
+  made.change = basis.core().kind() == CoreKind::kDiagonal
+                    ? change_of(target, weight, made.base, basis.q(t), d)
+                    : core_weight_change(basis, t, weight, made.base, d);
+  if (!made.change.defined()) return {};
   made.sum =
       add_keyed(made.base, made.change, row_keys(mix(key_of(hash), uint64_t(t)), target.rows));
   return made;
@@ -66,7 +70,8 @@ Merged::Merged(const Weights& weights, const Basis& basis, std::span<const float
                const SideBySide& side_by_side)
     : basis_(&basis),
       weights_(std::move(before.weights_)),
-      z_(z.size(), 1.0f),
+      added_(basis.targets().size()),
+      z_(basis.at_rest()),
       hash_(z_hash(as_expert(basis, z))) {
   const std::vector<Target>& targets = basis.targets();
   SVFLEET_CHECK(!before.basis_ || before.basis_ == basis_, "merged weights of another basis");
@@ -77,12 +82,16 @@ Merged::Merged(const Weights& weights, const Basis& basis, std::span<const float
     const Target& target = targets[t];
     const InStage merging(Stage::kMerge,
                           double(target.rows) * double(target.cols) * double(target.length()));
-    const Matrix& weight = frozen_weight(weights, target);
-    std::copy_n(z.begin() + target.offset, target.length(), z_.begin() + target.offset);
+    const Linear& linear = frozen_linear(weights, target);
+    const Core::Part part = basis.core().part(size_t(t));
+    std::copy_n(z.begin() + part.offset, part.length, z_.begin() + part.offset);
+    const at::Tensor d = basis.change_of(size_t(t), z);
+    if (d.count_nonzero().item<int64_t>())
+      added_[size_t(t)] = core_bias_change(basis, size_t(t), linear, d);
     weights_[t] = Matrix();
     const MergedWeight made = merged_weight(weights, basis, size_t(t), z, hash_);
     if (!made.sum.defined()) {
-      weights_[t] = weight;
+      weights_[t] = linear.weight;
       return;
     }
     const auto some = [](const at::Tensor& all) {

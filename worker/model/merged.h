@@ -20,7 +20,8 @@ using SideBySide = std::function<void(int64_t count, const std::function<void(in
 struct MergedWeight {
   at::Tensor base, change, sum;
 };
-// For z [all r] with this z_hash. Undefined where z is 1 for this target: it is W.
+// For z [all r] with this z_hash. Undefined where z leaves W: it is 1 for this target, or it is of
+// a core that changes no weights.
 MergedWeight merged_weight(const Weights& weights, const Basis& basis, size_t t,
                            std::span<const float> z, const std::string& hash);
 
@@ -39,6 +40,8 @@ class Merged {
 
   const Basis& basis() const { return *basis_; }
   const Matrix& weight(size_t t) const { return weights_[t]; }  // of target t, [m, n], packed
+  // What some cores add to W' x + bias before its only rounding: [outputs] wide, or undefined.
+  const at::Tensor& added(size_t t) const { return added_[t]; }
   // [all r], target by target as W' are: read by the receipts.
   const std::vector<float>& z() const { return z_; }
   const std::string& hash() const { return hash_; }  // z_hash of it
@@ -49,6 +52,7 @@ class Merged {
  private:
   const Basis* basis_ = nullptr;
   std::vector<Matrix> weights_;
+  std::vector<at::Tensor> added_;
   std::vector<float> z_;
   std::string hash_;
   double gain_ = 0;

@@ -176,6 +176,11 @@ Change change_of(const Field<S>& field, S& owner, const std::string& prefix) {
   if (key == "train.population" || key == "train.perturbation")
     return {key == "train.population" ? "34" : "0.25",
             {"train.method=es", "train.form=activation"}};
+  if (key == "svd.components") return {"top 4"};
+  if (key == "train.core") return {"block"};
+  if (key.starts_with("train.core_r") || key.starts_with("train.core_a"))
+    return {"8", {"train.core=lora"}};
+  if (key.starts_with("train.core_")) return {"8", {"train.core=tiny", "svd.components=top 2"}};
   if (key == "evaluate.samples") return {"2", {"evaluate.temperature=1"}};
   if (key == "train.early_stop_after")
     return {"2", {"train.validate_every=1", "task.validation=v"}};

@@ -50,7 +50,7 @@ TEST_F(ConfigErrors, UnknownKeys) {
   expect_error_after_head("model2: x\n", "run.yaml:4: unknown key 'model2', did you mean 'model'?");
   expect_error_after_head("svd:\n  color: red\n",
                           "run.yaml:5: unknown key 'color' under svd; known: store, targets, "
-                          "layers, storage, tolerance");
+                          "layers, components, storage, tolerance");
   expect_error_after_head(
       "train: {top_k: 5}\n",
       "run.yaml:4: unknown key 'top_k': training samples are untruncated, so that their "

@@ -25,8 +25,7 @@ LearningRules rules() {
   rules.optimizer.learning_rate = 0.1;
   Target target;
   target.rows = target.cols = 3;
-  rules.targets = {target};
-  rules.sigmas = {{3, 2, 1}};
+  rules.core = Core({}, {target}, {{3, 2, 1}});
   return rules;
 }
 

@@ -32,10 +32,7 @@ Learner learner_of(const Bench& bench) {
   RunState state;
   state.p.assign(bench.ones().size(), 0);
   state.m = state.v = state.p;
-  const Basis& basis = *bench.base.basis;
-  return Learner({bench.config, bench.plan.parametrisation, bench.plan.optimizer, basis.targets(),
-                  basis.sigmas()},
-                 state);
+  return Learner({bench.config, bench.plan.optimizer, bench.base.basis->core()}, state);
 }
 
 Policy centre_of(Bench& bench, const Learner& learner) {

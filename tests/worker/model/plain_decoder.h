@@ -18,8 +18,10 @@ class PlainDecoder {
  public:
   explicit PlainDecoder(const Weights& weights) : weights_(weights) {
     for (int i = 0; i < weights.architecture().layers; ++i)
-      for (int j = 0; j < 7; ++j)
-        matrices_.push_back(weights.layer(i).linears[j].weight.plain().to(at::kDouble));
+      for (const Linear& linear : weights.layer(i).linears) {
+        matrices_.push_back(linear.weight.plain().to(at::kDouble));
+        biases_.push_back(linear.bias.defined() ? linear.bias.to(at::kDouble) : at::Tensor());
+      }
   }
   // W' = W + W Q diag(d) Q^T or W + Q diag(d) Q^T W for each target, d = z - 1 [r] float64: leaves
   // of the graph, where they require gradients.
@@ -31,11 +33,8 @@ class PlainDecoder {
       w = basis.targets()[t].form == Form::kRight ? w + w.mm(c) : w + c.mm(w);
     }
   }
-  at::Tensor& matrix(const Target& target) {
-    const auto& kinds = linear_kinds();
-    const auto kind = std::find(kinds.begin(), kinds.end(), target.kind) - kinds.begin();
-    return matrices_[size_t(target.layer) * 7 + size_t(kind)];
-  }
+  at::Tensor& matrix(const Target& target) { return matrices_[place(target)]; }
+  at::Tensor& bias(const Target& target) { return biases_[place(target)]; }  // may be undefined
 
   at::Tensor logits(const std::vector<int>& tokens) const {  // [T, vocabulary]
     const Architecture& arch = weights_.architecture();
@@ -54,8 +53,8 @@ class PlainDecoder {
       const DecoderLayer& layer = weights_.layer(i);
       const auto linear = [&](int j, const at::Tensor& x) {
         const at::Tensor y = x.mm(matrices_[size_t(i) * 7 + size_t(j)].t());
-        const at::Tensor& bias = layer.linears[j].bias;
-        return bias.defined() ? y + bias.to(at::kDouble) : y;
+        const at::Tensor& bias = biases_[size_t(i) * 7 + size_t(j)];
+        return bias.defined() ? y + bias : y;
       };
       const at::Tensor x = norm(h, layer.input_norm);
       const at::Tensor q = turned(linear(0, x), arch.heads),
@@ -81,8 +80,14 @@ class PlainDecoder {
     return x / (x.square().mean(1, true) + epsilon).sqrt() * weight.to(at::kDouble);
   }
 
+  static size_t place(const Target& target) {
+    const auto& kinds = linear_kinds();
+    const auto kind = std::find(kinds.begin(), kinds.end(), target.kind) - kinds.begin();
+    return size_t(target.layer) * 7 + size_t(kind);
+  }
+
   const Weights& weights_;
-  std::vector<at::Tensor> matrices_;  // by layer, then kind
+  std::vector<at::Tensor> matrices_, biases_;  // by layer, then kind
 };
 
 // z - 1 of each target as float64 tensors.
