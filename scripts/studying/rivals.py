@@ -49,9 +49,10 @@ def all_rivals(lab):
 
 
 def two_by_two(lab):
+    """The policy gradient's runs are those of the rivals."""
     what, cores = lab.plan["two_by_two"], {core["name"]: core for core in lab.plan["rivals"]["cores"]}
     for kind in ("svf", "lora"):
         core = cores[what[kind]]
         rate = best_rate(lab, core)
-        for method in ("policy_gradient", "next_token"):
-            seeds_of(lab, "two_by_two", {**core, "name": f"{kind}-{method}"}, rate, what["seeds"], f"train.method={method}")
+        seeds_of(lab, "rivals", core, rate, what["seeds"])
+        seeds_of(lab, "two_by_two", core, rate, what["seeds"], "train.method=next_token")

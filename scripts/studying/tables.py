@@ -104,8 +104,8 @@ def sealed(kept):
             f"{len(note['measured'])} experts."]
 
 
-def page(folder):
-    kept, plan = Kept(Path(folder)), read(HYPOTHESES)
+def page(folder, plan):
+    kept = Kept(Path(folder))
     tasks = [one["task"] for one in plan["primary"]]
     parts = [primary(kept, plan), sealed(kept), methods(kept, tasks), *tables_second.all_tables(kept), costs(kept)]
     lines = [BEGIN, "## Results", "", "Made by `scripts/study` from kept results; nothing here is written by hand.", ""]
@@ -114,13 +114,13 @@ def page(folder):
     return "\n".join(lines + [END]) + "\n"
 
 
-def write(folder, target):
+def write(folder, target, plan=None):
     """Puts the tables between the marks of `target`, or at its end, or into a new file."""
     folder, target = Path(folder), Path(target)
     if not folder.is_dir():
         print(f"study: '{folder}' is no folder of results")
         return 2
-    made = page(folder)
+    made = page(folder, plan or read(HYPOTHESES))
     before = target.read_text(encoding="utf-8") if target.exists() else ""
     pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END) + "\n?", re.S)
     if pattern.search(before):

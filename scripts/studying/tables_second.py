@@ -106,8 +106,11 @@ def rivals(kept):
 
 
 def two_by_two(kept):
-    rows = trained_rows(kept, "two_by_two", r"([a-z_]+-[a-z_]+)-\d+")
-    return ["### SVF and LoRA, policy gradient and next tokens", "", *table(COLUMNS, rows)] if rows else []
+    next_token = trained_rows(kept, "two_by_two", r"(\w+?)-\d+")
+    cores = [row[0] for row in next_token]
+    rows = [[f"{row[0]}, policy gradient", *row[1:]] for row in trained_rows(kept, "rivals", r"(\w+?)-\d+") if row[0] in cores]
+    rows += [[f"{row[0]}, next token", *row[1:]] for row in next_token]
+    return ["### SVF and LoRA, policy gradient and next tokens", "", *table(COLUMNS, sorted(rows))] if next_token else []
 
 
 def shots(kept):
