@@ -7,7 +7,8 @@ namespace svfleet {
 namespace {
 
 constexpr char kStyle[] =
-    "body{font:15px/1.4 system-ui,sans-serif;max-width:75em;margin:2em auto;padding:0 1em;color:#222}"
+    "body{font:15px/1.4 system-ui,sans-serif;max-width:75em;margin:2em auto;padding:0 "
+    "1em;color:#222}"
     "table{border-collapse:collapse;margin:.6em 0;font-variant-numeric:tabular-nums}"
     "td,th{border:1px solid #ddd;padding:.2em .6em;text-align:left;vertical-align:top}"
     "th{background:#f4f4f4}svg{margin:.4em .8em .4em 0}";
@@ -84,7 +85,8 @@ std::string as_html(const std::string& title, const ReportDocument& document) {
   for (const ReportSection& section : document) {
     out += "<h2>" + escaped(section.title) + "</h2>\n";
     for (const ReportPart& part : section.parts) {
-      if (const auto* text = std::get_if<std::string>(&part)) out += "<p>" + escaped(*text) + "</p>\n";
+      if (const auto* text = std::get_if<std::string>(&part))
+        out += "<p>" + escaped(*text) + "</p>\n";
       if (const auto* table = std::get_if<ReportTable>(&part)) out += html(*table);
       if (const auto* picture = std::get_if<ReportPicture>(&part)) out += picture->svg;
     }

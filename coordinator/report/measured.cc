@@ -13,21 +13,24 @@ std::string number_text(const json& record, const char* key) {
 }
 
 ReportTable accuracies(const std::vector<FoundRun>& runs) {
-  ReportTable table{{"run", "file", "split", "who", "task", "items", "accuracy", "95 % interval", "p"}, {}};
+  ReportTable table{
+      {"run", "file", "split", "who", "task", "items", "accuracy", "95 % interval", "p"}, {}};
   for (const FoundRun& run : runs)
     for (const auto& [file, report] : run.results.reports)
       for (const json& result : report["results"]) {
         if (!result.is_object()) continue;
         std::vector<json> rows{result};
-        if (result.contains("by_task") && result["by_task"].is_array() && result["by_task"].size() > 1)
+        if (result.contains("by_task") && result["by_task"].is_array() &&
+            result["by_task"].size() > 1)
           rows.insert(rows.end(), result["by_task"].begin(), result["by_task"].end());
         for (size_t i = 0; i < rows.size(); ++i)
           if (rows[i].is_object())
-            table.rows.push_back({run.name, file, text_at(report, "split"), text_at(result, "name"),
-                                  i ? text_at(rows[i], "task") : "all", number_text(rows[i], "n"),
-                                  number_text(rows[i], "accuracy"),
-                                  number_text(rows[i], "low") + " to " + number_text(rows[i], "high"),
-                                  number_text(rows[i], "p_value")});
+            table.rows.push_back(
+                {run.name, file, text_at(report, "split"), text_at(result, "name"),
+                 i ? text_at(rows[i], "task") : "all", number_text(rows[i], "n"),
+                 number_text(rows[i], "accuracy"),
+                 number_text(rows[i], "low") + " to " + number_text(rows[i], "high"),
+                 number_text(rows[i], "p_value")});
       }
   return table;
 }
@@ -42,17 +45,22 @@ std::string tasks_of(const json& report) {
   return out;
 }
 
-void add_shares(const FoundRun& run, const std::string& file, const json& report, const json& search, ReportTable& table) {
-  table.rows.push_back({run.name, file, tasks_of(report), "base", number_text(search, "base_share")});
+void add_shares(const FoundRun& run, const std::string& file, const json& report,
+                const json& search, ReportTable& table) {
+  table.rows.push_back(
+      {run.name, file, tasks_of(report), "base", number_text(search, "base_share")});
   if (search.contains("experts") && search["experts"].is_array())
     for (const json& expert : search["experts"])
       if (expert.is_object())
-        table.rows.push_back({run.name, file, tasks_of(report), text_at(expert, "label"), number_text(expert, "share")});
+        table.rows.push_back({run.name, file, tasks_of(report), text_at(expert, "label"),
+                              number_text(expert, "share")});
 }
 
-void add_confusion(const FoundRun& run, const std::string& file, const json& routing, ReportSection& section) {
-  if (!routing.contains("labels") || !routing["labels"].is_array() || !routing.contains("confusion") ||
-      !routing["confusion"].is_array() || routing["labels"].size() != routing["confusion"].size())
+void add_confusion(const FoundRun& run, const std::string& file, const json& routing,
+                   ReportSection& section) {
+  if (!routing.contains("labels") || !routing["labels"].is_array() ||
+      !routing.contains("confusion") || !routing["confusion"].is_array() ||
+      routing["labels"].size() != routing["confusion"].size())
     return;
   ReportTable table{{"whose, answered by"}, {}};
   for (const json& label : routing["labels"])
@@ -62,9 +70,11 @@ void add_confusion(const FoundRun& run, const std::string& file, const json& rou
     for (const json& count : routing["confusion"][i]) row.push_back(count.dump());
     table.rows.push_back(std::move(row));
   }
-  section.parts.push_back(run.name + ", " + file + ": " + number_text(routing, "accuracy") +
-                          " of the prompts came to the right expert; the majority class would have " +
-                          number_text(routing, "majority") + ", a bag of words " + number_text(routing, "bag_of_words") + ".");
+  section.parts.push_back(
+      run.name + ", " + file + ": " + number_text(routing, "accuracy") +
+      " of the prompts came to the right expert; the majority class would have " +
+      number_text(routing, "majority") + ", a bag of words " +
+      number_text(routing, "bag_of_words") + ".");
   section.parts.push_back(std::move(table));
 }
 
@@ -72,7 +82,8 @@ void add_confusion(const FoundRun& run, const std::string& file, const json& rou
 
 ReportSection results_section(const std::vector<FoundRun>& runs) {
   ReportSection section{"What was measured", {}};
-  if (ReportTable table = accuracies(runs); !table.rows.empty()) section.parts.push_back(std::move(table));
+  if (ReportTable table = accuracies(runs); !table.rows.empty())
+    section.parts.push_back(std::move(table));
   ReportTable shares{{"run", "file", "tasks", "expert", "share"}, {}};
   for (const FoundRun& run : runs)
     for (const auto& [file, report] : run.results.reports) {
@@ -89,7 +100,8 @@ ReportSection results_section(const std::vector<FoundRun>& runs) {
   }
   for (const FoundRun& run : runs)
     if (run.results.readings)
-      section.parts.push_back(run.name + ": its test split was read " + std::to_string(run.results.readings) +
+      section.parts.push_back(run.name + ": its test split was read " +
+                              std::to_string(run.results.readings) +
                               (run.results.readings == 1 ? " time." : " times."));
   return section;
 }
@@ -100,13 +112,15 @@ ReportSection samples_section(const std::vector<FoundRun>& runs) {
     if (run.results.samples.empty()) continue;
     ReportTable table{{"", "who", "task", "prompt", "right answer", "base", "expert"}, {}};
     std::vector<ChangedSample> samples = run.results.samples;
-    std::stable_sort(samples.begin(), samples.end(), [](const ChangedSample& a, const ChangedSample& b) {
-      return a.gained > b.gained;
-    });
+    std::stable_sort(
+        samples.begin(), samples.end(),
+        [](const ChangedSample& a, const ChangedSample& b) { return a.gained > b.gained; });
     for (const ChangedSample& one : samples)
-      table.rows.push_back({one.gained ? "gained" : "lost", one.who, one.task, one.prompt, one.gold, one.base, one.expert});
+      table.rows.push_back({one.gained ? "gained" : "lost", one.who, one.task, one.prompt, one.gold,
+                            one.base, one.expert});
     section.parts.push_back(run.name + ": " + std::to_string(run.results.gained) + " gained and " +
-                            std::to_string(run.results.lost) + " lost against the base; the first of each.");
+                            std::to_string(run.results.lost) +
+                            " lost against the base; the first of each.");
     section.parts.push_back(std::move(table));
   }
   return section;

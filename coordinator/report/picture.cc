@@ -21,15 +21,16 @@ std::string text(const char* format, Values... values) {
 
 std::string label(double x, double y, const char* anchor, const std::string& words,
                   const char* colour = "#333") {
-  return text("<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\" font-size=\"11\" fill=\"%s\">", x, y, anchor,
-              colour) +
+  return text("<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\" font-size=\"11\" fill=\"%s\">", x, y,
+              anchor, colour) +
          escaped(words) + "</text>\n";
 }
 
 std::string begin(double width, double height, const std::string& title) {
-  return text("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" "
-              "font-family=\"sans-serif\">\n",
-              width, height) +
+  return text(
+             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" "
+             "font-family=\"sans-serif\">\n",
+             width, height) +
          label(kLeft, 15, "start", title);
 }
 
@@ -67,14 +68,15 @@ std::string line_chart(const std::string& title, const std::vector<Series>& seri
       if (series[k].points.size() <= 24)
         lines += text("<circle cx=\"%.1f\" cy=\"%.1f\" r=\"2\" fill=\"%s\"/>\n", x, y, colour);
     }
-    lines += text("<polyline fill=\"none\" stroke=\"%s\" stroke-width=\"1.4\" points=\"", colour) + path + "\"/>\n";
+    lines += text("<polyline fill=\"none\" stroke=\"%s\" stroke-width=\"1.4\" points=\"", colour) +
+             path + "\"/>\n";
     lines += label(kWidth + 6, kTop + 12 + 14 * double(k), "start", series[k].name, colour);
   }
   if (lines.empty()) return "";
   const double height = std::max(kHeight, kTop + 14 * double(series.size() + 1));
   return begin(kWidth + 260, height, title) +
-         text("<path d=\"M%.0f %.0fV%.0fH%.0f\" fill=\"none\" stroke=\"#999\"/>\n", kLeft, kTop, kHeight - kBottom,
-              kWidth - kRight) +
+         text("<path d=\"M%.0f %.0fV%.0fH%.0f\" fill=\"none\" stroke=\"#999\"/>\n", kLeft, kTop,
+              kHeight - kBottom, kWidth - kRight) +
          label(kLeft - 5, kHeight - kBottom, "end", shown_number(values.low)) +
          label(kLeft - 5, kTop + 8, "end", shown_number(values.high)) +
          label(kLeft, kHeight - 8, "start", "step " + shown_number(steps.low)) +
@@ -93,12 +95,15 @@ std::string heat_map(const std::string& title, const std::vector<std::vector<dou
   std::string cells;
   for (size_t y = 0; y < rows.size(); ++y)
     for (size_t x = 0; x < rows[y].size(); ++x)
-      cells += text("<rect x=\"%.0f\" y=\"%.0f\" width=\"9\" height=\"9\" fill=\"#1f4e9c\" fill-opacity=\"%.3f\"/>\n",
-                    kLeft + kCell * double(x), kTop + kCell * double(y), most > 0 ? rows[y][x] / most : 0.0);
+      cells += text(
+          "<rect x=\"%.0f\" y=\"%.0f\" width=\"9\" height=\"9\" fill=\"#1f4e9c\" "
+          "fill-opacity=\"%.3f\"/>\n",
+          kLeft + kCell * double(x), kTop + kCell * double(y), most > 0 ? rows[y][x] / most : 0.0);
   const double bottom = kTop + kCell * double(rows.size());
   return begin(kLeft + std::max(kCell * double(columns), 330.0), bottom + 20,
                title + ", darkest " + shown_number(most)) +
-         label(kLeft - 5, kTop + 9, "end", "first") + label(kLeft - 5, bottom, "end", "last") + cells + "</svg>\n";
+         label(kLeft - 5, kTop + 9, "end", "first") + label(kLeft - 5, bottom, "end", "last") +
+         cells + "</svg>\n";
 }
 
 }  // namespace svfleet

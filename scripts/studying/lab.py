@@ -149,9 +149,10 @@ class Lab:
     def hash_of(self, expert):
         return self.run("hash", expert, ranks=1)["hash"] if expert else None
 
-    def measure(self, name, tasks, policies, items, *more, split="validation", config=None, changes=()):
+    def measure(self, name, tasks, policies, items, *more, split="validation", config=None, changes=(), known=None):
         """Answers of the base and of `policies` ({name: expert file}) to the first `items` of each task; the
-        report with those names, and every item kept. more: other words of `svfleet evaluate`."""
+        report with those names, and every item kept. more: other words of `svfleet evaluate`; known: names of
+        the experts that these bring in, as `policies`."""
         if split == "test" and self.sealed:
             raise SystemExit("study: internal error: the test split is sealed for block " + self.block)
 
@@ -160,8 +161,9 @@ class Lab:
             self.say(name)
             started, out = time.monotonic(), self.out / "items.jsonl"
             out.unlink(missing_ok=True)
-            names = {shown(path): policy for policy, path in policies.items()}
-            experts = [word for path in dict.fromkeys(names) for word in ("--expert", path)]
+            experts = [word for path in dict.fromkeys(policies.values()) for word in ("--expert", shown(path))]
+            names = {written(path): policy for policy, path in {**policies, **(known or {})}.items()
+                     for written in (shown, lambda path: str(ROOT / path))}
             words = [f"evaluate.split={split}", f"evaluate.items={items}", f"run_dir={shown(self.out / 'runs/evaluate')}",
                      *self.asked(tasks), *changes]
             report = self.run("evaluate", config or self.config, "--quiet", *experts, *more, "--out", out, *settings(words))
@@ -259,7 +261,7 @@ class DryLab(Lab):
         self.spend(name, step=steps)
         return {"expert": name, "z_hash": name, "cost": {"signal": [0.5]}}
 
-    def measure(self, name, tasks, policies, items, *more, split="validation", config=None, changes=()):
+    def measure(self, name, tasks, policies, items, *more, split="validation", config=None, changes=(), known=None):
         routed = len(self.plan["own"]) + 1 if "--strategy" in more else 0  # all of the set, and the chosen
         rows = 1 + routed + len(policies) * (3 if "--controls" in more else 1)
         self.spend(name, reply=items * rows * (len(tasks) if isinstance(tasks, list) else 1))

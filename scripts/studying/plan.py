@@ -49,7 +49,8 @@ class Plan:
 
     def hash(self):
         """Of all that decides what is computed: a folder of results is of one plan."""
-        whole = json.dumps([self.what, self.hypotheses, self.settings], sort_keys=True)
+        what = {key: value for key, value in self.what.items() if key != "seconds"}
+        whole = json.dumps([what, self.hypotheses, self.settings], sort_keys=True)
         return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
 

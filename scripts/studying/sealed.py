@@ -80,4 +80,5 @@ def read_once(lab):
     for seed in plan.seeds:
         for strategy in ("prompt", "classifier"):
             lab.measure(f"sealed/{strategy}-{seed}", plan["unseen"], {}, plan["routed_items"], "--experts",
-                        searches.expert_set(lab, seed), "--strategy", strategy, split="test")
+                        searches.expert_set(lab, seed), "--strategy", strategy, split="test",
+                        known={label: file for label, _, file in searches.members(lab, seed)})
