@@ -100,7 +100,7 @@ std::string heat_map(const std::string& title, const std::vector<std::vector<dou
           "fill-opacity=\"%.3f\"/>\n",
           kLeft + kCell * double(x), kTop + kCell * double(y), most > 0 ? rows[y][x] / most : 0.0);
   const double bottom = kTop + kCell * double(rows.size());
-  return begin(kLeft + std::max(kCell * double(columns), 330.0), bottom + 20,
+  return begin(kLeft + std::max(kCell * double(columns), 600.0), bottom + 20,
                title + ", darkest " + shown_number(most)) +
          label(kLeft - 5, kTop + 9, "end", "first") + label(kLeft - 5, bottom, "end", "last") +
          cells + "</svg>\n";

@@ -107,7 +107,10 @@ class Lab:
         self.out.mkdir(parents=True, exist_ok=True)
         with open(self.out / "study.log", "a+", encoding="utf-8") as log:
             print("$ " + " ".join(line), file=log, flush=True)
-            done = subprocess.run(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
+            try:
+                done = subprocess.run(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
+            except OSError as error:
+                raise Stopped(f"cannot run '{line[0]}': {error.strerror}; build it, or name it in SVFLEET", 2) from error
             if done.returncode:
                 log.seek(0)
                 last = [one for one in log.read().splitlines() if one.strip()][-1:]
