@@ -22,7 +22,7 @@ class Kept:
         path = self.folder / f"{name}.jsonl.gz"
         if not path.exists():
             return []
-        return [json.loads(line) for line in gzip.decompress(path.read_bytes()).decode("utf-8").splitlines()]
+        return [json.loads(line) for line in gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")[:-1]]
 
     def accuracies(self, name):
         """{policy: {task: accuracy}} from the items themselves."""

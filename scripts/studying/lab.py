@@ -42,7 +42,7 @@ def settings(words):
 def steps_of(run):
     """The steps of a run's log; of one that was done again the last attempt counts."""
     steps = {}
-    for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines():
+    for line in (run / "log.jsonl").read_text(encoding="utf-8").split("\n")[:-1]:
         record = json.loads(line)
         if record.get("kind") == "step":
             steps[record["step"]] = record
@@ -218,7 +218,7 @@ def rename(report, names):
 
 def renamed_items(path, names):
     """What --out wrote, without prompts (the data has them) and with the policies' names."""
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
         one = json.loads(line)
         replies = {}
         for policy, reply in one["replies"].items():
