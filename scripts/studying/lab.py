@@ -50,10 +50,13 @@ def steps_of(run):
 
 
 def costs(steps, replies):
-    """What a run's steps sampled and took; `tokens` as mean_tokens of the replies of each step."""
-    return {"steps": len(steps), "replies": len(steps) * replies, "seconds": round(sum(s["wall_s"] for s in steps), 1),
-            "tokens": round(sum((s.get("mean_tokens") or 0) * replies for s in steps)),
-            "signal": [s.get("signal_fraction") for s in steps], "accuracy": [s.get("accuracy") for s in steps]}
+    """What a run's steps sampled and took. `replies` of a step where its record does not count them."""
+    counts = [step.get("counted") or replies for step in steps]
+    tokens = sum((step.get("mean_tokens") or 0) * count for step, count in zip(steps, counts))
+    return {"steps": len(steps), "replies": sum(counts), "tokens": round(tokens),
+            "seconds": round(sum(step["wall_s"] for step in steps), 1),
+            "signal": [step.get("signal_fraction") for step in steps],
+            "accuracy": [step.get("accuracy") for step in steps]}
 
 
 class Lab:

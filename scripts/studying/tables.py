@@ -44,17 +44,58 @@ def primary(kept, plan):
     lines = ["### The five hypotheses", "", "The few-shot search against the one expert that is best on the same shots, test split, "
              f"{found[0]['items']} items, {len(found[0]['by_seed'])} seeds; what can be found is the smallest difference at 80 % power, "
              "said beforehand.", ""]
-    rows, adjusted = [], holm([one["p"] for one in found])
+    rows, said, adjusted = [], [], holm([one["p"] for one in found])
     for one, p in zip(found, adjusted):
         seeds = ", ".join(f"{a:.3f} / {b:.3f} ({label})" for a, b, label in one["by_seed"])
+        said.append(verdict(one["mean"], one["low"], one["high"], p, plan["verdict"]["p_at_most"]))
         rows.append([one["name"], one["task"], f"{one['mean']:+.3f}", f"{one['low']:+.3f} to {one['high']:+.3f}", f"{one['p']:.2g}",
-                     f"{p:.2g}", f"**{verdict(one['mean'], one['low'], one['high'], p, plan['verdict']['p_at_most'])}**",
+                     f"{p:.2g}", f"**{said[-1]}**",
                      given[one["task"]]["first_step"], f"{one['disagree']:.2f}", seeds])
     lines += table(["", "task", "difference", "95 % interval", "p", "p (Holm)", "the search is", "smallest found", "disagree (any seed)",
                     "each seed: search / single"], rows)
+    lines[2:2] = [f"Of {len(found)} unseen tasks the few-shot search is better than the best single expert on {said.count('better')}, "
+                  f"worse on {said.count('worse')}, and not distinguishable from it on {said.count('not distinguishable')}.", ""]
     if len(found) < len(plan["primary"]):
         lines += ["", f"Of {len(plan['primary'])} hypotheses {len(found)} have been measured: Holm's p is not final."]
     return lines
+
+
+AGAINST = [("base", "the base"), ("best_single_on_shots", "best single on the shots"), ("uniform", "uniform mixture"),
+           ("random_pool", "the same search over random z"), ("new_z", "a new z on the shots"), ("oracle", "the oracle")]
+
+
+def policy_of(kept, method, task, seed):
+    """The name in sealed/all-TASK of what a method chose for a seed."""
+    chosen = (kept.report(f"sealed/choices-{task}") or {}).get(method)
+    return "base" if method == "base" else f"{chosen[seed] if chosen else method} {seed}"
+
+
+def difference(kept, task, other, plan):
+    """Few-shot search less another method on the exploratory items: (mean, low, high), or None."""
+    items = kept.items(f"sealed/all-{task}")
+    seeds = sorted(seeds_of(items[0]["replies"], "few_shot")) if items else []
+    rows = []
+    for seed in seeds:
+        pair = [f"few_shot {seed}", policy_of(kept, other, task, seed)]
+        if not all(policy in items[0]["replies"] for policy in pair):
+            return None
+        rows.append([float(item["replies"][pair[0]]["right"]) - float(item["replies"][pair[1]]["right"]) for item in items])
+    if not rows:
+        return None
+    sums, counts = sums_by_cluster(rows, [item["cluster"] or str(item["item"]) for item in items])
+    return float(sums.mean(axis=0).sum() / counts.sum()), *bootstrap_interval(sums, counts, plan["resamples"] // 5)
+
+
+def against(kept, tasks, plan):
+    """Exploratory: the search beside everything that it should be better than."""
+    rows = []
+    for other, words in AGAINST:
+        found = [difference(kept, task, other, plan) for task in tasks]
+        if any(found):
+            rows.append([words, *("-" if one is None else f"{one[0]:+.3f} ({one[1]:+.3f} to {one[2]:+.3f})" for one in found)])
+    return ["### The search against others, exploratory", "", "Difference in accuracy of the few-shot search, with its 95 % interval over "
+            "seeds and clusters, not corrected for their number. What the experts' skills are worth is what it gains over random z.", "",
+            *table(["few-shot search less", *tasks], rows)] if rows else []
 
 
 METHODS = [("base", "the base"), ("numbers", "expert numbers"), ("arithmetic", "expert arithmetic"), ("sentiment", "expert sentiment"),
@@ -107,7 +148,7 @@ def sealed(kept):
 def page(folder, plan):
     kept = Kept(Path(folder))
     tasks = [one["task"] for one in plan["primary"]]
-    parts = [primary(kept, plan), sealed(kept), methods(kept, tasks), *tables_second.all_tables(kept), costs(kept)]
+    parts = [primary(kept, plan), sealed(kept), against(kept, tasks, plan), methods(kept, tasks), *tables_second.all_tables(kept), costs(kept)]
     lines = [BEGIN, "## Results", "", "Made by `scripts/study` from kept results; nothing here is written by hand.", ""]
     for part in parts:
         lines += part + [""] if part else []

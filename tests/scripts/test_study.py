@@ -165,7 +165,9 @@ class Tables(unittest.TestCase):
             return first
 
     def test_a_gain_is_found_and_none_is_not(self):
-        self.assertEqual(self.page(0.3).count("**better**"), 5)
+        page = self.page(0.3)
+        self.assertEqual(page.count("**better**"), 5)
+        self.assertIn("Of 5 unseen tasks the few-shot search is better than the best single expert on 5, worse on 0", page)
         self.assertEqual(self.page(0.0).count("**not distinguishable**"), 5)  # the control
 
 
@@ -192,7 +194,7 @@ class Whole(unittest.TestCase):
                 self.assertIn(f"study: {block.name} is done", done.stdout)
             results = {path: path.read_bytes() for path in sorted((out / "results").rglob("*")) if path.is_file()}
             page = (out / "tables.md").read_text()
-            for title in ("The five hypotheses", "All methods", "Experts on their own tasks", "Who answers what", "Cores and rivals",
+            for title in ("The five hypotheses", "The search against others", "All methods", "Experts on their own tasks", "Who answers what", "Cores and rivals",
                           "policy gradient and next tokens", "next token", "Number of shots", "Ablations", "perturbed copies", "Null cases"):
                 self.assertIn(title, page)
             self.assertIn("0 with a signal", page)  # stopped
