@@ -93,8 +93,8 @@ ReportSection change_section(const std::vector<FoundRun>& runs) {
   }
   if (table.rows.empty()) return section;
   section.parts.push_back(
-      "How far the numbers of each kind of matrix are from where they rest: z from 1, coefficients "
-      "of other cores from 0.");
+      "How large the numbers of each kind of matrix are: z - 1 of scales, of other cores the "
+      "coefficients themselves (LoRA's A starts at random ones).");
   section.parts.push_back(std::move(table));
   if (!pictures.empty())
     section.parts.push_back(
