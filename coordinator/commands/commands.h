@@ -22,6 +22,7 @@ int evaluate_from_command(const CommandLine& line);
 int submit_command(const CommandLine& line, const Config& config);
 int after_run_command(const CommandLine& line);
 int status_command(const CommandLine& line);
+int report_command(const CommandLine& line);
 int stop_command(const CommandLine& line);
 
 }  // namespace svfleet

@@ -101,6 +101,7 @@ int run_command(const CommandLine& line) {
   }
   if (line.command == Command::kAfterRun) return after_run_command(line);
   if (line.command == Command::kStatus) return status_command(line);
+  if (line.command == Command::kReport) return report_command(line);
   if (line.command == Command::kStop) return stop_command(line);
   if (!line.from.empty()) {
     open_messages("", launch_rank());

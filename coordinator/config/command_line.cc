@@ -12,6 +12,7 @@
 #include "coordinator/config/help_texts.h"
 #include "coordinator/config/job_options.h"
 #include "coordinator/config/reader.h"
+#include "coordinator/config/report_options.h"
 #include "coordinator/config/share_options.h"
 #include "rl/nearest.h"
 
@@ -202,6 +203,10 @@ void add_commands(CLI::App& app, CommandLine& line) {
                          "Show what a run is doing, and where its time went", kStatusFooter);
   status->add_option("RUN", line.path, "Run folder")->required()->type_name("");
   status->add_flag("--json", line.json, "Report as one JSON object on stdout");
+
+  add_report_options(add(app, line, Command::kReport, "report",
+                         "Show runs beside each other on a page of its own", ""),
+                     &line);
 
   CLI::App* stop =
       add(app, line, Command::kStop, "stop", "End a run after its next checkpoint", kStopFooter);

@@ -22,6 +22,7 @@ enum class Command {
   kSubmit,
   kAfterRun,
   kStatus,
+  kReport,
   kStop,
   kVerify,
   kConfig,
@@ -72,7 +73,8 @@ struct CommandLine {
   // rebase and transfer.
   std::vector<std::string> experts;
   AdaptRequest adapt;
-  // evaluate: a JSONL file of every item and reply; OUT of those three; adapt: the mixture.
+  // evaluate: a JSONL file of every item and reply; OUT of those three; adapt: the mixture;
+  // report: the page.
   std::string out;
   std::vector<std::string> from;  // evaluate: such files, to be told again instead
   bool controls = false;          // evaluate: experts that must fail, beside each expert
@@ -94,7 +96,8 @@ struct CommandLine {
 
   bool take_back = false;  // stop
 
-  std::string path;  // hash, after-run, status, stop
+  std::string path;               // hash, after-run, status, stop
+  std::vector<std::string> runs;  // report
 };
 
 // Wrong usage throws Error(kExitUser): one line that ends with the help to read.

@@ -18,7 +18,7 @@ def svfleet(*words):
 def files():
     """(run files, task files) below examples/."""
     found = sorted(f.relative_to(ROOT) for f in (ROOT / "examples").rglob("*.yaml")
-                   if f.name not in ("hypotheses.yaml", "experts.yaml"))
+                   if f.name not in ("hypotheses.yaml", "experts.yaml", "plan.yaml"))
     return [f for f in found if f.parent.name != "tasks"], [f for f in found if f.parent.name == "tasks"]
 
 

@@ -1,0 +1,52 @@
+// svfleet report: runs beside each other, as a page and as tables.
+#include "coordinator/report/report.h"
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "checkpoints/file.h"
+#include "comm/error.h"
+#include "comm/group.h"
+#include "coordinator/commands/commands.h"
+#include "coordinator/config/report_options.h"
+#include "coordinator/run/json_line.h"
+
+namespace svfleet {
+namespace {
+
+void check_run_given_once(const std::vector<std::string>& runs) {
+  for (size_t i = 0; i < runs.size(); ++i)
+    for (size_t k = 0; k < i; ++k)
+      if (resolved_path(runs[i]) == resolved_path(runs[k]))
+        throw user_error("run '", runs[i], "' is given twice; leave one out");
+}
+
+}  // namespace
+
+int report_command(const CommandLine& line) {
+  if (launch_rank() != 0) return kExitFinished;
+  check_run_given_once(line.runs);
+  std::vector<FoundRun> runs;
+  for (const std::string& folder : line.runs) runs.push_back(find_run(folder));
+  const ReportDocument document = report_of(runs);
+  const ReportFiles files = report_files(line.out);
+  if (is_folder(files.html) || is_folder(files.markdown))
+    throw user_error("--out '", line.out, "' is a folder; give the name of a file");
+  const std::string title = runs.size() == 1 ? runs[0].name : std::to_string(runs.size()) + " runs";
+  write_file_atomic(files.html, as_html(title, document));
+  write_file_atomic(files.markdown, as_markdown(title, document));
+  nlohmann::json notes = nlohmann::json::array();
+  for (const FoundRun& run : runs)
+    for (const std::string& note : run.notes) notes.push_back(run.name + ": " + note);
+  if (line.json) {
+    const nlohmann::json told = {
+        {"html", files.html}, {"markdown", files.markdown}, {"notes", notes}};
+    std::printf("%s\n", json_line(told).c_str());
+    return kExitFinished;
+  }
+  for (const auto& note : notes) std::printf("%s\n", note.get<std::string>().c_str());
+  std::printf("%s and %s\n", files.html.c_str(), files.markdown.c_str());
+  return kExitFinished;
+}
+
+}  // namespace svfleet

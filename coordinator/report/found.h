@@ -1,0 +1,49 @@
+// What a report tells of one run: read from the files of its folder, as far as they are there and
+// whole.
+#pragma once
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "checkpoints/safetensors.h"
+
+namespace svfleet {
+
+struct FoundSteps {
+  std::vector<nlohmann::json> steps, validations;  // by step, of each its last attempt
+  int64_t starts = 0, ranks = 0;                   // ranks of the last start; 0: not known
+  bool finished = false;                           // since the last start
+};
+
+// An item that base and expert answered differently, one right and one wrong.
+struct ChangedSample {
+  std::string task, prompt, gold, base, expert, who;
+  bool gained = false;  // the expert is right
+};
+
+// Results that were kept in the run folder (docs/formats.md, "Reports").
+struct FoundResults {
+  // file name and what `evaluate --json` or `adapt --json` printed
+  std::vector<std::pair<std::string, nlohmann::json>> reports;
+  std::vector<ChangedSample> samples;  // the first of each kind and policy
+  int64_t gained = 0, lost = 0;        // all of them
+  int64_t readings = 0;                // of the test split
+};
+
+struct FoundRun {
+  std::string name;                // the folder as it was given
+  std::vector<std::string> notes;  // what is missing, damaged or unfinished, a line each
+  std::map<std::string, std::string> settings;  // of effective.yaml, by dotted name
+  FoundSteps log;
+  std::string expert_file;  // best, final or last of RUN/experts; empty: none is whole
+  SafetensorsData expert;   // of any version and core
+  FoundResults results;
+};
+
+// Error(kExitUser) when `folder` is no run folder; whatever else is wrong stands in `notes`.
+FoundRun find_run(const std::string& folder);
+
+}  // namespace svfleet

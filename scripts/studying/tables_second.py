@@ -1,0 +1,165 @@
+"""The tables of the blocks that claim nothing: controls, routing, rivals, ablations, copies, null cases."""
+import re
+
+from studying.markdown import number, spread, table
+
+
+def groups(kept, block, pattern):
+    """{what the first group of the pattern says: [results' names]} of a block, in order of names."""
+    found = {}
+    for name in kept.names(block):
+        if match := re.fullmatch(f"{block}/{pattern}", name):
+            found.setdefault(match[1], []).append(name)
+    return found
+
+
+def accuracy(kept, name, policy, task=None):
+    by = kept.accuracies(name).get(policy, {})
+    return by.get(task) if task else next(iter(by.values()), None)
+
+
+def controls(kept):
+    rows = []
+    for name in kept.names("controls"):
+        task, found = name.split("/")[1], kept.accuracies(name)
+        if "base" not in found or task == "trained":
+            continue
+        kinds = {"": [], " shuffled": [], " mirrored": []}
+        for policy, by in found.items():
+            for kind in kinds:
+                if re.fullmatch(rf"{task}-\d+{kind}", policy):
+                    kinds[kind].append(by[task])
+        rows.append([task, number(found["base"][task]), *map(spread, kinds.values())])
+    trained = kept.accuracies("controls/trained")
+    for kind in ("random", "format"):
+        values = [next(iter(by.values())) for policy, by in trained.items() if policy.startswith(f"{kind}-")]
+        if values:
+            rows.append([f"trained for {'random rewards' if kind == 'random' else 'format alone'}",
+                         number(next(iter(trained["base"].values()))), spread(values), "-", "-"])
+    return ["### Experts on their own tasks", "", "Validation split. Skill is what is above the expert for format.", "",
+            *table(["", "base", "experts", "z shuffled", "z mirrored"], rows)] if rows else []
+
+
+def routing(kept):
+    lines = []
+    for name in kept.names("routing"):
+        found = kept.report(name)["adaptation"]["routing"]
+        bag = found["bag_of_words"]
+        lines += ["", f"{name.split('/')[1]}: {found['accuracy']:.3f} of {found['n']} prompts came to the right expert; majority class "
+                  f"{found['majority']:.3f}, bag of words {'not measured' if bag is None else f'{bag:.3f}'}.", "",
+                  *table(["whose / answered by", *found["labels"]], [[label, *row] for label, row in zip(found["labels"], found["confusion"])])]
+    return ["### Who answers what", *lines] if lines else []
+
+
+def search_costs(kept):
+    rows = []
+    for kind in ("few_shot", "random"):
+        reports = [kept.report(name)["adaptation"] for name in kept.names("searches") if name.startswith(f"searches/{kind}-")]
+        if reports:
+            mean = lambda values: sum(values) / len(reports)
+            rows.append([kind, len(reports), f"{mean([r['search']['generations'] for r in reports]):.1f}",
+                         f"{mean([r['search']['candidates'] for r in reports]):.0f}",
+                         f"{mean([r['first_pass']['tokens_written'] for r in reports]):.0f}",
+                         f"{mean([r['first_pass']['seconds'] for r in reports]):.1f}",
+                         number(mean([r["search"]["base"]["score"] for r in reports])),
+                         number(mean([r["search"]["mixture"]["score"] for r in reports]))])
+    return ["### What a search costs, means", "", *table(["pool", "searches", "generations", "mixtures", "tokens written", "seconds",
+                                                         "base on shots", "mixture on shots"], rows)] if rows else []
+
+
+def trained_rows(kept, block, pattern):
+    """[name, runs, own accuracy, unseen accuracy, tokens, seconds] by what the pattern's first group says."""
+    rows = []
+    for core, names in groups(kept, block, pattern).items():
+        own, unseen, cost = [], [], []
+        for name in names:
+            measured = kept.accuracies(f"{name}-validation").get("expert")
+            if measured:
+                values = list(measured.values())
+                own.append(values[0])
+                unseen.append(sum(values[1:]) / len(values[1:]) if values[1:] else None)
+                cost.append(kept.report(name))
+        if cost:
+            rate = next((s.split("=")[1] for s in cost[0]["settings"] if s.startswith("train.learning_rate=")), "")
+            rows.append([core, rate, spread(own), spread(unseen), round(sum(c["cost"]["tokens"] for c in cost) / len(cost)),
+                         f"{sum(c['cost']['seconds'] for c in cost) / len(cost):.1f}"])
+    return rows
+
+
+COLUMNS = ["", "learning rate", "own task", "unseen tasks, mean", "tokens sampled", "seconds"]
+
+
+def rivals(kept):
+    rows = trained_rows(kept, "rivals", r"(\w+?)-\d+")
+    tried = []
+    for core, names in groups(kept, "rivals", r"(\w+?)-rate-?\d+").items():
+        ordered = sorted(names, key=lambda name: int(re.search(r"rate(-?\d+)$", name)[1]))
+        cells = []
+        for name in ordered:
+            rate = next(s.split("=")[1] for s in kept.report(name)["settings"] if s.startswith("train.learning_rate="))
+            cells.append(f"{rate}: {number(accuracy(kept, f'{name}-validation', 'expert'))}")
+        tried.append([core, ", ".join(cells)])
+    if not tried:
+        return []
+    return ["### Cores and rivals", "", "Equal replies for each; validation split, which also chose the learning rates (seed 0).", "",
+            *table(COLUMNS, rows), "", *table(["", "learning rate: accuracy, one seed"], tried)]
+
+
+def two_by_two(kept):
+    next_token = trained_rows(kept, "two_by_two", r"(\w+?)-\d+")
+    cores = [row[0] for row in next_token]
+    rows = [[f"{row[0]}, policy gradient", *row[1:]] for row in trained_rows(kept, "rivals", r"(\w+?)-\d+") if row[0] in cores]
+    rows += [[f"{row[0]}, next token", *row[1:]] for row in next_token]
+    return ["### SVF and LoRA, policy gradient and next tokens", "", *table(COLUMNS, sorted(rows))] if next_token else []
+
+
+def shots(kept):
+    rows = []
+    for count, names in sorted(groups(kept, "shots", r"(\d+)-\d+").items(), key=lambda pair: int(pair[0])):
+        bases = [accuracy(kept, name, "base") for name in names]
+        rows.append([count, number(bases[0]), spread([accuracy(kept, name, "few_shot") for name in names])])
+    return ["### Number of shots", "", *table(["shots", "base", "few-shot search"], rows)] if rows else []
+
+
+def ablations(kept):
+    lines = []
+    for kind, words in (("where", "Which matrices"), ("layers", "Which layers"), ("components", "Which components")):
+        rows = []
+        for name, runs in groups(kept, "ablations", rf"{kind}-(.+?)-\d+").items():
+            changes = [kept.report(f"{run}-change") for run in runs]
+            rows.append([name.replace("_", " "), spread([accuracy(kept, f"{run}-validation", "expert") for run in runs]),
+                         ", ".join(f"{one['change']:.2e}" for one in changes if one) or "-"])
+        if rows:
+            lines += ["", f"{words}:", "", *table(["", "own task", "change of the weights, Frobenius"], rows)]
+    return ["### Ablations", *lines] if lines else []
+
+
+def copies(kept):
+    rows = []
+    for name in sorted(kept.names("copies"), key=lambda n: (n.split("/")[1].startswith("d"), n)):
+        found = kept.accuracies(name)
+        if found:
+            rows.append([name.split("/")[1], *(number(accuracy(kept, name, policy)) for policy in
+                                               ("base", "transferred", "shuffled", "reversed"))])
+    rows.sort(key=lambda row: float(row[0]))
+    return ["### Transfer to perturbed copies of the model", "", "Noise as a share of each matrix's root mean square; 0 is the model itself.",
+            "", *table(["noise", "the copy alone", "expert", "z shuffled", "z reversed"], rows)] if rows else []
+
+
+def nulls(kept):
+    rows = []
+    for name in kept.names("nulls"):
+        found, short = kept.report(name), name.split("/")[1]
+        if "missing" in found:
+            rows.append([short, f"not run: {found['missing']} is not there; see {found['see']}", "-", "-"])
+        elif short.endswith("-validation"):
+            runs = [kept.report(n) for n in kept.names("nulls") if re.fullmatch(rf"nulls/{short[:-11]}-\d+", n)]
+            last = max(runs, key=lambda run: run["cost"]["steps"])
+            signal = sum(bool(one) for one in last["cost"]["signal"])
+            rows.append([short[:-11], f"{last['cost']['steps']} steps, {signal} with a signal", number(accuracy(kept, name, "base")),
+                         number(accuracy(kept, name, "expert"))])
+    return ["### Null cases", "", *table(["", "", "base", "expert"], rows)] if rows else []
+
+
+def all_tables(kept):
+    return [make(kept) for make in (controls, routing, search_costs, rivals, two_by_two, shots, ablations, copies, nulls)]

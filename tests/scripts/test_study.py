@@ -1,0 +1,223 @@
+"""scripts/study: every kind of block on a toy, stopped and gone on; its tests and tables against known answers."""
+import gzip
+import itertools
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+import numpy as np
+
+sys.dont_write_bytecode = True
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+from studying import files, inference, tables  # noqa: E402
+from studying.blocks import BLOCKS  # noqa: E402
+from studying.plan import read  # noqa: E402
+
+ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+
+
+def study(*words):
+    return subprocess.run([ROOT / "scripts" / "study", *map(str, words)], capture_output=True, text=True, env=ENVIRONMENT)
+
+
+class Inference(unittest.TestCase):
+    def test_sign_flips_are_those_of_all_signs(self):
+        """Five clusters have 32 sign patterns; p is the share of those that reach the sum, counted here one by one."""
+        differences = [[1, 1, 0, 1, -1, 1, 1], [1, 0, 0, 1, -1, 1, 1]]
+        sums, counts = inference.sums_by_cluster(differences, list("aabcdee"))
+        np.testing.assert_array_equal(counts, [2, 1, 1, 1, 2])
+        means = sums.mean(axis=0)
+        signs = itertools.product([-1, 1], repeat=5)
+        exact = np.mean([abs(np.dot(s, means)) >= abs(means.sum()) - 1e-9 for s in signs])
+        self.assertAlmostEqual(inference.flip_p(sums, 20000), exact, delta=0.01)
+
+    def test_no_difference_and_a_large_one(self):
+        coin = np.random.default_rng(0)
+        null = [inference.flip_p(inference.sums_by_cluster([coin.choice([-1, 0, 1], 60)], range(60))[0], 200) for _ in range(150)]
+        self.assertLess(abs(np.mean(np.array(null) < 0.05) - 0.05), 0.05)  # 150 draws: +- 0.036
+        self.assertLess(inference.flip_p(np.ones((3, 20)), 5000), 0.001)
+        self.assertEqual(inference.flip_p(np.zeros((3, 20)), 50), 1.0)
+
+    def test_clusters_count_once(self):
+        """The control: 16 equal items of each of 8 clusters look certain when they are taken for 128 clusters."""
+        values = np.repeat([1, 1, 1, 1, 1, -1, 1, -1], 16)
+        right, _ = inference.sums_by_cluster([values], np.repeat(range(8), 16))
+        wrong, _ = inference.sums_by_cluster([values], range(128))
+        self.assertGreater(inference.flip_p(right, 4000), 0.1)
+        self.assertLess(inference.flip_p(wrong, 4000), 0.001)
+
+    def test_bootstrap_covers(self):
+        """A 95 % interval over seeds and clusters holds the truth about that often; over items alone it would not."""
+        coin, held = np.random.default_rng(1), 0
+        for _ in range(100):
+            by_cluster = coin.normal(0.1, 0.3, (1, 40)) + coin.normal(0, 0.1, (5, 1))
+            low, high = inference.bootstrap_interval(by_cluster, np.ones(40, int), 200)
+            held += low <= 0.1 <= high
+        self.assertGreaterEqual(held, 86)
+
+    def test_holm_by_hand(self):
+        np.testing.assert_allclose(inference.holm([0.01, 0.04, 0.03, 0.5]), [0.04, 0.09, 0.09, 0.5])
+        self.assertEqual(inference.holm([0.9, 0.8]), [1.0, 1.0])
+
+    def test_verdicts(self):
+        self.assertEqual(inference.verdict(0.1, 0.02, 0.2, 0.01), "better")
+        self.assertEqual(inference.verdict(-0.1, -0.2, -0.02, 0.01), "worse")
+        self.assertEqual(inference.verdict(0.1, 0.02, 0.2, 0.06), "not distinguishable")
+        self.assertEqual(inference.verdict(0.1, -0.02, 0.2, 0.01), "not distinguishable")
+
+
+class Files(unittest.TestCase):
+    def setUp(self):
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        self.folder = Path(temporary.name)
+        self.z = {"a": np.array([1.5, 1.0, 0.5]), "b": np.array([1.0, 1.25])}
+        files.write_z(self.folder / "e", self.z, {"model_hash": "m"})
+
+    def test_random_pools_have_the_norm_of_each_matrix_and_are_new_for_each_seed(self):
+        drawn = []
+        for seed in (0, 1, 0):
+            files.write_random(self.folder / "r", self.folder / "e", "pool", seed)
+            z, metadata = files.read_z(self.folder / "r")
+            self.assertEqual(metadata["model_hash"], "m")
+            for name, one in z.items():
+                self.assertAlmostEqual(np.linalg.norm(one - 1), np.linalg.norm(self.z[name] - 1), places=5)
+            drawn.append(z["a"])
+        np.testing.assert_array_equal(drawn[0], drawn[2])
+        self.assertGreater(np.abs(drawn[0] - drawn[1]).max(), 0.01)
+
+    def test_uniform_mixture(self):
+        files.write_z(self.folder / "f", {"a": np.array([1.0, 2.0, 1.0]), "b": np.array([1.0, 1.0])}, {})
+        files.write_uniform(self.folder / "u", [self.folder / "e", self.folder / "f"])
+        np.testing.assert_allclose(files.read_z(self.folder / "u")[0]["a"], [1.25, 1.5, 0.75])
+
+    def test_normals(self):
+        drawn = files.normals(100001, "x")
+        self.assertAlmostEqual(drawn.mean(), 0, delta=0.015)
+        self.assertAlmostEqual(drawn.std(), 1, delta=0.015)
+        self.assertAlmostEqual((drawn**4).mean(), 3, delta=0.15)
+
+    def test_bfloat16_is_rounded_to_nearest_even(self):
+        values = np.float32([1.0, 1 + 2**-8, 1 + 3 * 2**-8, -3.14159])
+        np.testing.assert_array_equal(files.as_numbers("BF16", files.as_bytes("BF16", values)),
+                                      np.float32([1.0, 1.0, 1 + 2**-6, -3.140625]))
+
+    def test_a_noisy_copy_has_the_noise_asked_for(self):
+        model = ROOT / "tests/data/models/tiny_llama3"
+        files.write_noisy_model(self.folder / "copy", model, 0.01)
+        for file in model.glob("*.safetensors"):
+            before, after = files.read_tensors(file)[1], files.read_tensors(self.folder / "copy" / file.name)[1]
+            for name, (dtype, shape, data) in before.items():
+                w, moved = files.as_numbers(dtype, data), files.as_numbers(dtype, after[name][2])
+                if ".layers." in name and len(shape) == 2:
+                    self.assertAlmostEqual(np.linalg.norm(moved - w) / np.linalg.norm(w), 0.01, delta=0.002)
+                else:
+                    np.testing.assert_array_equal(w, moved)
+
+    def test_change_of_the_weights(self):
+        """|sum of sigma (z - 1) u v| by sigma alone, against the matrices themselves in float64."""
+        model = ROOT / "tests/data/models/tiny_llama3"
+        weights = {name: one for file in model.glob("*.safetensors") for name, one in files.read_tensors(file)[1].items()}
+        name = sorted(n for n in weights if n.endswith("up_proj.weight"))[0]
+        w = files.as_numbers(weights[name][0], weights[name][2]).reshape(weights[name][1]).astype(np.float64)
+        u, s, v = np.linalg.svd(w, full_matrices=False)
+        z = 1 + 0.1 * np.random.default_rng(0).standard_normal(len(s)).astype(np.float32)
+        files.write_z(self.folder / "one", {name: z}, {})
+        expected = np.linalg.norm((u * (s * (z - 1))) @ v) / np.linalg.norm(w)
+        self.assertAlmostEqual(files.change_of(self.folder / "one", model), expected, places=5)
+
+
+class Tables(unittest.TestCase):
+    """Made-up results with a known answer."""
+
+    def results(self, folder, gain):
+        (folder / "sealed").mkdir(parents=True)
+        plan, coin = read(ROOT / "examples/study/hypotheses.yaml"), random.Random(5)
+        for one in plan["primary"]:
+            rows = []
+            for item in range(120):
+                right = {f"numbers {seed}": coin.random() < 0.4 for seed in plan["seeds"]}
+                search = {f"few_shot {seed}": right[f"numbers {seed}"] or coin.random() < gain for seed in plan["seeds"]}
+                replies = {name: {"right": value} for name, value in {**right, **search, "base": False}.items()}
+                rows.append({"task": one["task"], "item": item, "cluster": str(item // 2), "replies": replies})
+            text = "".join(json.dumps(row) + "\n" for row in rows)
+            (folder / "sealed" / f"primary-{one['task']}.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+            (folder / "sealed" / f"choices-{one['task']}.json").write_text(json.dumps(
+                {"best_single_on_shots": {str(seed): "numbers" for seed in plan["seeds"]}}))
+
+    def page(self, gain):
+        with tempfile.TemporaryDirectory() as folder:
+            self.results(Path(folder) / "results", gain)
+            target = Path(folder) / "page.md"
+            target.write_text(f"before\n\n{tables.BEGIN}\nold\n{tables.END}\nafter\n")
+            plan = {**read(ROOT / "examples/study/hypotheses.yaml"), "flips": 2000, "resamples": 200}
+            tables.write(Path(folder) / "results", target, plan)
+            first = target.read_text()
+            tables.write(Path(folder) / "results", target, plan)
+            self.assertEqual(first, target.read_text())
+            self.assertTrue(first.startswith("before\n") and first.endswith("after\n") and "old" not in first)
+            return first
+
+    def test_a_gain_is_found_and_none_is_not(self):
+        page = self.page(0.3)
+        self.assertEqual(page.count("**better**"), 5)
+        self.assertIn("Of 5 unseen tasks the few-shot search is better than the best single expert on 5, worse on 0", page)
+        self.assertEqual(self.page(0.0).count("**not distinguishable**"), 5)  # the control
+
+
+class Whole(unittest.TestCase):
+    def test_minutes_are_said_first(self):
+        done = study("--dry-run")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for block in BLOCKS:
+            self.assertIn(f" {block.name} ", done.stdout)
+        for half in (1, 2):
+            said = study("--dry-run", "--half", half).stdout.splitlines()
+            self.assertLessEqual(float(said[-1].split()[1]), 120, said[-1])
+            self.assertTrue(all(f"half {half}" in line for line in said[:-1]))
+
+    def test_all_blocks_on_a_toy_stopped_and_gone_on(self):
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "study"
+            begun = study("--tiny", "--out", out, "--hours", "0.001")
+            self.assertEqual(begun.returncode, 75, begun.stderr)
+            self.assertIn("the same command goes on", begun.stderr)
+            done = study("--tiny", "--out", out)
+            self.assertEqual(done.returncode, 0, done.stderr + done.stdout[-2000:])
+            for block in BLOCKS:
+                self.assertIn(f"study: {block.name} is done", done.stdout)
+            results = {path: path.read_bytes() for path in sorted((out / "results").rglob("*")) if path.is_file()}
+            page = (out / "tables.md").read_text()
+            for title in ("The five hypotheses", "The search against others", "All methods", "Experts on their own tasks", "Who answers what", "Cores and rivals",
+                          "policy gradient and next tokens", "next token", "Number of shots", "Ablations", "perturbed copies", "Null cases"):
+                self.assertIn(title, page)
+            self.assertIn("0 with a signal", page)  # stopped
+            again = study("--tiny", "--out", out)
+            self.assertEqual(again.returncode, 0, again.stderr)
+            self.assertEqual(results, {path: path.read_bytes() for path in results})  # nothing is done again
+            self.the_seal(out)
+
+    def the_seal(self, out):
+        """Other experts than those that were read are refused; so are results of another plan."""
+        note = out / "results" / "sealed.json"
+        found = json.loads(note.read_text())
+        self.assertEqual(len(found["hypotheses"]), 64)
+        found["measured"] = {name: "0" for name in found["measured"]}
+        note.write_text(json.dumps(found))
+        refused = study("--tiny", "--out", out, "--half", "1")
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("not read a second time", refused.stderr)
+        (out / "plan.json").write_text('{"hash": "0"}')
+        refused = study("--tiny", "--out", out)
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("another plan", refused.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
