@@ -1,3 +1,5 @@
+// What training has changed, as tables and pictures: z by layer and component, or each matrix of
+// another core.
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>

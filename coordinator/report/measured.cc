@@ -1,3 +1,4 @@
+// What was measured of a run: evaluations, routing and mixtures, as rows of tables.
 #include <algorithm>
 
 #include "coordinator/report/report.h"

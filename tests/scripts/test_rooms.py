@@ -16,7 +16,7 @@ def sources(root):
     """Paths from the root, of all rooms."""
     for path in sorted(root.rglob("*")):
         parts = path.relative_to(root).parts
-        if path.suffix in (".cc", ".h", ".cu", ".inc") and parts[0] not in ELSEWHERE:
+        if path.suffix in (".cc", ".h", ".cu", ".cuh", ".inc") and parts[0] not in ELSEWHERE:
             if not parts[0].startswith((".", "build", "runs")):
                 yield "/".join(parts)
 
