@@ -55,9 +55,12 @@ def replies(run_dir):
     """The records of finished replies."""
     found = []
     for path in sorted((Path(run_dir) / "chunks").glob("step-*.journal")):
-        for record in runs.journal_file.records_of(path):
-            if record.kind == runs.journal_file.REPLY:
-                found.append((record.chunk, path.read_bytes()[record.payload:record.end]))
+        try:
+            records, data = runs.journal_file.records_of(path), path.read_bytes()
+        except FileNotFoundError:  # the step has ended meanwhile
+            continue
+        found += [(record.chunk, data[record.payload:record.end]) for record in records
+                  if record.kind == runs.journal_file.REPLY]
     return found
 
 

@@ -21,15 +21,19 @@ def stopped_inside_a_step(folder, config):
     run_dir = folder / "run"
     more = ["--set", "train.validate_every=1", "--set", "train.validation_items=2", "--set",
             "train.checkpoint_every=2"]
-    job = subprocess.Popen(runs.command(config, run_dir, 1, *more), stderr=subprocess.PIPE, text=True)
-    end = time.time() + 60
-    while len(runs.journal(run_dir)) < 3 or (runs.newest_step(run_dir) or 0) < 4:
-        if time.time() > end or job.poll() is not None:
-            raise SystemExit("FAILED: no journal within 60 s")
-        time.sleep(0.005)
-    job.send_signal(signal.SIGKILL)
-    job.wait()
-    return run_dir
+    for _ in range(20):  # a step may end, and its chunks be gone, before the signal arrives
+        shutil.rmtree(run_dir, ignore_errors=True)
+        job = subprocess.Popen(runs.command(config, run_dir, 1, *more), stderr=subprocess.PIPE, text=True)
+        end = time.time() + 60
+        while len(runs.journal(run_dir)) < 3 or (runs.newest_step(run_dir) or 0) < 4:
+            if time.time() > end or job.poll() is not None:
+                raise SystemExit("FAILED: no journal within 60 s")
+            time.sleep(0.005)
+        job.send_signal(signal.SIGKILL)
+        job.communicate()
+        if len(runs.journal(run_dir)) >= 2:
+            return run_dir
+    raise SystemExit("FAILED: not once killed inside a step")
 
 
 def verify_finds(folder, config, run_dir, model):
