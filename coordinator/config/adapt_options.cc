@@ -1,10 +1,10 @@
 #include "coordinator/config/adapt_options.h"
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <cmath>
 
 #include "comm/error.h"
+#include "coordinator/config/option_values.h"
 
 namespace svfleet {
 namespace {
@@ -25,20 +25,6 @@ Examples:
   svfleet adapt run.yaml --experts set.yaml --strategy few_shot --shots shots.jsonl --out mixed.safetensors
   svfleet adapt run.yaml --experts set.yaml --strategy few_shot --shots shots.jsonl --budget light --json)";
 
-// In words of ours: CLI11's own list every value as a type.
-CLI::Validator any_of(std::vector<std::string> values) {
-  std::string list;
-  for (const std::string& value : values) list += (list.empty() ? "" : ", ") + value;
-  CLI::Validator check(
-      [values, list](std::string& given) {
-        return std::find(values.begin(), values.end(), given) != values.end()
-                   ? std::string()
-                   : "'" + given + "' is none of: " + list;
-      },
-      "");
-  return check;
-}
-
 }  // namespace
 
 void add_set_options(CLI::App* command, CommandLine* line, const char* strategy) {
@@ -49,7 +35,7 @@ void add_set_options(CLI::App* command, CommandLine* line, const char* strategy)
       ->add_option(strategy, adapt->strategy,
                    "prompt, classifier or few_shot: how the experts for a prompt are found")
       ->type_name("NAME")
-      ->check(any_of({"prompt", "classifier", "few_shot"}));
+      ->check(any_of_these({"prompt", "classifier", "few_shot"}));
   command
       ->add_option("--shots", adapt->shots,
                    "few_shot: JSONL file of solved examples, as the task's own files are")
@@ -57,7 +43,7 @@ void add_set_options(CLI::App* command, CommandLine* line, const char* strategy)
   command
       ->add_option("--budget", adapt->budget, "few_shot: full (960 mixtures at most) or light (32)")
       ->type_name("B")
-      ->check(any_of({"full", "light"}));
+      ->check(any_of_these({"full", "light"}));
   command
       ->add_option("--most", adapt->most,
                    "few_shot: what the experts' shares may add up to (1); the base has the rest")

@@ -1,9 +1,9 @@
 #include "coordinator/config/share_options.h"
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 
 #include "comm/error.h"
+#include "coordinator/config/option_values.h"
 
 namespace svfleet {
 namespace {
@@ -49,20 +49,6 @@ void add_expert_and_out(CLI::App* command, CommandLine* line, const char* what) 
       ->required()
       ->expected(1)
       ->allow_extra_args(false);
-}
-
-// In words of ours: CLI11's own list every value as a type.
-CLI::Validator any_of_these(std::vector<std::string> values) {
-  std::string list;
-  for (const std::string& value : values) list += (list.empty() ? "" : ", ") + value;
-  CLI::Validator check(
-      [values, list](std::string& given) {
-        return std::find(values.begin(), values.end(), given) != values.end()
-                   ? std::string()
-                   : "'" + given + "' is none of: " + list;
-      },
-      "");
-  return check;
 }
 
 }  // namespace

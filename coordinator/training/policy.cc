@@ -10,7 +10,6 @@ Policy enforce(const Base& base, Crew& crew, const std::vector<float>& z, Apply 
   policy.hash = table.hash(table.add(z));
   policy.table = std::make_unique<ExpertTable>(std::move(table));
   policy.form = form;
-  policy.at_rest = base.basis->core().at_rest();
   if (form != Apply::kMerged) return policy;
   Merged old = before.merged ? std::move(*before.merged) : Merged();
   policy.merged = std::make_unique<Merged>(
@@ -32,7 +31,6 @@ std::string hash_in_force(const Base& base, const Policy& policy) {
 Policy base_policy(const Base& base) {
   Policy policy;
   policy.z = base.basis->at_rest();
-  policy.at_rest = base.basis->core().at_rest();
   policy.hash = z_hash(as_expert(*base.basis, policy.z));
   return policy;
 }

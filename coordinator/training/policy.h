@@ -17,8 +17,7 @@ struct Policy {
   std::unique_ptr<const ExpertTable> table;  // the base and z
   std::unique_ptr<Merged> merged;            // where it is
   Apply form = Apply::kFrozen;
-  float at_rest = 1;  // what each z of the base model is
-  std::string hash;   // of names and z
+  std::string hash;  // of names and z
   // Of the merged weights, Merged::gain: how much of z's change has arrived in them. NaN where
   // nothing is merged.
   double gain = std::numeric_limits<double>::quiet_NaN();

@@ -69,10 +69,9 @@ void tell_start(const Opened& opened, const TrainingPlan& plan, Start& start,
                crew.ranks() == 1 ? "" : "s", crew.workers(), crew.workers() == 1 ? "" : "s");
   if (const size_t n = start.state.p.size(); config.train.evolves() && n > kMostEvolved)
     spdlog::warn(
-        "train.method es estimates a gradient of {} numbers from {} members: the estimate's cosine "
-        "with "
-        "the gradient is at best about {:.2f}; above about {} numbers take fewer svd.layers or "
-        "svd.targets, or train.method policy_gradient",
+        "train.method es estimates a gradient of {} numbers from {} members: the estimate's "
+        "cosine with the gradient is at best about {:.2f}; above about {} numbers take fewer "
+        "svd.layers or svd.targets, or train.method policy_gradient",
         n, config.train.population,
         std::sqrt(double(config.train.population) /
                   double(config.train.population + 2 * int64_t(n))),

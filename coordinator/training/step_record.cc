@@ -116,8 +116,9 @@ json z_statistics(const Policy& policy, const Basis& basis) {
 }
 
 json StepRecord::to_json(const RunState& state, const Policy& policy) const {
+  const double at_rest = policy.table->basis().core().at_rest();
   double largest = 0;
-  for (const float z : policy.z) largest = std::max(largest, std::abs(double(z) - policy.at_rest));
+  for (const float z : policy.z) largest = std::max(largest, std::abs(double(z) - at_rest));
   json times = seconds;
   times.update(seconds_of(tally.seconds));
   const Tally all = tally.all();
