@@ -14,6 +14,7 @@
 
 #include "comm/error.h"
 #include "tests/coordinator/config/files.h"
+#include "tests/sanitized.h"
 
 namespace svfleet {
 namespace {
@@ -185,9 +186,7 @@ TEST_F(RunLogTest, TheIndexAgreesWithAParserOfWholeRecords) {
 
 // A log far larger than what may be held: one that is parsed into objects takes ten times its size.
 TEST_F(RunLogTest, AStartHoldsNoMoreThanALine) {
-#ifdef __SANITIZE_ADDRESS__
-  GTEST_SKIP() << "the sanitizer needs memory of its own";
-#endif
+  if (kSanitized) GTEST_SKIP() << "the sanitizer needs memory of its own";
   constexpr int kSteps = 400;
   {
     RunLog log("run");

@@ -4,6 +4,7 @@
 
 #include "comm/error.h"
 #include "tests/mutation.h"
+#include "tests/sanitized.h"
 #include "tests/worker/tokenizer/fixture.h"
 #include "worker/tokenizer/pretokenize_regex.h"
 #include "worker/tokenizer/unicode.h"
@@ -77,7 +78,7 @@ TEST(TokenizerFuzz, MutatedValues) {
   int loaded = 0, rounds = 0;
   for (const char* kind : kKinds) {
     const json base = shortened(kind);
-    for (int round = 0; round < 120; ++round, ++rounds) {
+    for (int round = 0; round < (kSanitized ? 20 : 120); ++round, ++rounds) {
       json changed = base;
       for (size_t n = 1 + random() % 3; n > 0; --n) change_value(changed, kOthers, random);
       exercise(changed.dump(), loaded);
@@ -92,7 +93,8 @@ TEST(TokenizerFuzz, MutatedBytes) {
   int loaded = 0;
   for (const char* kind : kKinds) {
     const std::string base = shortened(kind).dump();
-    for (int round = 0; round < 60; ++round) exercise(change_bytes(base, random), loaded);
+    for (int round = 0; round < (kSanitized ? 10 : 60); ++round)
+      exercise(change_bytes(base, random), loaded);
   }
 }
 

@@ -2,6 +2,7 @@
 #include <random>
 
 #include "comm/error.h"
+#include "tests/sanitized.h"
 #include "tests/worker/tokenizer/fixture.h"
 #include "worker/tokenizer/stop_strings.h"
 #include "worker/tokenizer/unicode.h"
@@ -25,7 +26,9 @@ TEST(Stream, GivesTheWholeTextInWholeCharacters) {
     const auto tokenizer = Tokenizer::load(kFixtures + "/" + kind);
     std::vector<int> all;
     const auto expected = read_json(kFixtures + "/" + kind + "/expected.json");
+    size_t at = 0;
     for (const auto& row : expected["rows"]) {
+      if (kSanitized && at++ % 8) continue;
       const auto ids = row[1].get<std::vector<int>>();
       EXPECT_EQ(streamed(tokenizer, ids), tokenizer.decode(ids)) << kind << row;
       all.insert(all.end(), ids.begin(), ids.end());

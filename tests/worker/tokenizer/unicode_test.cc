@@ -1,5 +1,6 @@
 // UTF-8, NFC and the character classes against Python and `tokenizers`, character by character.
 #include "worker/tokenizer/unicode.h"
+#include "tests/sanitized.h"
 #include "tests/worker/tokenizer/fixture.h"
 #include "worker/tokenizer/json.h"
 #include "worker/tokenizer/pretokenize.h"
@@ -59,11 +60,14 @@ TEST(Unicode, NfcOfEveryCharacterAndOfItsDecomposition) {
   EXPECT_EQ(nfc(""), "");
 }
 
+// With sanitizers the classes are looked at up to here: a character later on takes the same paths.
+constexpr int kCharacters = kSanitized ? 0x3000 : 0x110000;
+
 // Which characters a pattern removes, as runs of code points.
 template <class Matches>
 std::vector<std::pair<int, int>> runs(const Matches& matches) {
   std::vector<std::pair<int, int>> found;
-  for (int c = 0; c < 0x110000; ++c) {
+  for (int c = 0; c < kCharacters; ++c) {
     if (c == 0xd800) c = 0xe000;
     std::string text;
     append_char(text, static_cast<char32_t>(c));
@@ -79,7 +83,9 @@ std::vector<std::pair<int, int>> runs(const Matches& matches) {
 TEST(Unicode, EveryCharacterIsInTheSameClasses) {
   const auto classes = read_json(kFixtures + "/classes.json");
   for (const auto& [pattern, expected] : classes.items()) {
-    const auto wanted = expected.get<std::vector<std::pair<int, int>>>();
+    std::vector<std::pair<int, int>> wanted;
+    for (const auto& [first, last] : expected.get<std::vector<std::pair<int, int>>>())
+      if (first < kCharacters) wanted.push_back({first, std::min(last, kCharacters - 1)});
     if (pattern == "Digits") {
       const Json json = {{"type", "Digits"}, {"individual_digits", true}};
       const auto digits = PreTokenizer::read({json, "test"});
