@@ -108,4 +108,19 @@ void key_value_gradient(const AttentionShape& shape, const PassView& pass, const
 void load_gradient(const AttentionShape& shape, const PassView& pass, const Cache<float>& gradient,
                    float* d_k, float* d_v, Stream stream);
 
+// Rows of logits [rows, vocabulary], float32; a temperature of 0 or less divides by nothing, and
+// draws the largest. out [3, draws] of draw i, from row rows[i] by uniforms[i]: token,
+// log-probability, entropy.
+void draw(const float* logits, int64_t vocabulary, const int64_t* rows, const double* uniforms,
+          int64_t draws, double temperature, double* out, Stream stream);
+// out [rows]: of each row's label, to the bit what draw says of it.
+void log_probs(const float* logits, int64_t rows, int64_t vocabulary, const int64_t* labels,
+               double temperature, float* out, Stream stream);
+// The gradient as worker/kernels/vocabulary.h says, and log_probs [rows]; `base` and kl_weights may
+// be null; the KL over the whole vocabulary where `full`, else of the label alone.
+template <class T>
+void loss_gradient(const float* logits, const float* base, int64_t rows, int64_t vocabulary,
+                   const int64_t* labels, const double* weights, const double* kl_weights,
+                   bool full, double temperature, T* d_logits, float* log_probs, Stream stream);
+
 }  // namespace svfleet::cuda

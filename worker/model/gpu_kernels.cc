@@ -210,5 +210,63 @@ AttentionGradient attend_gradient(const AttentionShape& shape, const GpuPass& pa
   return d;
 }
 
+NextTokens draw(const at::Tensor& logits, const std::vector<int64_t>& rows,
+                const std::vector<double>& uniforms, double temperature) {
+  const int64_t n = int64_t(rows.size());
+  Upload upload;
+  const size_t at_rows = upload.add(rows), at_uniforms = upload.add(uniforms);
+  const at::Tensor numbers = upload.to(logits.device());
+  const char* base = data_of<char>(numbers);
+  const at::Tensor out = at::empty({3, n}, logits.options().dtype(at::kDouble));
+  cuda::draw(data_of<float>(logits), logits.size(1),
+             reinterpret_cast<const int64_t*>(base + at_rows),
+             reinterpret_cast<const double*>(base + at_uniforms), n, temperature,
+             data_of<double>(out), stream_of(logits));
+  const at::Tensor here = out.cpu();
+  const double* told = here.data_ptr<double>();
+  NextTokens next;
+  for (int64_t i = 0; i < n; ++i) {
+    next.tokens.push_back(int(told[i]));
+    next.log_probs.push_back(float(told[n + i]));
+    next.entropies.push_back(told[2 * n + i]);
+  }
+  return next;
+}
+
+at::Tensor log_probs(const at::Tensor& logits, const std::vector<int64_t>& labels,
+                     double temperature) {
+  const at::Tensor out = at::empty({logits.size(0)}, logits.options());
+  const at::Tensor index = index_tensor(labels, logits.device());
+  cuda::log_probs(data_of<float>(logits), logits.size(0), logits.size(1), data_of<int64_t>(index),
+                  temperature, data_of<float>(out), stream_of(logits));
+  return out;
+}
+
+at::Tensor loss_gradient(const at::Tensor& logits, const at::Tensor& base,
+                         const TrainedTokens& tokens, int64_t start, KlLoss kl, double temperature,
+                         at::ScalarType type, const at::Tensor& log_probs) {
+  const int64_t rows = logits.size(0);
+  const auto own = [&](const auto& all) {
+    return std::vector(all.begin() + start, all.begin() + start + rows);
+  };
+  Upload upload;
+  const size_t at_labels = upload.add(own(tokens.labels)),
+               at_weights = upload.add(own(tokens.weights)),
+               at_kl = kl == KlLoss::kNone ? 0 : upload.add(own(tokens.kl_weights));
+  const at::Tensor numbers = upload.to(logits.device());
+  const char* begin = data_of<char>(numbers);
+  const auto doubles = [&](size_t at) { return reinterpret_cast<const double*>(begin + at); };
+  const at::Tensor d = at::empty(logits.sizes(), logits.options().dtype(type));
+  with(type, [&](auto zero) {
+    using T = decltype(zero);
+    cuda::loss_gradient<T>(data_of<float>(logits), data_of<float>(base), rows, logits.size(1),
+                           reinterpret_cast<const int64_t*>(begin + at_labels), doubles(at_weights),
+                           kl == KlLoss::kNone ? nullptr : doubles(at_kl), kl == KlLoss::kFull,
+                           temperature, data_of<T>(d), data_of<float>(log_probs),
+                           stream_of(logits));
+  });
+  return d;
+}
+
 }  // namespace kernels
 }  // namespace svfleet::gpu

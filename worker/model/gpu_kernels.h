@@ -10,6 +10,7 @@
 
 #include "worker/kernels/pages.h"
 #include "worker/model/gpu_pass.h"
+#include "worker/model/head.h"
 #include "worker/model/operations.h"
 
 namespace svfleet::gpu {
@@ -51,6 +52,16 @@ AttentionGradient attend_gradient(const AttentionShape& shape, const GpuPass& pa
                                   const at::Tensor& q, const at::Tensor& keys,
                                   const at::Tensor& values, const at::Tensor& out,
                                   const at::Tensor& log_sum, const at::Tensor& d_out);
+
+// Of logits [rows, vocabulary], float32, what Head says of them.
+NextTokens draw(const at::Tensor& logits, const std::vector<int64_t>& rows,
+                const std::vector<double>& uniforms, double temperature);
+at::Tensor log_probs(const at::Tensor& logits, const std::vector<int64_t>& labels,
+                     double temperature);
+// Of the rows from `start` on of `tokens`; returns d_logits of `type`, and writes log_probs [rows].
+at::Tensor loss_gradient(const at::Tensor& logits, const at::Tensor& base,
+                         const TrainedTokens& tokens, int64_t start, KlLoss kl, double temperature,
+                         at::ScalarType type, const at::Tensor& log_probs);
 
 }  // namespace kernels
 }  // namespace svfleet::gpu

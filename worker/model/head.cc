@@ -8,6 +8,9 @@
 #include "comm/error.h"
 #include "comm/stage.h"
 #include "worker/kernels/vocabulary.h"
+#ifdef SVFLEET_HAVE_CUDA
+#include "worker/model/gpu_kernels.h"
+#endif
 #include "worker/model/operations.h"
 #include "worker/model/typed.h"
 #include "worker/threads.h"
@@ -132,6 +135,14 @@ at::Tensor Head::log_probs(const at::Tensor& hidden, const std::vector<int64_t>&
     enter(Stage::kHead);
     const int64_t size = std::min(at_once, hidden.size(0) - start);
     const at::Tensor block = logits(hidden.narrow(0, start, size));
+#ifdef SVFLEET_HAVE_CUDA
+    if (gpu::has_kernels(block)) {
+      out.narrow(0, start, size)
+          .copy_(gpu::kernels::log_probs(
+              block, {labels.begin() + start, labels.begin() + start + size}, temperature));
+      continue;
+    }
+#endif
     if (hidden.is_cuda()) {
       const at::Tensor own =
           index_tensor({labels.begin() + start, labels.begin() + start + size}, hidden.device());
@@ -155,6 +166,10 @@ NextTokens Head::draw(const at::Tensor& hidden, const std::vector<int64_t>& rows
                       const std::vector<double>& uniforms, const SamplingOptions& options) const {
   SVFLEET_CHECK(rows.size() == uniforms.size(), rows.size(), " vs ", uniforms.size());
   const at::Tensor all = logits(hidden);
+#ifdef SVFLEET_HAVE_CUDA
+  if (gpu::has_kernels(all) && !(options.temperature > 0 && truncated(options)))
+    return gpu::kernels::draw(all, rows, uniforms, options.temperature);
+#endif
   if (hidden.is_cuda())
     return next_tokens(distribution(all, options.temperature), rows, uniforms, options);
   NextTokens next;
@@ -179,6 +194,12 @@ Head::Gradient Head::gradient(const at::Tensor& hidden, const at::Tensor& base,
     const at::Tensor own = logits(block(hidden));
     const at::Tensor of_base = kl == KlLoss::kNone ? at::Tensor() : logits(block(base));
     const at::Tensor d_logits =
+#ifdef SVFLEET_HAVE_CUDA
+        gpu::has_kernels(own)
+            ? gpu::kernels::loss_gradient(own, of_base, tokens, start, kl, temperature,
+                                          hidden.scalar_type(), block(out.log_probs))
+        :
+#endif
         hidden.is_cuda()
             ? rounded(on_gpu(own, of_base, tokens, start, kl, temperature, block(out.log_probs)),
                       hidden.scalar_type())
