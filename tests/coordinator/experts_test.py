@@ -191,7 +191,7 @@ def errors(config, folder, run_dir):
             experts=[first, dict(second, train={**second["train"], "form": "merged"})])
     refused(folder, "evolution strategies", ("train.method es trains one expert",), experts=EXPERTS[:2],
             train={**SHARED, "method": "es"})
-    refused(folder, "an unknown key", ("unknown key 'lerning_rate'", "did you mean 'train.learning_rate'"),
+    refused(folder, "an unknown key", ("unknown key 'lerning_rate'", "did you mean 'learning_rate'"),
             experts=[first, dict(second, train={"lerning_rate": 1})])
     refused(folder, "an unknown key beside them", ("unknown key 'tusk'", "did you mean 'task'"),
             experts=[dict(first, tusk=1), second])
