@@ -4,7 +4,6 @@
 
 #include <yaml-cpp/yaml.h>
 
-#include <algorithm>
 #include <map>
 #include <optional>
 #include <set>
@@ -135,7 +134,7 @@ void read_mapping(const YAML::Node& node, const std::vector<Field<S>>& fields, S
     } else {
       std::vector<std::string> known = keys_below(fields, prefix);
       for (const std::string& own : skip)
-        if (std::find(known.begin(), known.end(), own) == known.end()) known.push_back(own);
+        if (!find_field(fields, own)) known.push_back(own);  // the others are in their place
       refuse_unknown_key(where, key_node.Scalar(), known, all_keys(fields), reading.label + prefix);
     }
   }

@@ -166,8 +166,8 @@ void check_engine(const json& before) {
 [[noreturn]] void refuse_changed(const RunState& now, const RunState& before) {
   throw user_error("settings or data differ from those that this run was started with: ",
                    joined(changes(now, before, "now", "in the run")),
-                   "; undo the change, or start a child run with it: svfleet train --fork RUN "
-                   "--set run_dir=...");
+                   "; undo the change, or choose another run_dir for it; a run of one expert can "
+                   "have a child with it: svfleet train --fork RUN --set run_dir=...");
 }
 
 }  // namespace
