@@ -9,6 +9,7 @@
 #include "checkpoints/file_steps.h"
 #include "checkpoints/journal_files.h"
 #include "checkpoints/run_checkpoint.h"
+#include "checkpoints/run_names.h"
 #include "comm/error.h"
 
 namespace svfleet {
@@ -73,10 +74,11 @@ std::vector<std::string> set_suspects_aside(const std::string& run_dir, CleanRec
   };
   for (const int64_t step : checkpoint_steps(run_dir))
     if (step > record.step) set_aside(checkpoint_path(run_dir, step));
-  for (const char* name : {"best", "last", "final"}) {  // others are the user's
-    const std::string path = run_dir + "/experts/" + name + ".safetensors";
-    if (file_exists(path) && step_of_expert(path) > record.step) set_aside(path);
-  }
+  for (const std::string& folder : expert_folders(run_dir))
+    for (const char* name : {"best", "last", "final"}) {  // others are the user's
+      const std::string path = folder + "/" + name + ".safetensors";
+      if (file_exists(path) && step_of_expert(path) > record.step) set_aside(path);
+    }
   clear_chunks_before(run_dir, std::numeric_limits<int64_t>::max());
   // None of them may come back with a crash when the record below says that they are gone.
   if (is_folder(run_dir + "/chunks")) sync_parent(run_dir + "/chunks/any", 0);

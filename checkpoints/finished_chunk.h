@@ -12,6 +12,7 @@ struct FinishedChunk {
   std::string run_id;  // of the run folder
   int64_t step = 0;    // the step this chunk belongs to (steps finished before it)
   int chunk = 0;
+  int expert = 0;               // of several that are trained together: its number
   std::string z_hash;           // of the policy that produced it
   int64_t prompts = 0;          // that it is of; of a population, the members
   int64_t groups = 0;           // of these, those that are trained

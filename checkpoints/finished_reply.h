@@ -14,6 +14,7 @@ struct ReplyPlace {
   int64_t position = 0;  // of its prompt, in the keyed order: what chunks are cut from
   int member = 0;        // of the population whose reply it is; 0 where there is none
   int sample = 0;
+  int expert = 0;  // whose, of several that are trained together: its number
   auto operator<=>(const ReplyPlace&) const = default;
 };
 
@@ -28,7 +29,7 @@ struct FinishedReply {
   std::string text;
 };
 
-// Appends all but step, position and z_hash, which stand in the frame (frame.h).
+// Appends all but step, position, expert and z_hash, which stand in the frame (frame.h).
 void append_payload(const FinishedReply& reply, std::string& bytes);
 // Error(kExitDisk), naming `origin`, when these bytes are no payload.
 void decode_payload(std::string_view bytes, const std::string& origin, FinishedReply& reply);

@@ -34,6 +34,11 @@ constexpr size_t kHashed = offsetof(Header, header_hash);
 
 constexpr uint64_t kBlock = 64 << 10;
 
+// The expert's number stands in the bits of the chunk's that no chunk and no position needs: 0, of
+// a run of one, leaves them as they were before there were several.
+constexpr int kExpertShift = 48;
+constexpr int64_t kMostExperts = int64_t(1) << 15;
+
 void put(char (&to)[32], const std::string& text) {
   SVFLEET_CHECK(text.size() <= sizeof to, text, " is too long for a record");
   std::memcpy(to, text.data(), text.size());
@@ -54,7 +59,10 @@ void seal_frame(const Frame& frame, std::string& bytes) {
   header.kind = uint32_t(frame.kind);
   header.length = payload.size();
   header.step = frame.step;
-  header.chunk = frame.chunk;
+  SVFLEET_CHECK(
+      frame.chunk >> kExpertShift == 0 && frame.expert >= 0 && frame.expert < kMostExperts,
+      frame.chunk, " of expert ", frame.expert);
+  header.chunk = frame.chunk | int64_t(frame.expert) << kExpertShift;
   put(header.run_id, frame.run_id);
   put(header.z_hash, frame.z_hash);
   put(header.token, frame.token);
@@ -109,7 +117,8 @@ FrameFile::Look FrameFile::look(uint64_t at, Frame& frame) {
   frame.version = header.version;
   frame.kind = FrameKind(header.kind);
   frame.step = header.step;
-  frame.chunk = header.chunk;
+  frame.chunk = header.chunk & ((int64_t(1) << kExpertShift) - 1);
+  frame.expert = int(header.chunk >> kExpertShift);
   frame.run_id = text_of(header.run_id);
   frame.z_hash = text_of(header.z_hash);
   frame.token = text_of(header.token);

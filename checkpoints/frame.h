@@ -18,6 +18,7 @@ inline constexpr uint32_t kFrameVersion = 2;
 struct Frame {
   FrameKind kind = FrameKind::kChunk;
   int64_t step = 0, chunk = 0;  // of a reply, instead of the chunk: the position of its prompt
+  int expert = 0;               // whose it is, of several that are trained together
   // At most 32 bytes each: the run, the policy, and the owner (owner.h) whose process wrote it. A
   // disk that loses power may show blocks of another file at the end of this one.
   std::string run_id, z_hash, token;

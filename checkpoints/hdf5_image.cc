@@ -103,13 +103,28 @@ T wrote(T result, const std::string& what) {
 
 }  // namespace
 
+namespace {
+
+// "p", or "experts/max3/p": a name, below groups.
+bool is_path(const std::string& name) {
+  for (size_t begin = 0; begin <= name.size();) {
+    const size_t end = std::min(name.find('/', begin), name.size());
+    const std::string part = name.substr(begin, end - begin);
+    if (part.empty() || part == ".") return false;
+    begin = end + 1;
+  }
+  return true;
+}
+
+}  // namespace
+
 struct Hdf5Writer::Impl {
   Handle file;
 
   void put(const std::string& name, hid_t type, const std::vector<int64_t>* shape, uint64_t count,
            const void* data, const char* attribute = nullptr) {
     SVFLEET_CHECK(file >= 0, name, " after finish()");
-    SVFLEET_CHECK(!name.empty() && name != "." && name.find('/') == name.npos, "name ", name);
+    SVFLEET_CHECK(is_path(name), "name ", name);
     Handle space;
     if (shape && !shape->empty()) {
       for (int64_t size : *shape) SVFLEET_CHECK(size >= 0, name, " has a size of ", size);
@@ -127,9 +142,10 @@ struct Hdf5Writer::Impl {
     wrote(H5Pset_obj_track_times(properties, false), name);
     wrote(H5Pset_layout(properties, H5D_CONTIGUOUS), name);
     wrote(H5Pset_fill_time(properties, H5D_FILL_TIME_NEVER), name);
+    const Handle links(wrote(H5Pcreate(H5P_LINK_CREATE), name), H5Pclose);
+    wrote(H5Pset_create_intermediate_group(links, 1), name);
     const Handle set(
-        wrote(H5Dcreate2(file, name.c_str(), type, space, H5P_DEFAULT, properties, H5P_DEFAULT),
-              name),
+        wrote(H5Dcreate2(file, name.c_str(), type, space, links, properties, H5P_DEFAULT), name),
         H5Dclose);
     if (count > 0) wrote(H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data), name);
     if (attribute) {

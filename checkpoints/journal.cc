@@ -77,14 +77,14 @@ void Journal::look_into(const std::string& name, const ChunkFile& of,
 }
 
 template <class Record>
-void Journal::read_all(int64_t step, const std::string& z_hash, FrameKind kind,
+void Journal::read_all(int64_t step, const std::string& z_hash, FrameKind kind, int expert,
                        std::vector<std::string>* ignored,
                        const std::function<bool(Record&)>& take) {
   if (!looked_) look(ignored);
   std::unique_ptr<FrameFile> file;  // records lie one behind the other
   std::string opened;
   for (const Old& old : old_[step]) {
-    if (!old.frame.is(kind)) continue;
+    if (!old.frame.is(kind) || old.frame.expert != expert) continue;
     try {
       if (opened != old.name) {
         file = std::make_unique<FrameFile>(path_of(old.name));
@@ -101,8 +101,10 @@ void Journal::read_all(int64_t step, const std::string& z_hash, FrameKind kind,
       if constexpr (std::is_same_v<Record, FinishedChunk>) {
         record.run_id = old.frame.run_id;
         record.chunk = int(old.frame.chunk);
+        record.expert = expert;
       } else {
         record.place.position = old.frame.chunk;
+        record.place.expert = expert;
       }
       decode_payload(file->payload(old.frame), origin, record);
       if (!take(record))
@@ -114,22 +116,22 @@ void Journal::read_all(int64_t step, const std::string& z_hash, FrameKind kind,
 }
 
 std::vector<FinishedChunk> Journal::read(int64_t step, const std::string& z_hash,
-                                         std::vector<std::string>* ignored) {
+                                         std::vector<std::string>* ignored, int expert) {
   std::map<int, FinishedChunk> chunks;
-  read_all<FinishedChunk>(step, z_hash, FrameKind::kChunk, ignored, [&](FinishedChunk& chunk) {
-    return chunks.emplace(chunk.chunk, std::move(chunk)).second;
-  });
+  read_all<FinishedChunk>(
+      step, z_hash, FrameKind::kChunk, expert, ignored,
+      [&](FinishedChunk& chunk) { return chunks.emplace(chunk.chunk, std::move(chunk)).second; });
   std::vector<FinishedChunk> in_order;
   for (auto& [number, chunk] : chunks) in_order.push_back(std::move(chunk));
   return in_order;
 }
 
 std::vector<FinishedReply> Journal::read_replies(int64_t step, const std::string& z_hash,
-                                                 std::vector<std::string>* ignored) {
+                                                 std::vector<std::string>* ignored, int expert) {
   std::map<ReplyPlace, FinishedReply> replies;
-  read_all<FinishedReply>(step, z_hash, FrameKind::kReply, ignored, [&](FinishedReply& reply) {
-    return replies.emplace(reply.place, std::move(reply)).second;
-  });
+  read_all<FinishedReply>(
+      step, z_hash, FrameKind::kReply, expert, ignored,
+      [&](FinishedReply& reply) { return replies.emplace(reply.place, std::move(reply)).second; });
   std::vector<FinishedReply> in_order;
   for (auto& [place, reply] : replies) in_order.push_back(std::move(reply));
   return in_order;
@@ -150,6 +152,7 @@ void Journal::add(const FinishedChunk& chunk) {
   Frame frame;
   frame.step = chunk.step;
   frame.chunk = chunk.chunk;
+  frame.expert = chunk.expert;
   frame.z_hash = chunk.z_hash;
   hand_in(frame, chunk);
 }
@@ -159,6 +162,7 @@ void Journal::add(const FinishedReply& reply) {
   frame.kind = FrameKind::kReply;
   frame.step = reply.step;
   frame.chunk = reply.place.position;
+  frame.expert = reply.place.expert;
   frame.z_hash = reply.z_hash;
   hand_in(frame, reply);
 }

@@ -24,15 +24,16 @@ class Journal {
  public:
   Journal(std::string run_dir, std::string run_id, std::string token, int rank);
 
-  // What earlier processes have finished of (step, z_hash) and reads back whole, by chunk number.
+  // What earlier processes have finished of (step, z_hash, expert) and reads back whole, by chunk
+  // number: experts that have learnt nothing yet have one z_hash.
   // What is damaged or of another run, step or policy is named in `ignored` (one line each), never
   // used. The folder is looked at in the first call.
   std::vector<FinishedChunk> read(int64_t step, const std::string& z_hash,
-                                  std::vector<std::string>* ignored);
+                                  std::vector<std::string>* ignored, int expert = 0);
 
   // The same of replies, of chunks that are finished too.
   std::vector<FinishedReply> read_replies(int64_t step, const std::string& z_hash,
-                                          std::vector<std::string>* ignored);
+                                          std::vector<std::string>* ignored, int expert = 0);
 
   // Hands it to the thread that writes (journal_writer.h). Any thread.
   void add(const FinishedChunk& chunk);
@@ -50,7 +51,7 @@ class Journal {
   void look(std::vector<std::string>* ignored);
   void look_into(const std::string& name, const ChunkFile& of, std::vector<std::string>* ignored);
   template <class Record>
-  void read_all(int64_t step, const std::string& z_hash, FrameKind kind,
+  void read_all(int64_t step, const std::string& z_hash, FrameKind kind, int expert,
                 std::vector<std::string>* ignored, const std::function<bool(Record&)>& take);
   template <class Record>
   void hand_in(Frame frame, const Record& record);

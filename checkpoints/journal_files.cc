@@ -83,14 +83,16 @@ int64_t count(const std::string& run_dir, int64_t from_step, FrameKind kind, Key
 }  // namespace
 
 int64_t count_chunks(const std::string& run_dir, int64_t from_step) {
-  return count(run_dir, from_step, FrameKind::kChunk,
-               [](const Frame& frame) { return std::pair(frame.step, frame.chunk); });
+  return count(run_dir, from_step, FrameKind::kChunk, [](const Frame& frame) {
+    return std::tuple(frame.step, frame.expert, frame.chunk);
+  });
 }
 
 int64_t count_replies(const std::string& run_dir, int64_t from_step) {
   // Samples of one prompt have the same header but for the hash of what they say.
-  return count(run_dir, from_step, FrameKind::kReply,
-               [](const Frame& frame) { return std::tuple(frame.step, frame.chunk, frame.hash); });
+  return count(run_dir, from_step, FrameKind::kReply, [](const Frame& frame) {
+    return std::tuple(frame.step, frame.expert, frame.chunk, frame.hash);
+  });
 }
 
 void check_chunk_file(const std::string& path) {

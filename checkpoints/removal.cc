@@ -114,11 +114,14 @@ void remove_stale_temporaries(const std::string& folder) {
 }
 
 void remove_run_temporaries(const std::string& run_dir) {
-  for (const char* folder : {"", "checkpoints", "chunks", "experts"}) {
-    const std::string path = *folder ? run_dir + "/" + folder : run_dir;
+  const auto clear = [](const std::string& path, const char* folder) {
     for (const std::string& name : list_folder(path))
       if (is_run_temporary(folder, name)) remove_temporary(path + "/" + name);
-  }
+  };
+  clear(run_dir, "");
+  clear(run_dir + "/checkpoints", "checkpoints");
+  clear(run_dir + "/chunks", "chunks");
+  for (const std::string& folder : expert_folders(run_dir)) clear(folder, "experts");
 }
 
 }  // namespace svfleet

@@ -18,6 +18,8 @@ struct MatrixSlot {
   bool operator==(const MatrixSlot&) const = default;
 };
 
+struct ExpertState;
+
 struct RunState {
   int64_t step = 0;      // finished steps
   int64_t position = 0;  // prompts consumed so far: the place in the keyed order
@@ -40,11 +42,31 @@ struct RunState {
   std::string model_hash;
   std::string store_hash;
   std::string parent;  // run and step this one was forked from, or empty
+
+  // Of a run of several experts: they, in the order of its configuration. What they do not share,
+  // from `position` to `bits_config`, and `parent` are theirs alone, and as above here; the run's
+  // `step` counts the steps in which any of them took part.
+  std::vector<ExpertState> experts;
 };
 
+// One of several experts that are trained together.
+struct ExpertState {
+  std::string name;
+  RunState state;  // to the bit that of a run of its own, but for `identity`
+};
+
+// The experts' states, in order; of a run of one, its own.
+std::vector<RunState*> states_of(RunState& run);
+std::vector<const RunState*> states_of(const RunState& run);
+// Their names; of a run of one, one without a name.
+std::vector<std::string> names_of(const RunState& run);
+
 // Hash of everything above except `config`, `config_shape`, `identity` and `validation`: equal
-// states, equal hash.
+// states, equal hash. Of several experts: of the run's step, and of each one's name and state.
 std::string state_hash(const RunState& state);
+
+// The steps of which a run needs the checkpoint for its best experts; none where none is chosen.
+std::vector<int64_t> best_steps(const RunState& state);
 
 std::string encode_state(const RunState& state);                             // a file image
 RunState decode_state(const std::string& image, const std::string& origin);  // Error(kExitDisk)
@@ -64,10 +86,10 @@ struct NewestCheckpoint {
 // The newest checkpoint that reads back whole; older ones only if newer ones are damaged.
 NewestCheckpoint load_newest_checkpoint(const std::string& run_dir);
 
-// Removes all but the last `keep` and the one of step `best`, and, as what a run may have to go
-// back to, the newest good one of `clean_step` or before with that of its own best step. Call after
-// a newer one is safe.
-void prune_checkpoints(const std::string& run_dir, int keep, int64_t best_step,
+// Removes all but the last `keep` and those of the steps `best`, and, as what a run may have to go
+// back to, the newest good one of `clean_step` or before with those of its own best steps. Call
+// after a newer one is safe.
+void prune_checkpoints(const std::string& run_dir, int keep, const std::vector<int64_t>& best,
                        int64_t clean_step = -1);
 
 }  // namespace svfleet

@@ -82,6 +82,14 @@ bool is_run_expert(const std::string& name) {
          (take_front(text, "best-step-") && has_number(text) && text == ".safetensors");
 }
 
+std::vector<std::string> expert_folders(const std::string& run_dir) {
+  const std::string experts = run_dir + "/experts";
+  std::vector<std::string> folders{experts};
+  for (const std::string& name : list_folder(experts))
+    if (is_folder(experts + "/" + name)) folders.push_back(experts + "/" + name);
+  return folders;
+}
+
 bool is_run_temporary(const std::string& folder, const std::string& name) {
   const size_t mark = name.rfind(kTemporary);
   if (mark == name.npos || !is_run_name(folder, name.substr(0, mark))) return false;

@@ -25,6 +25,8 @@ bool is_run_name(const std::string& folder, const std::string& name);
 // Of "experts": one that a run writes by itself. The others that is_run_name() knows there are what
 // people keep beside it.
 bool is_run_expert(const std::string& name);
+// RUN/experts, and below it the folder of each expert of a run of several.
+std::vector<std::string> expert_folders(const std::string& run_dir);
 // Whether `name` is one of these with the ending that a process gives it while it writes or removes
 // it (process_mark()).
 bool is_run_temporary(const std::string& folder, const std::string& name);

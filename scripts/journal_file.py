@@ -13,7 +13,8 @@ CHUNK, REPLY = 1, 2
 class Record:
     def __init__(self, path, at, fields):
         self.path, self.at = path, at
-        (_, _, self.kind, self.length, self.step, self.chunk, *_) = fields
+        (_, _, self.kind, self.length, self.step, chunk, *_) = fields
+        self.chunk, self.expert = chunk & ((1 << 48) - 1), chunk >> 48
         self.payload = at + HEADER.size
         self.end = self.payload + self.length
 
@@ -41,12 +42,12 @@ def records_of(path):
 
 
 def chunks(run_dir, from_step=0):
-    """Finished ones of steps from `from_step` on, by step and number, each once."""
+    """Finished ones of steps from `from_step` on, by step, expert and number, each once."""
     found = {}
     for path in sorted((Path(run_dir) / "chunks").glob("step-*.journal")):
         for record in records_of(path):
             if record.kind == CHUNK and record.step >= from_step:
-                found.setdefault((record.step, record.chunk), record)
+                found.setdefault((record.step, record.expert, record.chunk), record)
     return [found[key] for key in sorted(found)]
 
 

@@ -29,17 +29,26 @@ def read_records(path):
             yield record
 
 
-def read_log(path):
+def experts_of(run):
+    """Names of the experts that a run trains together; one without a name where it is a run of one."""
+    file = run / "run.json"
+    return (json.loads(file.read_text()).get("experts") if file.is_file() else None) or [None]
+
+
+def read_log(path, expert=None):
     """(steps, validations) in order of their steps, by the rule of coordinator/run/log.h: of a step
     that was done again the last attempt counts. A step's z stands in its record or, after most
-    steps, in the line of the same attempt in z.jsonl; an older run has no such file."""
-    last = {(r.get("kind"), r.get("name"), r["step"]): r for r in read_records(path)}
+    steps, in the line of the same attempt in z.jsonl; an older run has no such file. Of several experts'
+    records those of `expert` count."""
+    last = {(r.get("kind"), r.get("name"), r["step"]): r for r in read_records(path)
+            if r.get("expert") == expert}
 
     def of(kind, name):
         return [last[key] for key in sorted(k for k in last if k[:2] == (kind, name))]
 
     steps, beside = of("step", None), path.with_name("z.jsonl")
-    z = {(r["step"], r.get("attempt")): r.get("z") for r in read_records(beside)} if beside.is_file() else {}
+    z = {(r["step"], r.get("attempt")): r.get("z") for r in read_records(beside)
+         if r.get("expert") == expert} if beside.is_file() else {}
     for record in steps:
         if "z" not in record and (record["step"], record.get("attempt")) in z:
             record["z"] = z[record["step"], record.get("attempt")]
@@ -276,26 +285,38 @@ def save(figure, path):
     print(path)
 
 
+def draw(run, expert, file):
+    """The pictures of an expert, beside the run's log; of several with its name in theirs."""
+    log, suffix = run / "log.jsonl", f"-{expert}" if expert else ""
+    steps, validations = read_log(log, expert)
+    if not steps:
+        sys.exit(f"plot_run: {log} has no finished step{f' of {expert}' if expert else ''} yet")
+    name = run.resolve().name + (f", {expert}" if expert else "")
+    save(draw_curves(steps, validations, f"{name}: {steps[-1]['step']} steps"), run / f"curves{suffix}.png")
+    if file.is_file():
+        z = read_expert(file)
+        count = sum(v.size for v in z.values())
+        title = f"{name}: {file.name}, {count:,} numbers in {len(z)} matrices"
+        save(draw_z(by_kind(z), title), run / f"z{suffix}.png")
+    else:
+        print(f"plot_run: no picture of z: {file} does not exist (yet)", file=sys.stderr)
+
+
 def main():
-    parser = argparse.ArgumentParser(prog="plot_run", description="Pictures of a run: RUN/curves.png and RUN/z.png.")
+    parser = argparse.ArgumentParser(
+        prog="plot_run", description="Pictures of a run: RUN/curves.png and RUN/z.png; of several experts "
+        "RUN/curves-NAME.png and RUN/z-NAME.png.")
     parser.add_argument("run", type=Path, help="run folder")
     parser.add_argument("--expert", type=Path, help="default: RUN/experts/final.safetensors")
     arguments = parser.parse_args()
-    log, expert = arguments.run / "log.jsonl", arguments.expert or arguments.run / "experts" / "final.safetensors"
-    if not log.is_file():
-        sys.exit(f"plot_run: {log} does not exist; is {arguments.run} a run folder?")
-    steps, validations = read_log(log)
-    if not steps:
-        sys.exit(f"plot_run: {log} has no finished step yet")
-    name = arguments.run.resolve().name
-    save(draw_curves(steps, validations, f"{name}: {steps[-1]['step']} steps"), arguments.run / "curves.png")
-    if expert.is_file():
-        z = read_expert(expert)
-        count = sum(v.size for v in z.values())
-        title = f"{name}: {expert.name}, {count:,} numbers in {len(z)} matrices"
-        save(draw_z(by_kind(z), title), arguments.run / "z.png")
-    else:
-        print(f"plot_run: no picture of z: {expert} does not exist (yet)", file=sys.stderr)
+    run, experts = arguments.run, experts_of(arguments.run)
+    if not (run / "log.jsonl").is_file():
+        sys.exit(f"plot_run: {run / 'log.jsonl'} does not exist; is {run} a run folder?")
+    if arguments.expert and experts != [None]:
+        sys.exit(f"plot_run: {run} has several experts, {', '.join(experts)}, and draws the final file of "
+                 "each; leave out --expert")
+    for expert in experts:
+        draw(run, expert, arguments.expert or run / "experts" / (expert or "") / "final.safetensors")
 
 
 if __name__ == "__main__":

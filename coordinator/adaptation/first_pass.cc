@@ -54,7 +54,7 @@ Policy policy_of_all(const Base& base, const std::vector<std::vector<float>>& ex
   Policy policy = base_policy(base);
   ExpertTable table(*base.basis);
   for (const std::vector<float>& z : experts) table.add(z);
-  policy.table = std::make_unique<ExpertTable>(std::move(table));
+  policy.table = std::make_shared<ExpertTable>(std::move(table));
   policy.form = Apply::kActivation;
   return policy;
 }

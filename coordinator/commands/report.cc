@@ -27,7 +27,8 @@ int report_command(const CommandLine& line) {
   if (launch_rank() != 0) return kExitFinished;
   check_run_given_once(line.runs);
   std::vector<FoundRun> runs;
-  for (const std::string& folder : line.runs) runs.push_back(find_run(folder));
+  for (const std::string& folder : line.runs)
+    for (FoundRun& run : find_runs(folder)) runs.push_back(std::move(run));
   const ReportDocument document = report_of(runs);
   const ReportFiles files = report_files(line.out);
   if (is_folder(files.html) || is_folder(files.markdown))

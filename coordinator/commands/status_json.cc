@@ -67,6 +67,9 @@ json to_json(const Status& now) {
                    {"chunks", now.sign->chunks},
                    {"chunks_per_step", now.sign->chunks_per_step},
                    {"steps_per_s", now.sign->steps_per_s}};
+  for (const auto& [name, of] : now.experts)
+    out["experts"].push_back(
+        {{"name", name}, {"last_validation", of.evaluation}, {"best_validation", of.best}});
   if (const double left = seconds_left(now); left >= 0) out["seconds_left"] = left;
   return out;
 }

@@ -70,15 +70,22 @@ void print_tasks(const Status& now) {
 
 void print_steps(const Status& now) {
   if (now.steps.empty()) return;
-  std::printf("\n  %8s %9s %9s %9s %7s %8s %9s %9s\n", "step", "reward", "accuracy", "score",
-              "ended", "tokens", "tokens/s", "seconds");
+  size_t columns = 0;  // of the experts' names, where there are several
+  const auto expert = [](const json& one) { return one.value("expert", std::string()); };
+  for (const json& one : now.steps) columns = std::max(columns, width(expert(one)));
+  const auto name = [&](const std::string& text) {
+    return columns ? "  " + left(text, std::max<size_t>(columns, 6)) : "";
+  };
+  std::printf("\n  %8s%s %9s %9s %9s %7s %8s %9s %9s\n", "step", name("expert").c_str(), "reward",
+              "accuracy", "score", "ended", "tokens", "tokens/s", "seconds");
   for (const json& one : now.steps) {
     // Older runs call the score accuracy.
     const char* score = one.contains("score") ? "score" : "accuracy";
-    std::printf("  %8lld %9.3f %9.3f %9.3f %7.2f %8.1f %9.1f %9.2f\n",
-                static_cast<long long>(one.value("step", int64_t{0})), number(one, "reward"),
-                number(one, "accuracy"), number(one, score), number(one, "ended_fraction"),
-                number(one, "mean_tokens"), number(one, "tokens_per_s"), number(one, "wall_s"));
+    std::printf("  %8lld%s %9.3f %9.3f %9.3f %7.2f %8.1f %9.1f %9.2f\n",
+                static_cast<long long>(one.value("step", int64_t{0})), name(expert(one)).c_str(),
+                number(one, "reward"), number(one, "accuracy"), number(one, score),
+                number(one, "ended_fraction"), number(one, "mean_tokens"),
+                number(one, "tokens_per_s"), number(one, "wall_s"));
   }
 }
 

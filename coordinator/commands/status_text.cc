@@ -70,6 +70,11 @@ void print_progress(const Status& now) {
                     (now.kept_chunks == 1 ? "it" : "them"));
   if (!now.validation.is_null()) row("validation", validation_text(now.validation));
   if (!now.best.is_null()) row("best", validation_text(now.best) + ": experts/best.safetensors");
+  for (const auto& [expert, of] : now.experts) {
+    row("validation", expert + ": " + validation_text(of.evaluation));
+    if (!of.best.is_null())
+      row("best", validation_text(of.best) + ": experts/" + expert + "/best.safetensors");
+  }
 }
 
 }  // namespace

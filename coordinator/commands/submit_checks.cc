@@ -9,6 +9,7 @@
 #include "coordinator/base/base.h"
 #include "coordinator/base/prompts.h"
 #include "coordinator/base/splits.h"
+#include "coordinator/config/run_file.h"
 #include "coordinator/config/targets.h"
 #include "coordinator/run/folder.h"
 #include "coordinator/run/progress.h"
@@ -79,20 +80,28 @@ void check_free(const std::string& run_dir) {
 
 std::string check_run(const Config& config) {
   check_run_dir(config);
-  const RunItems items = read_items(config);
-  check_items(config, {{"train", items.train}, {"validation", items.validation}});
   targets_of(config, read_architecture(config.model.path));
-  for (const std::string& text : prompts_in_two_splits(config, "", &items.train))
-    print_line("svfleet: " + text);
-  if (!is_folder(config.run_dir + "/checkpoints")) return "";
-  auto state = load_newest_checkpoint(config.run_dir).state;
-  if (!state) return "";
-  check_settings(*state, config, items.train);
-  forget_other_best(validated_on(items.validation), config, *state);
-  if (!is_finished(*state, config) || !file_exists(config.run_dir + "/experts/final.safetensors"))
-    return "";
-  const std::string experts = config.run_dir + "/experts/", best = experts + "best.safetensors";
-  return last_words(*state, config, true, file_exists(best) ? best : experts + "final.safetensors");
+  const std::vector<Config> runs = runs_of_one(config);
+  const std::vector<std::string> names = expert_names(config);
+  auto state = is_folder(config.run_dir + "/checkpoints")
+                   ? load_newest_checkpoint(config.run_dir).state
+                   : std::nullopt;
+  if (state) check_same_experts(*state, config);
+  for (size_t e = 0; e < runs.size(); ++e) {
+    const RunItems items = read_items(runs[e]);
+    check_items(runs[e], {{"train", items.train}, {"validation", items.validation}});
+    for (const std::string& text : prompts_in_two_splits(runs[e], "", &items.train))
+      print_line("svfleet: " + text);
+    if (!state) continue;
+    RunState& own = *states_of(*state)[e];
+    check_of_expert(names[e], [&] { check_settings(own, runs[e], items.train); });
+    forget_other_best(validated_on(items.validation), runs[e], own);
+  }
+  if (!state || !is_finished(*state, config) || !has_final(config.run_dir, names)) return "";
+  if (!config.experts.empty()) return last_words(*state, config, true, config.run_dir + "/experts");
+  const std::string best = expert_path(config.run_dir, "best", "");
+  return last_words(*state, config, true,
+                    file_exists(best) ? best : expert_path(config.run_dir, "final", ""));
 }
 
 std::string start_expert(const CommandLine& line, const Config& config) {

@@ -51,14 +51,15 @@ int train(TrainingLoop& loop, const RunFolder& folder, const CommandLine& line,
   if (code != kExitFinished && crew.time_was_short()) reason = kTimeShort;
   if (code == kExitFinished) reason = how_it_finished(loop.state(), config);
   if (loop.asked_to_end()) reason = "stopped as 'svfleet stop' asked";
-  report_end(folder, crew, tell.ledger.get(), code, reason, loop.saved_step(), &loop.state());
+  const RunState state = loop.state();
+  report_end(folder, crew, tell.ledger.get(), code, reason, loop.saved_step(), &state);
   if (!crew.leads()) return code;
   // Not before the report: killed in between, the next start ends as well.
   if (code == kExitFinished) withdraw_end_request(folder.path());
   if (loop.asked_to_end())
-    tell_asked_to_end(loop.state(), folder, line.json);
+    tell_asked_to_end(state, folder, line.json);
   else if (code == kExitFinished)
-    tell_finished(loop.state(), config, /*already=*/false, line.json);
+    tell_finished(state, config, /*already=*/false, line.json);
   return code;
 }
 
@@ -74,19 +75,21 @@ int train_in(RunFolder& folder, const CommandLine& line, const Config& config, C
     case Loaded::kAll:
       break;
   }
-  const TrainingPlan plan = make_plan(config, opened.base, std::move(opened.items));
-  for (const Task& task : plan.tasks)
-    crew.agree("training items in '" + task.spec.train + "'", task.content_hash);
-  crew.agree("settings", plan.bits);
-  crew.agree("validation data", plan.validated_on);
+  const std::vector<ExpertPlan> experts =
+      plan_experts(config, opened.base, std::move(opened.items));
+  for (const auto& [name, own, plan] : experts) {
+    for (const Task& task : plan.tasks)
+      crew.agree("training items in '" + task.spec.train + "'", task.content_hash);
+    crew.agree("settings", plan.bits);
+    crew.agree("validation data", plan.validated_on);
+  }
 
-  Start start = state_to_start_from(opened, plan, folder, line, config, crew.leads());
-  const bool was_finished =
-      is_finished(start.state, config) && file_exists(folder.expert_path("final"));
-  if (!was_finished && crew.leads()) tell_start(opened, plan, start, folder, config, crew, tell);
+  Start start = state_to_start_from(opened, experts, folder, line, config, crew.leads());
+  const bool was_finished = is_finished(start.state, config) && folder.is_closed();
+  if (!was_finished && crew.leads()) tell_start(opened, experts, start, folder, config, crew, tell);
   Narrator::To to;
   if (crew.leads()) to = {opened.log.get(), tell.ledger.get(), tell.pulse.get()};
-  TrainingLoop loop({config, crew, opened.base, folder, plan}, std::move(start.state),
+  TrainingLoop loop({config, crew, opened.base, folder, experts}, std::move(start.state),
                     start.resumed, to, opened.load_s);
   loop.mend_best();
   if (was_finished) return already_finished(loop.state(), folder, line, config, crew, tell);

@@ -1,5 +1,6 @@
 #include "coordinator/commands/verifier.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "checkpoints/clean.h"
@@ -31,11 +32,17 @@ std::map<std::string, int64_t> wanted_experts(const Config& config) {
   } catch (const Error&) {  // is told where the checkpoints are read
   }
   if (!state) return wanted;
-  if (state->best_step >= 0) wanted["best.safetensors"] = state->best_step;
   const auto exit = read_exit_report(config.run_dir);
-  if (exit && exit->code == kExitFinished && exit->step == state->step &&
-      exit->reason == how_it_finished(*state, config))
-    wanted["final.safetensors"] = state->step;
+  const bool same_experts = names_of(*state) == expert_names(config);
+  const bool is_over = exit && exit->code == kExitFinished && exit->step == state->step &&
+                       same_experts && exit->reason == how_it_finished(*state, config);
+  const std::vector<std::string> names = names_of(*state);
+  for (size_t e = 0; e < names.size(); ++e) {
+    const RunState& own = *states_of(*state)[e];
+    const std::string folder = names[e].empty() ? "" : names[e] + "/";
+    if (own.best_step >= 0) wanted[folder + "best.safetensors"] = own.best_step;
+    if (is_over) wanted[folder + "final.safetensors"] = own.step;
+  }
   return wanted;
 }
 
@@ -43,18 +50,25 @@ json find_all(const Config& config, const FactorStore::Manifest& manifest,
               const std::vector<Target>& targets, const std::map<std::string, int64_t>& wanted,
               json& foreign) {
   json all = json::array();
+  const std::vector<std::string> experts = expert_names(config);
   for (const auto& [name, hash] : manifest.tensor_hashes) all.push_back({"model", name});
   for (const Target& target : targets) all.push_back({"factors", target.name});
   for (int64_t step : checkpoint_steps(config.run_dir))
     all.push_back({"checkpoints", std::to_string(step)});
-  for (const char* kind : {"chunks", "experts"})
-    for (const std::string& name : list_folder(folder_of(config, kind)))
+  const auto look = [&](const std::string& kind, const std::string& below) {
+    for (const std::string& name : list_folder(folder_of(config, kind) + "/" + below))
       if (is_run_temporary(kind, name) || name.ends_with(".suspect"))
         continue;
-      else if (kind == std::string("experts") ? is_run_expert(name) : is_run_name(kind, name))
-        all.push_back({kind, name});
-      else
-        foreign.push_back(folder_of(config, kind) + "/" + name);
+      else if (kind == "experts" ? is_run_expert(name) : is_run_name(kind, name))
+        all.push_back({kind, below + name});
+      else if (std::string path = below + name;
+               kind != "experts" || std::count(experts.begin(), experts.end(), path) == 0)
+        foreign.push_back(folder_of(config, kind) + "/" + path);
+  };
+  look("chunks", "");
+  look("experts", "");
+  for (const std::string& expert : experts)
+    if (!expert.empty()) look("experts", expert + "/");
   for (const auto& [name, step] : wanted)
     if (!file_exists(folder_of(config, "experts") + "/" + name)) all.push_back({"experts", name});
   return all;

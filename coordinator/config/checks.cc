@@ -274,7 +274,7 @@ void check_config(const Config& config, const Places& places, bool for_training)
     refuse(config.file, "model.path is missing: the folder of the language model");
   if (config.run_dir.empty())
     refuse(config.file, "run_dir is missing: the folder that a run writes into");
-  if (config.tasks.empty())
+  if (config.tasks.empty() && config.experts.empty())
     refuse(config.file, "task is missing: the path of a task file, or a task");
   if (!is_layers(config.svd.layers))
     refuse(place_of(places, config.file, {"svd.layers"}),
@@ -285,6 +285,7 @@ void check_config(const Config& config, const Places& places, bool for_training)
     refuse(place_of(places, config.file, {"svd.components"}),
            "svd.components must be all, or so many at an end such as top 64 or bottom 64, got '" +
                shown(config.svd.components) + "'");
+  if (!config.experts.empty()) return check_experts(config, places, for_training);
   const bool several = config.tasks.size() > 1;
   for (size_t i = 0; i < config.tasks.size(); ++i) {
     const std::string name = several ? "task." + std::to_string(i) : "task";

@@ -25,6 +25,10 @@ void apply_override(Config& config, const std::string& text, Places& places) {
     read_task_override(key.substr(5), value, config.tasks, reading);
     return;
   }
+  if (key.starts_with("experts.")) {
+    read_expert_override(key.substr(8), value, config, reading);
+    return;
+  }
   const Field<Config>* field = find_field(config_fields(), key);
   if (!field) {
     if (is_section(config_fields(), key))
@@ -47,12 +51,44 @@ void apply_override(Config& config, const std::string& text, Places& places) {
 
 namespace {
 
-void read_text(const std::string& text, Config& config, Places& places) {
+// train.form from the two settings that stood for it: that of sampling counts, as it was what
+// replies were made with.
+void settle_form(Config& config, const Places& places) {
+  const FormerSettings& former = config.former;
+  if (former.sampling_form.empty() && former.gradient_form.empty()) return;
+  const auto at = [&](const char* key) {
+    const auto place = places.find(key);
+    return place == places.end() ? config.file : place->second;
+  };
+  const std::string asked = former.sampling_form.empty() ? "merged" : former.sampling_form;
+  const bool chosen = places.count("train.form") > 0;
+  if (!chosen) config.train.form = asked;
+  const char* first = former.sampling_form.empty() ? "train.gradient_form" : "train.sampling_form";
+  if ((!former.sampling_form.empty() && former.sampling_form != config.train.form) ||
+      (!former.gradient_form.empty() && former.gradient_form != config.train.form))
+    config.notes.push_back(
+        at(first) + ": train.sampling_form and train.gradient_form are one setting now, " +
+        "train.form, which is " + config.train.form +
+        (chosen ? " as it is set" : " as that of sampling") + "; put it in their place");
+}
+
+void read_text(const std::string& text, const std::vector<std::string>& overrides, Config& config,
+               Places& places) {
   const Source source{config.file, ""};
+  const Reading reading{source, &places, ""};
   const YAML::Node node = parse_yaml(text, source);
   if (node.IsNull())
     refuse(config.file, "the configuration is empty; see examples/quickstart.yaml");
-  read_mapping(node, config_fields(), config, "", Reading{source, &places, ""});
+  read_mapping(node, config_fields(), config, "", reading, {"experts"});
+  const auto is_of_one_expert = [](const std::string& o) { return o.starts_with("experts."); };
+  for (const auto& o : overrides)
+    if (!is_of_one_expert(o)) apply_override(config, o, places);
+  settle_form(config, places);
+  if (const YAML::Node experts = node["experts"]; experts.IsDefined())
+    read_experts(experts, config, reading);
+  for (const auto& o : overrides)
+    if (is_of_one_expert(o)) apply_override(config, o, places);
+  gather_tasks(config);
 }
 
 // The configuration of the run in a folder, or empty.
@@ -94,31 +130,6 @@ void stay_in_folder(Config& config, const Places& places) {
 
 }  // namespace
 
-namespace {
-
-// train.form from the two settings that stood for it: that of sampling counts, as it was what
-// replies were made with.
-void settle_form(Config& config, const Places& places) {
-  const FormerSettings& former = config.former;
-  if (former.sampling_form.empty() && former.gradient_form.empty()) return;
-  const auto at = [&](const char* key) {
-    const auto place = places.find(key);
-    return place == places.end() ? config.file : place->second;
-  };
-  const std::string asked = former.sampling_form.empty() ? "merged" : former.sampling_form;
-  const bool chosen = places.count("train.form") > 0;
-  if (!chosen) config.train.form = asked;
-  const char* first = former.sampling_form.empty() ? "train.gradient_form" : "train.sampling_form";
-  if ((!former.sampling_form.empty() && former.sampling_form != config.train.form) ||
-      (!former.gradient_form.empty() && former.gradient_form != config.train.form))
-    config.notes.push_back(
-        at(first) + ": train.sampling_form and train.gradient_form are one setting now, " +
-        "train.form, which is " + config.train.form +
-        (chosen ? " as it is set" : " as that of sampling") + "; put it in their place");
-}
-
-}  // namespace
-
 Config load_config(const std::string& file, const std::vector<std::string>& overrides,
                    bool for_training) {
   Config config;
@@ -131,12 +142,10 @@ Config load_config(const std::string& file, const std::vector<std::string>& over
     if (config.file.empty()) refuse_folder(file);
   }
   Places places;
-  read_text(read_file(config.file), config, places);
-  for (const auto& text : overrides) apply_override(config, text, places);
+  read_text(read_file(config.file), overrides, config, places);
   if (std::none_of(overrides.begin(), overrides.end(),
                    [](const std::string& text) { return text.starts_with("run_dir="); }))
     stay_in_folder(config, places);
-  settle_form(config, places);
   check_config(config, places, for_training);
   return config;
 }
@@ -145,8 +154,7 @@ Config parse_config(const std::string& text, const std::string& name) {
   Config config;
   config.file = name;
   Places places;
-  read_text(text, config, places);
-  settle_form(config, places);
+  read_text(text, {}, config, places);
   return config;
 }
 

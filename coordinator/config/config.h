@@ -137,6 +137,14 @@ struct FormerSettings {
   std::string sampling_form, gradient_form;
 };
 
+// One of several experts that one run trains on one resident model.
+struct ExpertConfig {
+  // Of letters, digits, - and _; its folder in RUN/experts.
+  std::string name;
+  std::vector<TaskSpec> tasks;  // its own, or those of the run
+  TrainConfig train;            // the run's, with its own settings in their place
+};
+
 struct Config {
   ModelConfig model;
   // Everything a run writes goes here.
@@ -145,6 +153,9 @@ struct Config {
   // One or several tasks, inline or as paths of task files.
   std::vector<TaskSpec> tasks;
   TrainConfig train;
+  // Where a run trains several: `train` is what they share and their defaults, `tasks` are all that
+  // any of them has.
+  std::vector<ExpertConfig> experts;
   EvaluateConfig evaluate;
   // Chunks computed side by side by a rank; 0 = cores available / ranks on this host / threads,
   // and 1 on a GPU.
@@ -170,6 +181,12 @@ Config load_config(const std::string& file, const std::vector<std::string>& over
 
 // The same from the text of a whole configuration that print_config made; `name` is for messages.
 Config parse_config(const std::string& text, const std::string& name);
+
+// The runs, one an expert, that a run of several is equal to: each with that expert's tasks and
+// settings, in the same run_dir. Of a run of one: itself.
+std::vector<Config> runs_of_one(const Config& config);
+// Their names; of a run of one, one without a name.
+std::vector<std::string> expert_names(const Config& config);
 
 // The effective configuration as commented YAML, which load_config reads back to the same Config.
 std::string print_config(const Config& config);

@@ -229,6 +229,12 @@ std::vector<Field<Config>> make_config_fields() {
        "Consecutive steps with a gradient that is not finite that end the run.",
        AT(train.max_nonfinite_steps), no, between(1, 1000000)},
 
+      {"experts",
+       "Several experts that are trained together on one resident model, each to the bits of a run "
+       "of "
+       "its own: a name, and a task and train settings over those above.",
+       AT(experts), yes},
+
       {"evaluate.split", "The split that is measured.", AT(evaluate.split), no,
        one_of({"test", "validation", "train"})},
       {"evaluate.items", "Number of items of each task, the first ones of the split; 0 = all.",
@@ -384,6 +390,7 @@ std::string type_text(const Ref& ref) {
     std::string operator()(OptionalText) { return "a text"; }
     std::string operator()(std::vector<RewardSpec>*) { return "a list of rewards"; }
     std::string operator()(std::vector<TaskSpec>*) { return "a path, a task or a list of them"; }
+    std::string operator()(std::vector<ExpertConfig>*) { return "a list of {name, task, train}"; }
   };
   return std::visit(Namer{}, ref);
 }

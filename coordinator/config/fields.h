@@ -21,7 +21,7 @@ struct OptionalText {
 // Where a value lives in its struct, and so of which type it is.
 using Ref = std::variant<std::string*, int64_t*, int*, double*, bool*, std::vector<std::string>*,
                          TruncatedRule*, RewardKind*, OptionalText, std::vector<RewardSpec>*,
-                         std::vector<TaskSpec>*>;
+                         std::vector<TaskSpec>*, std::vector<ExpertConfig>*>;
 
 // Whether a setting may alter the bits of a training result.
 enum class Bits {
@@ -55,6 +55,10 @@ struct Field {
 const std::vector<Field<Config>>& config_fields();
 const std::vector<Field<TaskSpec>>& task_fields();
 const std::vector<Field<RewardSpec>>& reward_fields();
+
+// Whether two values would be written alike, and two tasks.
+bool alike(const Ref& a, const Ref& b);
+bool alike(TaskSpec a, TaskSpec b);
 
 // "a whole number", "a number", "true or false", "a text", "a list of texts", ...
 std::string type_text(const Ref& ref);

@@ -1,4 +1,5 @@
 // What the tables look like as commented YAML, as the reference page and as canonical JSON.
+#include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -70,6 +71,7 @@ struct ValueWriter {
     return "[" + list + "]";
   }
   std::string operator()(std::vector<TaskSpec>*) const { return ""; }
+  std::string operator()(std::vector<ExpertConfig>*) const { return ""; }
 };
 
 template <class S>
@@ -122,12 +124,29 @@ void write_tasks(std::string& out, std::vector<TaskSpec>& tasks, const std::stri
   }
 }
 
+// The experts of a run: only what may be another in each.
+void write_experts(std::string& out, Config& config) {
+  out += "experts:\n";
+  for (ExpertConfig& expert : config.experts) {
+    Config own = config;
+    own.train = expert.train;
+    out += "  -\n    name: " + expert.name + "\n";
+    write_tasks(out, expert.tasks, "    ");
+    out += "    train:\n";
+    for (const auto& field : config_fields())
+      if (field.key.starts_with("train.") && field.bits != Bits::kFormer)
+        out += "      " + field.key.substr(6) + ": " + value_text(field, own, Style::kYaml) + "\n";
+  }
+}
+
 template <class S>
 void write_mapping(std::string& out, const std::vector<Field<S>>& fields, S& owner,
                    const std::string& indent, bool comments) {
   std::string section;
   for (const auto& field : fields) {
     if (field.bits == Bits::kFormer) continue;
+    if constexpr (std::is_same_v<S, Config>)
+      if (field.key == (owner.experts.empty() ? "experts" : "task")) continue;
     const size_t dot = field.key.find('.');
     const std::string its_section = dot == std::string::npos ? "" : field.key.substr(0, dot);
     std::string inner = indent;
@@ -148,6 +167,11 @@ void write_mapping(std::string& out, const std::vector<Field<S>>& fields, S& own
       write_tasks(out, **tasks, inner);
       continue;
     }
+    if constexpr (std::is_same_v<S, Config>)
+      if (field.key == "experts") {
+        write_experts(out, owner);
+        continue;
+      }
     const auto* optional = std::get_if<OptionalText>(&ref);
     const bool absent = optional && !*optional->present;
     out +=
@@ -199,9 +223,11 @@ void write_rows(std::string& out, const std::vector<Field<S>>& fields, S& defaul
     else if (std::holds_alternative<std::vector<std::string>*>(ref))
       value = "a list of " + value.substr(7);
     const auto* optional = std::get_if<OptionalText>(&ref);
+    const bool is_list = std::holds_alternative<std::vector<ExpertConfig>*>(ref);
     std::string initial = field.limits.required ? "required"
-                          : optional            ? "absent"
-                                     : "`" + value_text(field, defaults, Style::kYaml) + "`";
+                          : optional || is_list
+                              ? "absent"
+                              : "`" + value_text(field, defaults, Style::kYaml) + "`";
     out += "| `" + field.key + "` | " + cell(value) + " | " + cell(initial) + " | " +
            bits_text(field.bits) + " | " + cell(field.comment) + " |\n";
   }
@@ -213,7 +239,10 @@ void collect_bits(std::map<std::string, std::string>& json, const std::vector<Fi
                   S& owner, const std::string& prefix, bool steps_matter, bool all) {
   S defaults;
   for (const auto& field : fields) {
-    if (std::holds_alternative<std::vector<TaskSpec>*>(field.ref(owner))) continue;
+    const Ref ref = field.ref(owner);
+    if (std::holds_alternative<std::vector<TaskSpec>*>(ref) ||
+        std::holds_alternative<std::vector<ExpertConfig>*>(ref))
+      continue;
     const std::string value = value_text(field, owner, Style::kJson);
     const bool in = field.bits == Bits::kYes ||
                     (field.bits == Bits::kUnlessConstant && (steps_matter || all)) ||
@@ -297,6 +326,20 @@ std::string canonical(const Config& config, bool all) {
 }
 
 }  // namespace
+
+bool alike(const Ref& a, const Ref& b) {
+  const Limits any;
+  const auto text = [&](const Ref& ref) {
+    if (const auto* one = std::get_if<TruncatedRule*>(&ref)) return std::to_string(int(**one));
+    return std::visit(ValueWriter{any, Style::kJson}, ref);
+  };
+  return a.index() == b.index() && text(a) == text(b);
+}
+
+bool alike(TaskSpec a, TaskSpec b) {
+  return std::all_of(task_fields().begin(), task_fields().end(),
+                     [&](const auto& field) { return alike(field.ref(a), field.ref(b)); });
+}
 
 std::string bits_config(const Config& config) {
   return canonical(config, false);

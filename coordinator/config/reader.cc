@@ -300,6 +300,11 @@ struct ValueReader {
   void operator()(RewardKind* value) const { *value = static_cast<RewardKind>(name_index(node)); }
   void operator()(std::vector<RewardSpec>* value) const { read_rewards(node, *value, inside()); }
   void operator()(std::vector<TaskSpec>* value) const { read_tasks(node, *value, inside()); }
+  // They need all of the rest first: read_experts().
+  void operator()(std::vector<ExpertConfig>*) const {
+    refuse(reading.at(node),
+           label + " is a list; set one of its keys, such as " + label + ".NAME.train.seed");
+  }
 
   Reading inside() const {
     Reading inner = reading;

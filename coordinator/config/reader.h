@@ -69,6 +69,16 @@ void check_task(const TaskSpec& task, const std::string& label, const std::strin
                 const Places& places);
 void check_config(const Config& config, const Places& places, bool for_training);
 
+// The list `experts`, once everything else is read, overrides too: each starts from the run's tasks
+// and settings. An override of one is "experts.NAME.train.seed=1". (experts.cc)
+void read_experts(const YAML::Node& node, Config& config, const Reading& reading);
+void read_expert_override(const std::string& key, const std::string& text, Config& config,
+                          const Reading& reading);
+// A run of several has all the tasks of its experts, each once; a list of one is that expert's run.
+void gather_tasks(Config& config);
+// What they must share, and the checks of each as a run of its own.
+void check_experts(const Config& config, const Places& places, bool for_training);
+
 // Keys directly below `prefix` ("" or "few_shot.") in a table: fields and sections.
 template <class S>
 std::vector<std::string> keys_below(const std::vector<Field<S>>& fields,
@@ -123,7 +133,8 @@ void read_mapping(const YAML::Node& node, const std::vector<Field<S>>& fields, S
       read_mapping(value, fields, target, key + ".", inner, skip);
     } else {
       std::vector<std::string> known = keys_below(fields, prefix);
-      known.insert(known.end(), skip.begin(), skip.end());
+      for (const std::string& own : skip)
+        if (!find_field(fields, own)) known.push_back(own);  // the others are in their place
       refuse_unknown_key(where, key_node.Scalar(), known, all_keys(fields), reading.label + prefix);
     }
   }

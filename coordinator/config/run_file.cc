@@ -1,5 +1,6 @@
 #include "coordinator/config/run_file.h"
 
+#include <algorithm>
 #include <filesystem>
 
 #include "checkpoints/file.h"
@@ -43,6 +44,7 @@ std::optional<RunFile> read_run_file(const std::string& run_dir) {
     newer = run.all.is_object() && run.all.value("version", json(kVersion)) > json(kVersion);
     run.run_id = run.all.at("run_id");
     run.config = run.all.value("config", "");
+    run.experts = run.all.value("experts", run.experts);
     if (run.all.contains("parent")) {
       run.parent_run_dir = run.all["parent"].at("run_dir");
       run.parent_step = run.all["parent"].at("step");
@@ -51,11 +53,22 @@ std::optional<RunFile> read_run_file(const std::string& run_dir) {
     run.run_id.clear();
   }
   if (newer) throw user_error("'", file, "' was written by a newer svfleet; use that one");
-  bool plain = !run.run_id.empty();
+  bool plain = !run.run_id.empty() && !run.experts.empty();
   for (const char c : run.run_id) plain = plain && static_cast<unsigned char>(c) > ' ';
   if (plain) return run;
   throw user_error("'", file, "' is not a run's description; choose another run_dir, or put the ",
                    "run's own file back");
+}
+
+std::string expert_path(const std::string& run_dir, const std::string& name,
+                        const std::string& expert) {
+  return run_dir + "/experts/" + (expert.empty() ? "" : expert + "/") + name + ".safetensors";
+}
+
+bool has_final(const std::string& run_dir, const std::vector<std::string>& experts) {
+  return std::all_of(experts.begin(), experts.end(), [&](const std::string& expert) {
+    return file_exists(expert_path(run_dir, "final", expert));
+  });
 }
 
 std::string effective_path(const std::string& run_dir) {

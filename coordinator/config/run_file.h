@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace svfleet {
 
@@ -13,8 +14,15 @@ struct RunFile {
   int64_t parent_step = 0;
   std::string
       config;  // the name of the CONFIG that it was begun with, where that lies in the folder
-  nlohmann::json all;  // with what is only for people
+  std::vector<std::string> experts = {""};  // names of several; else one without a name
+  nlohmann::json all;                       // with what is only for people
 };
+
+// RUN/experts/NAME.safetensors; of several experts RUN/experts/EXPERT/NAME.safetensors.
+std::string expert_path(const std::string& run_dir, const std::string& name,
+                        const std::string& expert);
+// Whether all of a run's experts have their final file.
+bool has_final(const std::string& run_dir, const std::vector<std::string>& experts);
 
 // Nothing when there is none; Error(kExitUser) when it is something else.
 std::optional<RunFile> read_run_file(const std::string& run_dir);

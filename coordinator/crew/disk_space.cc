@@ -67,11 +67,9 @@ int64_t text_per_step(const Config& config, int64_t matrices) {
   return 3000 + 120 * matrices + config.train.rollout_samples * (1000 + 8 * longest);
 }
 
-}  // namespace
-
-void check_disks(const Config& config, int64_t start_step, bool fresh, const std::string& host) {
-  const Architecture architecture = read_architecture(config.model.path);
-  const std::vector<Target> targets = targets_of(config, architecture);
+// Of a run of one; of several, for each.
+uint64_t expert_needs(const Config& config, const std::vector<Target>& targets, int64_t start_step,
+                      bool fresh) {
   const TrainConfig& train = config.train;
   WritingPlan plan;
   plan.parameters = Core(core_of(config), targets, {}).coefficients();
@@ -82,7 +80,17 @@ void check_disks(const Config& config, int64_t start_step, bool fresh, const std
   plan.checkpoint_every = train.checkpoint_every;
   plan.chunks_per_step = train.chunks_per_step();
   plan.text_per_step = text_per_step(config, plan.matrices);
-  uint64_t run = run_needs(plan, files_there(config.run_dir, start_step));
+  return run_needs(plan, files_there(config.run_dir, start_step));
+}
+
+}  // namespace
+
+void check_disks(const Config& config, int64_t start_step, bool fresh, const std::string& host) {
+  const Architecture architecture = read_architecture(config.model.path);
+  const std::vector<Target> targets = targets_of(config, architecture);
+  uint64_t run = 0;
+  for (const Config& own : runs_of_one(config))
+    run += expert_needs(own, targets, start_step, fresh);
   const uint64_t factors = missing_factors(config, targets);
   const std::string store = existing(store_folder(config));
   if (same_disk(store, config.run_dir))

@@ -34,14 +34,27 @@ void flatten(const YAML::Node& node, const std::string& prefix,
     flatten(pair.second, (prefix.empty() ? "" : prefix + ".") + pair.first.Scalar(), out);
 }
 
-void read_settings(const std::string& folder, FoundRun& run) {
+// Its own settings stand over those of the run.
+void read_own_settings(const YAML::Node& experts, const std::string& expert,
+                       std::map<std::string, std::string>& settings) {
+  settings.erase("experts");
+  if (!experts.IsSequence()) return;
+  for (const YAML::Node& one : experts)
+    if (one.IsMap() && one["name"].IsScalar() && one["name"].Scalar() == expert)
+      for (const char* section : {"task", "train"})
+        if (one[section].IsDefined()) flatten(one[section], section, settings);
+}
+
+void read_settings(const std::string& folder, const std::string& expert, FoundRun& run) {
   const std::string path = configuration_of(folder);
   if (path.empty()) {
     run.notes.push_back("effective.yaml is missing: its settings are not known");
     return;
   }
   try {
-    flatten(YAML::Load(read_file(path)), "", run.settings);
+    const YAML::Node all = YAML::Load(read_file(path));
+    flatten(all, "", run.settings);
+    if (!expert.empty()) read_own_settings(all["experts"], expert, run.settings);
   } catch (const YAML::Exception& error) {
     run.notes.push_back("effective.yaml cannot be read: " + error.msg);
   }
@@ -56,13 +69,15 @@ std::vector<json> in_order(const std::map<int64_t, json>& by_step) {
 
 // A later line of a step is of a later attempt, or of the same one: the last counts
 // (docs/formats.md).
-void read_log(const std::string& folder, FoundRun& run) {
+void read_log(const std::string& folder, const std::string& expert, FoundRun& run) {
   std::map<int64_t, json> steps, validations;
   int64_t broken = 0;
   read_lines(folder + "/log.jsonl", [&](std::string_view text) {
     json record = json::parse(text, nullptr, false);
     if (!record.is_object() || !record["kind"].is_string()) return void(++broken);
     const std::string kind = record["kind"], name = text_at(record, "name");
+    const std::string of = text_at(record, "expert");
+    if (!of.empty() && of != expert) return;
     if (kind == "event" && (name == "start" || name == "resume" || name == "fork")) {
       run.log.starts += 1;
       run.log.finished = false;
@@ -88,9 +103,10 @@ void read_log(const std::string& folder, FoundRun& run) {
 
 // The one to use first (docs/training.md): best where steps were validated, else final; last of a
 // run that was stopped.
-void read_expert(const std::string& folder, FoundRun& run) {
+void read_expert(const std::string& folder, const std::string& expert, FoundRun& run) {
   for (const char* name : {"best", "final", "last"}) {
-    const std::string file = std::string("experts/") + name + ".safetensors";
+    const std::string file =
+        "experts/" + (expert.empty() ? "" : expert + "/") + name + ".safetensors";
     if (!file_exists(folder + "/" + file)) continue;
     try {
       run.expert = read_safetensors(folder + "/" + file);
@@ -103,21 +119,33 @@ void read_expert(const std::string& folder, FoundRun& run) {
   run.notes.push_back("no expert yet");
 }
 
+std::vector<std::string> experts_of(const std::string& folder) {
+  try {
+    if (const auto run = read_run_file(folder)) return run->experts;
+  } catch (const Error&) {  // of something else: what is there is told all the same
+  }
+  return {""};
+}
+
 }  // namespace
 
-FoundRun find_run(const std::string& folder) {
-  FoundRun run;
-  run.name = folder;
-  while (run.name.size() > 1 && run.name.back() == '/') run.name.pop_back();
-  if (!file_exists(run.name + "/run.json") && !file_exists(run.name + "/log.jsonl"))
+std::vector<FoundRun> find_runs(const std::string& folder) {
+  std::string path = folder;
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  if (!file_exists(path + "/run.json") && !file_exists(path + "/log.jsonl"))
     throw user_error("'", folder,
                      "' is no run folder: it has neither run.json nor log.jsonl; "
                      "give folders that svfleet train made");
-  read_settings(run.name, run);
-  read_log(run.name, run);
-  read_expert(run.name, run);
-  run.results = find_results(run.name, run.notes);
-  return run;
+  std::vector<FoundRun> runs;
+  for (const std::string& expert : experts_of(path)) {
+    FoundRun& run = runs.emplace_back();
+    run.name = expert.empty() ? path : path + "/experts/" + expert;
+    read_settings(path, expert, run);
+    read_log(path, expert, run);
+    read_expert(path, expert, run);
+    if (runs.size() == 1) run.results = find_results(path, run.notes);
+  }
+  return runs;
 }
 
 }  // namespace svfleet

@@ -34,16 +34,18 @@ struct FoundResults {
 };
 
 struct FoundRun {
-  std::string name;                // the folder as it was given
+  std::string name;                // the folder as it was given; of one of several, and its name
   std::vector<std::string> notes;  // what is missing, damaged or unfinished, a line each
   std::map<std::string, std::string> settings;  // of effective.yaml, by dotted name
   FoundSteps log;
-  std::string expert_file;  // best, final or last of RUN/experts; empty: none is whole
+  std::string expert_file;  // best, final or last, from RUN on; empty: none is whole
   SafetensorsData expert;   // of any version and core
   FoundResults results;
 };
 
-// Error(kExitUser) when `folder` is no run folder; whatever else is wrong stands in `notes`.
-FoundRun find_run(const std::string& folder);
+// A run of one expert, or each expert of a run of several as one; what `evaluate` has kept there is
+// with the first. Error(kExitUser) when `folder` is no run folder; whatever else is wrong stands in
+// `notes`.
+std::vector<FoundRun> find_runs(const std::string& folder);
 
 }  // namespace svfleet

@@ -51,6 +51,7 @@ std::string open_run(const std::string& path, const Config& config) {
       {"format", "svfleet-run"}, {"version", 1}, {"run_id", id}, {"directory", resolved_path(".")}};
   const std::filesystem::path given = config.file.empty() ? "" : resolved_path(config.file);
   if (given.parent_path() == resolved_path(path)) run["config"] = given.filename().string();
+  if (!config.experts.empty()) run["experts"] = expert_names(config);
   write_file_atomic(path + "/run.json",
                     run.dump(1, ' ', false, json::error_handler_t::replace) + "\n");
   write_configuration(path, config.file, print_config(config));
@@ -119,7 +120,7 @@ void check_run_dir(const Config& config) {
 }
 
 RunFolder::RunFolder(const Config& config, Group& group)
-    : path_(config.run_dir), config_file_(config.file) {
+    : path_(config.run_dir), experts_(expert_names(config)), config_file_(config.file) {
   if (group.rank() == 0) check_run_dir(config);
   const double began_s = steady_clock_s();
   std::string told;
@@ -192,8 +193,12 @@ void RunFolder::keep_configuration(const std::string& text) const {
   write_configuration(path_, config_file_, text);
 }
 
-std::string RunFolder::expert_path(const std::string& name) const {
-  return path_ + "/experts/" + name + ".safetensors";
+std::string RunFolder::expert_path(const std::string& name, const std::string& expert) const {
+  return svfleet::expert_path(path_, name, expert);
+}
+
+bool RunFolder::is_closed() const {
+  return has_final(path_, experts_);
 }
 
 std::optional<RunState> RunFolder::newest(Group& group) const {

@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "checkpoints/file.h"
 #include "checkpoints/journal.h"
@@ -40,7 +41,10 @@ class RunFolder {
 
   const std::string& path() const { return path_; }
   const std::string& run_id() const { return run_id_; }
-  std::string expert_path(const std::string& name) const;
+  // Of several experts, the files of each are in a folder of its name.
+  std::string expert_path(const std::string& name, const std::string& expert = "") const;
+  // Whether all experts of the run have their final file.
+  bool is_closed() const;
 
   // Rank 0, before the run's first checkpoint: RUN/effective.yaml, unless that is the CONFIG.
   void keep_configuration(const std::string& text) const;
@@ -59,12 +63,13 @@ class RunFolder {
   void guard();
 
   std::string path_, run_id_;
-  std::string config_file_;          // the CONFIG that was given
-  bool existed_ = false;             // before this start; on rank 0
-  std::string token_;                // of the owner file, on all ranks
-  std::unique_ptr<Owner> owner_;     // rank 0
-  std::optional<WriteGuard> guard_;  // ends before the owner does
-  std::optional<Journal> journal_;   // and this before the guard
+  std::vector<std::string> experts_;  // of the configuration
+  std::string config_file_;           // the CONFIG that was given
+  bool existed_ = false;              // before this start; on rank 0
+  std::string token_;                 // of the owner file, on all ranks
+  std::unique_ptr<Owner> owner_;      // rank 0
+  std::optional<WriteGuard> guard_;   // ends before the owner does
+  std::optional<Journal> journal_;    // and this before the guard
 };
 
 }  // namespace svfleet

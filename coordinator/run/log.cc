@@ -74,27 +74,37 @@ void RunLog::write(const char* file, const std::string& kind, ordered_json head,
   append_own_line(path_in(run_dir_, file), line);
 }
 
-void RunLog::step(int64_t step, const ordered_json& fields, const ordered_json& z, bool last) {
-  const ordered_json head = {{"step", step}, {"attempt", attempt(step)}};
+ordered_json RunLog::head(int64_t step, const std::string& expert) const {
+  ordered_json head = {{"step", step}, {"attempt", attempt(step)}};
+  if (!expert.empty()) head["expert"] = expert;
+  return head;
+}
+
+void RunLog::step(int64_t step, const ordered_json& fields, const ordered_json& z, bool last,
+                  const std::string& expert) {
+  const ordered_json begin = head(step, expert);
   if (step % kStepsPerZ != 0 && !last) {
-    write(kLog, "step", head, fields);
-    return write(kZ, "z", head, {{"z", z}});
+    write(kLog, "step", begin, fields);
+    return write(kZ, "z", begin, {{"z", z}});
   }
   ordered_json with_z = fields;
   with_z["z"] = z;
-  write(kLog, "step", head, with_z);
+  write(kLog, "step", begin, with_z);
 }
 
-void RunLog::evaluation(int64_t step, const std::string& name, const ordered_json& fields) {
-  write(kLog, "evaluation", {{"step", step}, {"attempt", attempt(step)}, {"name", name}}, fields);
+void RunLog::evaluation(int64_t step, const std::string& name, const ordered_json& fields,
+                        const std::string& expert) {
+  ordered_json begin = head(step, expert);
+  begin["name"] = name;
+  write(kLog, "evaluation", begin, fields);
 }
 
 void RunLog::event(const std::string& name, const ordered_json& fields) {
   write(kLog, "event", {{"name", name}}, fields);
 }
 
-void RunLog::rollout(int64_t step, const ordered_json& fields) {
-  write(kRollouts, "rollout", {{"step", step}, {"attempt", attempt(step)}}, fields);
+void RunLog::rollout(int64_t step, const ordered_json& fields, const std::string& expert) {
+  write(kRollouts, "rollout", head(step, expert), fields);
 }
 
 void open_messages(const std::string& run_dir, int rank) {

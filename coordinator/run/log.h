@@ -25,11 +25,13 @@ class RunLog {
   // `name` tells evaluations of one step apart: "validation", "test base".
   // The statistics of `z`, a line for each matrix, are long: they stand in the record itself after
   // every 10th step and after the `last`, and in z.jsonl after the others.
+  // `expert`: whose record it is, of several; empty: of the only one.
   void step(int64_t step, const nlohmann::ordered_json& fields, const nlohmann::ordered_json& z,
-            bool last);
-  void evaluation(int64_t step, const std::string& name, const nlohmann::ordered_json& fields);
+            bool last, const std::string& expert = "");
+  void evaluation(int64_t step, const std::string& name, const nlohmann::ordered_json& fields,
+                  const std::string& expert = "");
   void event(const std::string& name, const nlohmann::ordered_json& fields = {});
-  void rollout(int64_t step, const nlohmann::ordered_json& fields);
+  void rollout(int64_t step, const nlohmann::ordered_json& fields, const std::string& expert = "");
 
   // 1 for a step that no earlier process has written, else one more than the last.
   int attempt(int64_t step) const;
@@ -37,6 +39,7 @@ class RunLog {
   const LongestTimes& longest() const { return before_.longest; }
 
  private:
+  nlohmann::ordered_json head(int64_t step, const std::string& expert) const;
   void write(const char* file, const std::string& kind, nlohmann::ordered_json head,
              const nlohmann::ordered_json& fields);
   const std::string run_dir_;

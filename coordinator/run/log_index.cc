@@ -4,6 +4,7 @@
 #include <deque>
 #include <filesystem>
 #include <optional>
+#include <set>
 #include <string_view>
 
 #include "checkpoints/file.h"
@@ -31,7 +32,7 @@ class Line : public nlohmann::json_sax<json> {
   }
 
   bool is_record = false;
-  std::string kind;
+  std::string kind, expert;
   std::optional<int64_t> step, attempt;
   double longest_chunk_s = 0, save_s = 0;
 
@@ -44,6 +45,7 @@ class Line : public nlohmann::json_sax<json> {
   }
   bool string(string_t& value) override {
     if (is_at("kind")) kind = value;
+    if (is_at("expert")) expert = value;
     return other();
   }
   bool binary(binary_t&) override { return other(); }
@@ -122,29 +124,59 @@ LogIndex index_logs(const std::string& run_dir) {
   return index;
 }
 
+namespace {
+
+// Lines of an expert's evaluations.
+struct Evaluations {
+  std::string last;
+  std::map<int64_t, std::string> by_step;
+
+  LastEvaluations told() const {
+    LastEvaluations told{json::parse(last), json()};
+    const auto best = told.evaluation.find("best_step");
+    if (best == told.evaluation.end() || !best->is_number_integer()) return told;
+    if (const auto found = by_step.find(best->get<int64_t>()); found != by_step.end())
+      told.best = json::parse(found->second);
+    return told;
+  }
+};
+
+struct StepLine {
+  int64_t step = 0;
+  std::string expert, text;
+};
+
+}  // namespace
+
 LastRecords last_records(const std::string& run_dir, size_t steps) {
-  std::deque<std::pair<int64_t, std::string>> kept;
-  std::map<int64_t, std::string> evaluations;  // by step
-  std::string evaluation;
+  std::deque<StepLine> kept;
+  std::map<std::string, Evaluations> evaluations;  // by expert
   read_lines(path_of(run_dir, kFiles[0]), [&](std::string_view text) {
     const Line line(text, Line::Until::kEnd);
     if (line.is_record && line.kind == "evaluation") {
-      evaluation = text;
-      if (line.step) evaluations[*line.step] = text;
+      Evaluations& of = evaluations[line.expert];
+      of.last = text;
+      if (line.step) of.by_step[*line.step] = text;
     }
     if (!line.is_record || line.kind != "step" || !line.step) return;
-    std::erase_if(kept, [&](const auto& one) { return one.first == *line.step; });
-    kept.emplace_back(*line.step, text);
-    if (kept.size() > steps) kept.pop_front();
+    std::erase_if(kept, [&](const StepLine& one) {
+      return one.step == *line.step && one.expert == line.expert;
+    });
+    kept.push_back({*line.step, line.expert, std::string(text)});
+    std::set<int64_t> different;
+    for (const StepLine& one : kept) different.insert(one.step);
+    if (different.size() > steps) {
+      const int64_t first = kept.front().step;
+      std::erase_if(kept, [&](const StepLine& one) { return one.step == first; });
+    }
   });
   LastRecords last;
-  for (const auto& [step, text] : kept) last.steps.push_back(json::parse(text));
-  if (evaluation.empty()) return last;
-  last.evaluation = json::parse(evaluation);
-  const auto best = last.evaluation.find("best_step");
-  if (best == last.evaluation.end() || !best->is_number_integer()) return last;
-  if (const auto found = evaluations.find(best->get<int64_t>()); found != evaluations.end())
-    last.best = json::parse(found->second);
+  for (const StepLine& one : kept) last.steps.push_back(json::parse(one.text));
+  for (const auto& [expert, lines] : evaluations)
+    if (expert.empty())
+      static_cast<LastEvaluations&>(last) = lines.told();
+    else
+      last.experts[expert] = lines.told();
   return last;
 }
 

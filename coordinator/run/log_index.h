@@ -24,11 +24,15 @@ struct LogIndex {
 };
 LogIndex index_logs(const std::string& run_dir);
 
-struct LastRecords {
-  std::vector<nlohmann::json> steps;  // in the order of the file, of each step its last attempt
-  nlohmann::json evaluation;          // the last one; null when there is none
-  nlohmann::json best;                // the one that chose the best expert, or null
+struct LastEvaluations {
+  nlohmann::json evaluation;  // the last one; null when there is none
+  nlohmann::json best;        // the one that chose the best expert, or null
 };
+struct LastRecords : LastEvaluations {
+  std::vector<nlohmann::json> steps;  // in the order of the file, of each step its last attempt
+  std::map<std::string, LastEvaluations> experts;  // by name, of several, those that have any
+};
+// The last so many steps; of several experts, the records of all of them.
 LastRecords last_records(const std::string& run_dir, size_t steps);
 
 // "log.jsonl:12: not a record, left out" for each broken line of the three.

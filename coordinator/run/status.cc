@@ -41,11 +41,20 @@ bool waits_in_queue(Status& now, const std::string& job, bool expected) {
   return true;
 }
 
+// A run.json that says nothing is told of elsewhere.
+std::vector<std::string> experts_of(const std::string& run_dir) {
+  try {
+    if (const auto run = read_run_file(run_dir)) return run->experts;
+  } catch (const Error&) {
+  }
+  return {""};
+}
+
 void judge(Status& now) {
   const Account& account = now.account;
   const double silent_s = now.sign ? wall_clock_s() - now.sign->time_s : INFINITY;
   now.live = now.owner && !now.owner->dead && std::abs(silent_s) <= kSilentSeconds;
-  now.finished = file_exists(now.path + "/experts/final.safetensors");
+  now.finished = has_final(now.path, experts_of(now.path));
   if (now.live) {
     const std::string job = job_text(now.owner->who.job, now.owner->who.restarts);
     now.state = "running on " + now.owner->who.host + (job.empty() ? "" : " (" + job + ")");
@@ -115,6 +124,7 @@ Status look_at_run(std::string run_dir) {
   now.steps = std::move(last.steps);
   now.validation = std::move(last.evaluation);
   now.best = std::move(last.best);
+  now.experts = std::move(last.experts);
   judge(now);
   return now;
 }

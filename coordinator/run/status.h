@@ -10,6 +10,7 @@
 #include "checkpoints/owner.h"
 #include "cluster/exit_report.h"
 #include "coordinator/run/account.h"
+#include "coordinator/run/log_index.h"
 #include "coordinator/run/pulse.h"
 
 namespace svfleet {
@@ -26,10 +27,11 @@ struct Status {
   std::optional<ExitReport> exit;
   Account account;
   std::vector<int64_t> checkpoints;
-  int64_t kept_chunks = 0;            // finished since the newest of them
-  std::vector<nlohmann::json> steps;  // the last kStepsShown of the log, oldest first
-  nlohmann::json validation;          // the last one, or null
-  nlohmann::json best;                // the one that chose the best expert, or null
+  int64_t kept_chunks = 0;                         // finished since the newest of them
+  std::vector<nlohmann::json> steps;               // the last kStepsShown of the log, oldest first
+  nlohmann::json validation;                       // the last one, or null; of several experts null
+  nlohmann::json best;                             // the one that chose the best expert, or null
+  std::map<std::string, LastEvaluations> experts;  // by name, of several
 };
 
 // Error(kExitUser) when `run_dir` is not a run folder.

@@ -59,10 +59,25 @@ bool stopped_early(const RunState& state, const Config& config) {
 }
 
 bool is_finished(const RunState& state, const Config& config) {
+  if (!state.experts.empty()) {
+    const std::vector<Config> runs = runs_of_one(config);
+    for (size_t e = 0; e < runs.size(); ++e)
+      if (!is_finished(state.experts.at(e).state, runs[e])) return false;
+    return true;
+  }
   return state.step >= config.train.steps || stopped_early(state, config);
 }
 
 std::string how_it_finished(const RunState& state, const Config& config) {
+  if (!state.experts.empty()) {
+    std::string early;
+    const std::vector<Config> runs = runs_of_one(config);
+    for (size_t e = 0; e < runs.size(); ++e)
+      if (stopped_early(state.experts.at(e).state, runs[e]))
+        early += (early.empty() ? "; " : ", ") + state.experts[e].name + ": " +
+                 how_it_finished(state.experts[e].state, runs[e]);
+    return "finished" + early;
+  }
   if (!stopped_early(state, config)) return "finished";
   return "early_stop after " + std::to_string(state.step) + " of " +
          counted(config.train.steps, "step") + ", best score " + score_text(state.best_score) +
@@ -72,6 +87,9 @@ std::string how_it_finished(const RunState& state, const Config& config) {
 std::string last_words(const RunState& state, const Config& config, bool already,
                        const std::string& expert) {
   const std::string steps = counted(state.step, "step");
+  if (!state.experts.empty())
+    return std::string(already ? "already " : "") + how_it_finished(state, config) + " after " +
+           steps + ", " + counted(int64_t(state.experts.size()), "expert") + ": " + expert;
   if (!stopped_early(state, config))
     return (already ? "already finished after " : "finished after ") + steps + ": " + expert;
   return (already ? "already finished, " : "finished, ") + how_it_finished(state, config) + ": " +

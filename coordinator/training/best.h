@@ -16,6 +16,7 @@ std::string forget_other_best(const std::string& validated_on, const Config& con
 
 // Whether validation has ended it before train.steps.
 bool stopped_early(const RunState& state, const Config& config);
+// Of several experts: whether all of them are.
 bool is_finished(const RunState& state, const Config& config);
 
 // "finished", or "early_stop after 15 of 25 steps, best score 0.812 after step 10".

@@ -38,8 +38,14 @@ struct Sampled {
   ReplyGroup group(size_t g) const {
     ReplyGroup group;
     group.prompt = &prompts[g].tokens;
+    group.entry = prompts[g].entry;
     for (int s = 0; s < samples; ++s) group.replies.push_back({&at(g, s).tokens});
     return group;
+  }
+  int64_t tokens() const {
+    int64_t all = 0;
+    for (const Rollout& rollout : rollouts) all += int64_t(rollout.tokens.size());
+    return all;
   }
   // Replies drawn from NaN are without meaning, and mostly all the same: a group skipped for want
   // of a signal would hide them.
@@ -58,48 +64,68 @@ void give_answers(const Base& base, const std::vector<ChunkPrompt>& chunk_prompt
   }
 }
 
-Sampled sample(const Base& base, const Policy& policy, const ChunkRules& rules,
-               const std::vector<ChunkPrompt>& chunk_prompts, const Replies& replies) {
+Sampled asked(const Base& base, const ChunkWork& work) {
   Sampled sampled;
-  sampled.samples = rules.samples;
-  for (const ChunkPrompt& p : chunk_prompts) {
-    sampled.prompts.push_back(make_prompt(base, *p.spec, *p.item, p.position));
-    sampled.prompts.back().entry = p.entry;
+  sampled.samples = work.rules.samples;
+  for (const ChunkPrompt& p : work.prompts) {
+    Prompt& prompt = sampled.prompts.emplace_back(make_prompt(base, *p.spec, *p.item, p.position));
+    prompt.entry = p.entry;
+    prompt.drawn_by = DrawKey{work.rules.seed, work.rules.step};
   }
-  if (rules.method == Method::kAnswers) {
-    give_answers(base, chunk_prompts, sampled);
-    return sampled;
-  }
+  return sampled;
+}
+
+// Of all of them in one batch.
+void sample_together(const Base& base, const std::vector<ChunkWork>& works, const Replies& replies,
+                     std::vector<Sampled>& sampled) {
+  const ChunkRules& rules = works.front().rules;
+  for (const ChunkWork& work : works)
+    SVFLEET_CHECK(
+        work.policy->table == works.front().policy->table && work.rules.method == rules.method &&
+            work.rules.temperature == rules.temperature,
+        "chunk ", work.chunk, " of expert ", work.rules.expert, " has a batch of its own");
   SamplingOptions sampling;  // untruncated: log-probabilities are of the same distribution
   sampling.temperature = rules.temperature;
-  sampling.seed = rules.seed;
-  sampling.step = rules.step;
-  const Adapter adapter = rules.method == Method::kRightReplies ? Adapter() : policy.adapter();
+  const Adapter adapter =
+      rules.method == Method::kRightReplies ? Adapter() : works.front().policy->adapter();
   Engine engine(*base.weights, *base.tokenizer, adapter, sampling);
-  sampled.rollouts.resize(sampled.prompts.size() * size_t(rules.samples));
-  const auto place = [&](size_t g, int s) {
-    return ReplyPlace{sampled.prompts[g].key, chunk_prompts[g].member, s};
+  const auto place = [&](size_t w, size_t g, int s) {
+    return ReplyPlace{sampled[w].prompts[g].key, works[w].prompts[g].member, s,
+                      works[w].rules.expert};
   };
-  std::vector<size_t> asked;  // prompts, by request
-  for (size_t g = 0; g < sampled.prompts.size(); ++g) {
-    std::vector<int> missing;
-    for (int s = 0; s < rules.samples; ++s)
-      if (const FinishedReply* reply = replies.find(place(g, s)))
-        sampled.at(g, s) = rollout_of(*reply);
-      else
-        missing.push_back(s);
-    if (missing.empty()) continue;
-    engine.submit({sampled.prompts[g], missing});
-    asked.push_back(g);
+  std::vector<std::pair<size_t, size_t>> asked_for;  // by request: which of them, which prompt
+  for (size_t w = 0; w < works.size(); ++w) {
+    sampled[w].rollouts.resize(sampled[w].prompts.size() * size_t(sampled[w].samples));
+    for (size_t g = 0; g < sampled[w].prompts.size(); ++g) {
+      std::vector<int> missing;
+      for (int s = 0; s < sampled[w].samples; ++s)
+        if (const FinishedReply* reply = replies.find(place(w, g, s)))
+          sampled[w].at(g, s) = rollout_of(*reply);
+        else
+          missing.push_back(s);
+      if (missing.empty()) continue;
+      engine.submit({sampled[w].prompts[g], missing});
+      asked_for.emplace_back(w, g);
+    }
   }
   while (!engine.idle()) {
     if (stop_requested()) throw StopWork{};
     for (Engine::Finished& done : engine.step()) {
-      const size_t g = asked[size_t(done.request)];
-      replies.keep(place(g, done.rollout.sample), done.rollout);
-      sampled.at(g, done.rollout.sample) = std::move(done.rollout);
+      const auto [w, g] = asked_for[size_t(done.request)];
+      replies.keep(place(w, g, done.rollout.sample), done.rollout);
+      sampled[w].at(g, done.rollout.sample) = std::move(done.rollout);
     }
   }
+}
+
+std::vector<Sampled> sample(const Base& base, const std::vector<ChunkWork>& works,
+                            const Replies& replies) {
+  std::vector<Sampled> sampled;
+  for (const ChunkWork& work : works) sampled.push_back(asked(base, work));
+  if (works.front().rules.method != Method::kAnswers)
+    sample_together(base, works, replies, sampled);
+  else
+    for (size_t w = 0; w < works.size(); ++w) give_answers(base, works[w].prompts, sampled[w]);
   return sampled;
 }
 
@@ -201,6 +227,7 @@ void differentiate(const Base& base, const Policy& policy, const ChunkRules& rul
     if (objective.skipped) continue;
     ReplyGroup group;
     group.prompt = &sampled.prompts[g].tokens;
+    group.entry = sampled.prompts[g].entry;
     std::vector<int> samples;
     for (int s = 0; s < sampled.samples; ++s) {
       // The policy's own replies are all compared with what was said of them when they were drawn.
@@ -286,16 +313,27 @@ json to_read(const Base& base, const ChunkRules& rules, const std::vector<ChunkP
   return texts;
 }
 
-}  // namespace
+// By which z its replies were made: read back from what they were made with. Of a population, the
+// policy round which it is.
+std::string receipt(const Base& base, const ChunkWork& work) {
+  if (work.rules.method == Method::kEvolution)
+    return z_hash(as_expert(*base.basis, work.policy->z));
+  const int entry = work.prompts.front().entry;
+  for (const ChunkPrompt& prompt : work.prompts)
+    SVFLEET_CHECK(prompt.entry == entry, "entries ", entry, " and ", prompt.entry, " in chunk ",
+                  work.chunk);
+  return hash_in_force(base, *work.policy, entry);
+}
 
-FinishedChunk compute_chunk(const Base& base, const Policy& policy, const ChunkRules& rules,
-                            int chunk, const std::vector<ChunkPrompt>& prompts,
-                            const Replies& replies) {
+// What comes after its replies, which took `generate_s`.
+FinishedChunk finish(const Base& base, const ChunkWork& work, const Sampled& sampled,
+                     double generate_s) {
+  const ChunkRules& rules = work.rules;
+  const std::vector<ChunkPrompt>& prompts = work.prompts;
   Stopwatch watch;
   ChunkTally tally(rules.tasks);
   FinishedChunk finished;
-  const Sampled sampled = sample(base, policy, rules, prompts, replies);
-  tally.seconds.generate = watch.lap();
+  tally.seconds.generate = generate_s;
   const LogProbs of_base = see(base, rules, sampled);
   tally.seconds.base = watch.lap();
   const Judged judged = judge(rules, prompts, sampled, of_base, tally);
@@ -303,21 +341,47 @@ FinishedChunk compute_chunk(const Base& base, const Policy& policy, const ChunkR
   if (rules.method == Method::kEvolution)
     measure_fitness(rules, prompts, sampled, judged, tally);
   else
-    differentiate(base, policy, rules, sampled, judged, tally, finished);
+    differentiate(base, *work.policy, rules, sampled, judged, tally, finished);
   tally.seconds.gradient = watch.lap();
   count(prompts, sampled, judged, tally);
 
   finished.run_id = rules.run_id;
   finished.step = rules.step;
-  finished.chunk = chunk;
+  finished.chunk = work.chunk;
+  finished.expert = rules.expert;
   finished.prompts =
       rules.method == Method::kEvolution ? int64_t(tally.fitness.size()) : int64_t(prompts.size());
-  finished.z_hash = hash_in_force(base, policy);
+  finished.z_hash = receipt(base, work);
   PackedTally packed = pack(tally);
   finished.counts = std::move(packed.counts);
   finished.sums = std::move(packed.sums);
   finished.texts = to_read(base, rules, prompts, sampled, judged)
                        .dump(-1, ' ', false, json::error_handler_t::replace);
+  return finished;
+}
+
+}  // namespace
+
+FinishedChunk compute_chunk(const Base& base, const Policy& policy, const ChunkRules& rules,
+                            int chunk, const std::vector<ChunkPrompt>& prompts,
+                            const Replies& replies) {
+  return std::move(compute_together(base, {{&policy, rules, chunk, prompts}}, replies).front());
+}
+
+std::vector<FinishedChunk> compute_together(const Base& base, const std::vector<ChunkWork>& works,
+                                            const Replies& replies) {
+  Stopwatch watch;
+  const std::vector<Sampled> sampled = sample(base, works, replies);
+  const double generate_s = watch.lap();
+  // Of the time that they share, each has as much as it has of the tokens.
+  int64_t all_tokens = 0;
+  for (const Sampled& one : sampled) all_tokens += one.tokens();
+  std::vector<FinishedChunk> finished;
+  for (size_t w = 0; w < works.size(); ++w)
+    finished.push_back(finish(base, works[w], sampled[w],
+                              works.size() == 1 || all_tokens == 0
+                                  ? generate_s / double(works.size())
+                                  : generate_s * double(sampled[w].tokens()) / double(all_tokens)));
   return finished;
 }
 

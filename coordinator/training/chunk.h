@@ -27,6 +27,7 @@ struct ChunkRules {
   std::string run_id;
   int64_t step = 0;
   uint64_t seed = 0;
+  int expert = 0;  // whose chunk it is, of several that are trained together: its number
   Method method = Method::kPolicyGradient;
   size_t tasks = 1;  // in the run
   double temperature = 1;
@@ -49,9 +50,10 @@ struct ChunkPrompt {
   int task = 0;
   const TaskSpec* spec = nullptr;
   const Item* item = nullptr;
-  int64_t position = 0;  // in the keyed order of prompts
+  int64_t position = 0;     // in the keyed order of prompts
+  int entry = kOnlyExpert;  // of the policy's table
   // Evolution strategies: whose reply is wanted; members of a chunk are entries beside each other.
-  int member = 0, entry = kOnlyExpert;
+  int member = 0;
 };
 
 // One gradient for each group that is trained, that of L (rl/objective.h) summed over its replies,
@@ -64,6 +66,17 @@ struct ChunkPrompt {
 FinishedChunk compute_chunk(const Base& base, const Policy& policy, const ChunkRules& rules,
                             int chunk, const std::vector<ChunkPrompt>& prompts,
                             const Replies& replies = {});
+
+// Chunks of several experts, whose policies are entries of one table: their replies are written in
+// one batch. Each gets the bits that it has alone. They share method, temperature and step.
+struct ChunkWork {
+  const Policy* policy = nullptr;  // in activation form, where there are several
+  ChunkRules rules;
+  int chunk = 0;
+  std::vector<ChunkPrompt> prompts;
+};
+std::vector<FinishedChunk> compute_together(const Base& base, const std::vector<ChunkWork>& works,
+                                            const Replies& replies = {});
 
 // A rollout made with another policy would be trained on without a sign: Error(kExitInternal)
 // unless the chunk belongs to this step and was made with the z of this hash.

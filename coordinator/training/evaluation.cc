@@ -84,7 +84,8 @@ std::optional<Evaluation> evaluate_policy(const Base& base, Crew& crew, const Po
         std::vector<Prompt> prompts;
         for (int64_t i = first; i < last; ++i) {
           prompts.push_back(make_prompt(base, *places[i].spec, *places[i].item, places[i].key));
-          if (!options.entries.empty()) prompts.back().entry = options.entries[size_t(i)];
+          prompts.back().entry =
+              options.entries.empty() ? policy.entry : options.entries[size_t(i)];
         }
         std::vector<Rollout> rollouts = generate(*base.weights, *base.tokenizer, policy.adapter(),
                                                  prompts, int(samples), options.sampling);

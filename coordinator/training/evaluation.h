@@ -24,7 +24,7 @@ struct EvaluationOptions {
   SamplingOptions sampling;
   int64_t batch = 32;   // items generated together
   int64_t samples = 1;  // of each item
-  // Of the policy's table, by item in the order of the tasks; empty: its only expert, for all.
+  // Of the policy's table, by item in the order of the tasks; empty: the policy's own, for all.
   std::vector<int> entries = {};
 };
 

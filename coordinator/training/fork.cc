@@ -166,6 +166,12 @@ std::string config_file(const CommandLine& line) {
 void check_fork(const CommandLine& line, const Config& config) {
   if (line.fork.empty()) return;
   const ForkPoint point = fork_point(line.fork);
+  const auto parent = read_run_file(point.run_dir);
+  if (!config.experts.empty() || (parent && parent->experts.size() > 1))
+    throw user_error("--fork is for runs of one expert, and ",
+                     config.experts.empty() ? "'" + point.run_dir + "' has several"
+                                            : "the configuration has several",
+                     "; start each from an expert of a run with its train.init_from");
   if (resolved_path(point.run_dir) == resolved_path(config.run_dir))
     throw user_error("--fork: run_dir '", config.run_dir,
                      "' is the parent's own folder; give the child another one with --set "

@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "checkpoints/file.h"
+#include "checkpoints/payload.h"
 #include "comm/counted.h"
 #include "comm/error.h"
 #include "comm/exact_sum.h"
@@ -19,8 +20,8 @@ namespace {
 
 constexpr int64_t kValidationBatch = 32;
 
-LearningRules rules_of(const Config& config, const TrainingPlan& plan, const Basis& basis) {
-  return {config, plan.optimizer, basis.core()};
+LearningRules rules_of(const ExpertPlan& expert, const Basis& basis) {
+  return {expert.config, expert.plan.optimizer, basis.core()};
 }
 
 // Whether some step makes forward passes of the base model.
@@ -33,55 +34,93 @@ bool reads_base(const ChunkRules& rules, const TrainConfig& train) {
 
 TrainingLoop::TrainingLoop(const Run& run, RunState start, bool saved, Narrator::To to,
                            double load_s)
-    : run_(run),
-      learner_(rules_of(run.config, run.plan, *run.base.basis), std::move(start)),
-      narrator_(run.config, run.plan, run.crew, to),
-      load_s_(load_s) {
+    : run_(run), narrator_(run.config, run.experts, run.crew, to), load_s_(load_s) {
+  const std::vector<RunState*> states = states_of(start);
+  for (size_t e = 0; e < run.experts.size(); ++e)
+    trainees_.push_back({run.experts[e], Learner(rules_of(run.experts[e], *run.base.basis),
+                                                 std::move(*states[e]))});
+  if (!run.config.experts.empty()) {
+    shared_ = std::move(start);
+    shared_.experts.clear();
+  }
   if (saved)
-    saved_step_ = state().step;
+    saved_step_ = step();
   else
     checkpoint();
 }
 
+RunState TrainingLoop::state() const {
+  if (run_.config.experts.empty()) return trainees_.front().state();
+  RunState all = shared_;
+  all.step = step();
+  for (const Trainee& one : trainees_) all.experts.push_back({one.name(), one.state()});
+  return all;
+}
+
+int64_t TrainingLoop::step() const {
+  int64_t last = 0;
+  for (const Trainee& one : trainees_) last = std::max(last, one.state().step);
+  return last;
+}
+
+bool TrainingLoop::finished() const {
+  return std::all_of(trainees_.begin(), trainees_.end(),
+                     [](const Trainee& one) { return one.learner.finished(); });
+}
+
+std::vector<TrainingLoop::Trainee*> TrainingLoop::active() {
+  std::vector<Trainee*> active;
+  for (Trainee& one : trainees_)
+    if (!one.learner.finished()) active.push_back(&one);
+  return active;
+}
+
 int TrainingLoop::run() {
   begin();
-  // The base, or the parent's state, counts too: an expert is only best where it beats what it
-  // started from. The same where the best so far no longer counts.
-  if (state().best_step < 0 && !validate(/*now=*/run_.config.train.validate_every > 0))
-    return stop("a stop was asked for during validation");
-  while (!learner_.finished()) {
+  if (!validate_first()) return stop("a stop was asked for during validation");
+  while (!finished()) {
     if (end_asked()) return end_as_asked();
     Stopwatch watch;
-    const auto own = chunks();
-    if (!own) return stop("a stop was asked for");
-    StepRecord record = step(*own);
+    if (!chunks()) return stop("a stop was asked for");
+    const std::vector<Trainee*> active = this->active();
+    std::vector<StepRecord> records = take_step(active);
     put_in_force();
-    if (!validate()) return stop("a stop was asked for during validation");
-    record.seconds = seconds_;
+    for (Trainee* one : active)
+      if (!validate(*one)) return stop("a stop was asked for during validation");
     const double until_now_s = watch.lap();
-    trust_->after_step(state().step, until_now_s);
-    record.wall_s = until_now_s + watch.lap();
+    trust_->after_step(step(), until_now_s);
+    const double wall_s = until_now_s + watch.lap();
+    std::vector<Narrator::Stepped> told;
+    for (size_t i = 0; i < active.size(); ++i) {
+      records[i].seconds = seconds_;
+      records[i].wall_s = wall_s;
+      told.push_back({active[i]->plan, active[i]->learner, active[i]->policy, records[i]});
+    }
     seconds_.clear();
-    narrator_.stepped(learner_, policy_, *run_.base.basis, record);
+    narrator_.stepped(step(), told, *run_.base.basis);
     // After the log: killed in between, the step is redone and logged again. Redone steps cost
     // the same bits: fewer checkpoints are safe, only slower to resume.
-    if (learner_.checkpoint_is_due()) checkpoint();
-    if (learner_.too_often_nonfinite()) give_up();
+    if (checkpoint_is_due(active)) checkpoint();
+    for (const Trainee* one : active)
+      if (one->learner.too_often_nonfinite()) give_up(*one);
   }
   return finish();
 }
 
 void TrainingLoop::begin() {
-  narrator_.begin(state().step);
+  narrator_.begin(step());
   Stopwatch watch;
   const auto side_by_side = [&](int64_t count, const auto& work) {
     run_.crew.side_by_side(count, work);
   };
-  if (run_.plan.rules.method == Method::kEvolution)
+  const bool base_too = std::any_of(
+      run_.experts.begin(), run_.experts.end(),
+      [](const ExpertPlan& expert) { return reads_base(expert.plan.rules, expert.config.train); });
+  if (run_.config.train.evolves())
     pack_for_sampling(*run_.base.weights, *run_.base.basis, side_by_side);
   else
     pack_for_training(*run_.base.weights, *run_.base.basis, form_named(run_.config.train.form),
-                      reads_base(run_.plan.rules, run_.config.train), side_by_side);
+                      base_too, side_by_side);
   put_in_force();
   load_s_ += watch.lap();
   narrator_.spent("loading");
@@ -91,147 +130,231 @@ void TrainingLoop::begin() {
 
 void TrainingLoop::put_in_force() {
   timed("merge", [&] {
-    policy_ = enforce(run_.base, run_.crew, learner_.z(), form_named(run_.config.train.form),
-                      std::move(policy_));
+    Trainee& first = trainees_.front();
+    if (trainees_.size() == 1) {
+      first.policy = enforce(run_.base, run_.crew, first.learner.z(),
+                             form_named(run_.config.train.form), std::move(first.policy));
+      return;
+    }
+    std::vector<std::vector<float>> z;
+    for (const Trainee& one : trainees_) z.push_back(one.learner.z());
+    std::vector<Policy> policies = enforce_beside(run_.base, z);
+    for (size_t e = 0; e < trainees_.size(); ++e) trainees_[e].policy = std::move(policies[e]);
   });
 }
 
-std::vector<FinishedChunk> TrainingLoop::from_journal(std::vector<int>* missing) {
-  std::vector<FinishedChunk> own;
-  if (!run_.crew.leads()) return own;
+// On rank 0, which alone has the journal.
+void TrainingLoop::restore(Trainee& one) {
+  const auto& [name, config, plan] = one.plan;
   std::vector<std::string> ignored;
-  own = run_.folder.journal().read(state().step, policy_.hash, &ignored);
+  one.own = run_.folder.journal().read(step(), one.policy.hash, &ignored, plan.rules.expert);
   for (const std::string& line : ignored) spdlog::warn("chunk not used: {}", line);
   // Of a process with chunks of another size: what a number stands for has changed.
-  const size_t cut_otherwise = std::erase_if(own, [&](const FinishedChunk& chunk) {
-    return chunk.prompts != run_.config.train.chunk_size() ||
-           chunk.chunk >= run_.plan.chunks_per_step;
+  const size_t cut_otherwise = std::erase_if(one.own, [&](const FinishedChunk& chunk) {
+    return chunk.prompts != config.train.chunk_size() || chunk.chunk >= plan.chunks_per_step;
   });
   if (cut_otherwise)
-    spdlog::warn("step {}: {} of another train.{} computed again", state().step,
+    spdlog::warn("step {}: {} of another train.{} computed again", step(),
                  counted(int64_t(cut_otherwise), "finished chunk"),
-                 run_.config.train.evolves() ? "members_per_chunk" : "prompts_per_chunk");
-  for (int c = 0; c < run_.plan.chunks_per_step; ++c)
-    if (std::none_of(own.begin(), own.end(),
+                 config.train.evolves() ? "members_per_chunk" : "prompts_per_chunk");
+  for (int c = 0; c < plan.chunks_per_step; ++c)
+    if (std::none_of(one.own.begin(), one.own.end(),
                      [&](const FinishedChunk& chunk) { return chunk.chunk == c; }))
-      missing->push_back(c);
-  return own;
+      one.missing.insert(c);
+  one.restored = int64_t(one.own.size());
 }
 
-Replies TrainingLoop::replies_of(const std::vector<int>& missing) {
-  std::string told;
-  if (run_.crew.leads() && !missing.empty()) {
-    std::vector<std::string> ignored;
-    std::vector<FinishedReply> found =
-        run_.folder.journal().read_replies(state().step, policy_.hash, &ignored);
-    for (const std::string& line : ignored) spdlog::warn("reply not used: {}", line);
-    const TrainConfig& train = run_.config.train;
-    std::erase_if(found, [&](const FinishedReply& reply) {
-      const int64_t place =
-          train.evolves() ? reply.place.member : reply.place.position - state().position;
-      const int64_t chunk = place / train.chunk_size();
-      return std::find(missing.begin(), missing.end(), chunk) == missing.end();
-    });
-    if (!found.empty())
-      spdlog::info("step {}: {} finished {} of unfinished chunks restored", state().step,
-                   found.size(), found.size() == 1 ? "reply" : "replies");
-    told = packed(found);
+std::vector<int> TrainingLoop::missing_pieces(const std::vector<Trainee*>& active) {
+  if (trainees_.size() > 1) {
+    std::string told;
+    for (const Trainee* one : active) {
+      std::vector<int64_t> numbers{int64_t(one->missing.size())};
+      numbers.insert(numbers.end(), one->missing.begin(), one->missing.end());
+      put_numbers(told, numbers.data(), numbers.size());
+    }
+    run_.crew.group().broadcast(told, 0, "tell missing chunks");
+    std::string_view left = told;
+    for (Trainee* one : active) {
+      std::vector<int64_t> count, numbers;
+      SVFLEET_CHECK(take_numbers(left, 1, count) && take_numbers(left, uint64_t(count[0]), numbers),
+                    "missing chunks in ", told.size(), " bytes");
+      one->missing = {numbers.begin(), numbers.end()};
+    }
   }
-  run_.crew.group().broadcast(told, 0, "tell finished replies");
-  return {unpacked(told), state().step, policy_.hash, &run_.folder.journal()};
+  std::set<int> pieces;
+  for (const Trainee* one : active) pieces.insert(one->missing.begin(), one->missing.end());
+  return {pieces.begin(), pieces.end()};
 }
 
-std::optional<std::vector<FinishedChunk>> TrainingLoop::chunks() {
-  run_.crew.group().set_step(state().step);
+Replies TrainingLoop::replies_of(const std::vector<Trainee*>& active) {
+  std::string told;
+  int64_t count = 0;
+  if (run_.crew.leads())
+    for (const Trainee* one : active) {
+      if (one->missing.empty()) continue;
+      std::vector<std::string> ignored;
+      std::vector<FinishedReply> found = run_.folder.journal().read_replies(
+          step(), one->policy.hash, &ignored, one->plan.plan.rules.expert);
+      for (const std::string& line : ignored) spdlog::warn("reply not used: {}", line);
+      const TrainConfig& train = one->plan.config.train;
+      std::erase_if(found, [&](const FinishedReply& reply) {
+        const int64_t place =
+            train.evolves() ? reply.place.member : reply.place.position - one->state().position;
+        return !one->missing.contains(int(place / train.chunk_size()));
+      });
+      count += int64_t(found.size());
+      told += packed(found);
+    }
+  if (count > 0)
+    spdlog::info("step {}: {} finished {} of unfinished chunks restored", step(), count,
+                 count == 1 ? "reply" : "replies");
+  run_.crew.group().broadcast(told, 0, "tell finished replies");
+  std::vector<std::string> hashes;
+  for (const Trainee& one : trainees_) hashes.push_back(one.policy.hash);
+  return {unpacked(told), step(), std::move(hashes), &run_.folder.journal()};
+}
+
+bool TrainingLoop::chunks() {
+  run_.crew.group().set_step(step());
   narrator_.doing("chunks");
-  std::vector<int> missing;
-  std::vector<FinishedChunk> own = from_journal(&missing);
-  restored_ = int64_t(own.size());
-  const Replies replies = replies_of(missing);
-  narrator_.restored(state().step, own);
-  ChunkRules rules = run_.plan.rules;
-  rules.run_id = run_.folder.run_id();
-  rules.step = state().step;
-  const int64_t every = run_.config.train.log_kl_every;
-  rules.measure_kl = every > 0 && rules.step % every == 0;
+  const std::vector<Trainee*> active = this->active();
+  int64_t pieces = 0;
+  for (Trainee* one : active) {
+    one->own.clear();
+    one->missing.clear();
+    one->restored = 0;
+    if (run_.crew.leads()) restore(*one);
+    pieces = std::max(pieces, one->plan.plan.chunks_per_step);
+  }
+  const std::vector<int> missing = missing_pieces(active);
+  const Replies replies = replies_of(active);
+  std::vector<FinishedChunk> restored;
+  for (const Trainee* one : active)
+    restored.insert(restored.end(), one->own.begin(), one->own.end());
+  narrator_.restored(step(), restored, pieces - int64_t(missing.size()), pieces);
   std::mutex mutex;
-  const auto finish = [&](int c) {
+  const auto finish = [&](int piece) {
     narrator_.handing_out(load_s_);
-    FinishedChunk chunk = compute(c, rules, replies);
+    std::vector<FinishedChunk> finished = compute(piece, active, replies);
     Stopwatch watch;
-    run_.folder.journal().add(chunk);
+    for (const FinishedChunk& chunk : finished) run_.folder.journal().add(chunk);
     std::lock_guard lock(mutex);
     seconds_["journal"] += watch.lap();
-    own.push_back(std::move(chunk));
+    for (FinishedChunk& chunk : finished)
+      trainees_[size_t(chunk.expert)].own.push_back(std::move(chunk));
   };
   const auto report = [&](const ShareReport& now) {
     if (!missing.empty()) narrator_.handing_out(load_s_);
-    narrator_.at_work(state().step, now);
+    narrator_.at_work(step(), now);
   };
   if (!timed("chunks", [&] { return run_.crew.share(missing, "chunks", finish, report); }))
-    return std::nullopt;
-  // The hash is made anew from today's p: an update that never reached the policy shows here.
-  const std::string today = z_hash(as_expert(*run_.base.basis, learner_.z()));
-  for (const FinishedChunk& chunk : own) check_receipt(chunk, state().step, today);
-  return own;
+    return false;
+  for (const Trainee* one : active) {
+    // The hash is made anew from today's p: an update that never reached the policy shows here.
+    const std::string today = z_hash(as_expert(*run_.base.basis, one->learner.z()));
+    for (const FinishedChunk& chunk : one->own) check_receipt(chunk, step(), today);
+  }
+  return true;
 }
 
-FinishedChunk TrainingLoop::compute(int chunk, const ChunkRules& rules, const Replies& replies) {
-  const auto prompts = run_.plan.prompts(run_.config, state().position, chunk);
-  if (rules.method != Method::kEvolution)
-    return compute_chunk(run_.base, policy_, rules, chunk, prompts, replies);
-  const int64_t size = run_.config.train.members_per_chunk;
-  const Policy members = with_members(run_.base, policy_, learner_.members(chunk * size, size));
-  return compute_chunk(run_.base, members, rules, chunk, prompts, replies);
+std::vector<FinishedChunk> TrainingLoop::compute(int piece, const std::vector<Trainee*>& active,
+                                                 const Replies& replies) {
+  if (run_.config.train.evolves()) {
+    const Trainee& one = *active.front();
+    const int64_t size = run_.config.train.members_per_chunk;
+    const Policy members =
+        with_members(run_.base, one.policy, one.learner.members(piece * size, size));
+    return compute_together(run_.base, {work_of(one, piece, members)}, replies);
+  }
+  std::vector<ChunkWork> works;
+  for (const Trainee* one : active)
+    if (trainees_.size() == 1 || one->missing.contains(piece))
+      works.push_back(work_of(*one, piece, one->policy));
+  return compute_together(run_.base, works, replies);
 }
 
-StepRecord TrainingLoop::step(const std::vector<FinishedChunk>& own) {
-  StepRecord record = gather_record(run_.crew, own, restored_, run_.plan);
-  // Every rank has the fitness of all members: nothing else is exchanged.
-  record.update = run_.plan.rules.method == Method::kEvolution
-                      ? learner_.take(record.tally.fitness)
-                      : learner_.take(sum_of(own), record.tally);
+ChunkWork TrainingLoop::work_of(const Trainee& one, int chunk, const Policy& policy) const {
+  ChunkWork work{&policy, one.plan.plan.rules, chunk,
+                 one.plan.plan.prompts(one.plan.config, one.state().position, chunk)};
+  work.rules.run_id = run_.folder.run_id();
+  work.rules.step = step();
+  const int64_t every = one.plan.config.train.log_kl_every;
+  work.rules.measure_kl = every > 0 && work.rules.step % every == 0;
+  if (trainees_.size() > 1)
+    for (ChunkPrompt& prompt : work.prompts) prompt.entry = policy.entry;
+  return work;
+}
+
+std::vector<StepRecord> TrainingLoop::take_step(const std::vector<Trainee*>& active) {
+  const int64_t before = step();
+  std::vector<StepRecord> records;
+  for (Trainee* one : active) {
+    StepRecord& record =
+        records.emplace_back(gather_record(run_.crew, one->own, one->restored, one->plan.plan));
+    // Every rank has the fitness of all members: nothing else is exchanged.
+    record.update = one->plan.plan.rules.method == Method::kEvolution
+                        ? one->learner.take(record.tally.fitness)
+                        : one->learner.take(sum_of(*one), record.tally);
+  }
   // Every rank holds the same p and moments, or the sum was not exact: never save otherwise.
-  run_.crew.compare("training state after step " + std::to_string(state().step),
-                    state_hash(state()));
-  return record;
+  run_.crew.compare("training state after step " + std::to_string(before + 1), state_hash(state()));
+  return records;
 }
 
-ExactTotal TrainingLoop::sum_of(const std::vector<FinishedChunk>& own) {
+ExactTotal TrainingLoop::sum_of(const Trainee& one) {
+  const std::vector<int64_t>& ends = one.plan.plan.segment_ends;
   std::vector<std::span<const float>> terms;
-  for (const FinishedChunk& chunk : own) {
+  for (const FinishedChunk& chunk : one.own) {
     const std::span<const float> all = chunk.gradient;
-    const size_t length = size_t(run_.plan.segment_ends.back());
+    const size_t length = size_t(ends.back());
     for (int64_t g = 0; g < chunk.groups; ++g)
       terms.push_back(all.subspan(size_t(g) * length, length));
   }
   return timed("reduce", [&] {
-    return exact_sum(terms, run_.plan.segment_ends, run_.config.train.prompts_per_step,
-                     run_.crew.group(), run_.crew.reducer());
+    return exact_sum(terms, ends, one.plan.config.train.prompts_per_step, run_.crew.group(),
+                     run_.crew.reducer());
   });
 }
 
-bool TrainingLoop::validate(bool now) {
-  if (!now && !learner_.validation_is_due()) return true;
+bool TrainingLoop::validate_first() {
+  // The base, or the parent's state, counts too: an expert is only best where it beats what it
+  // started from. The same where the best so far no longer counts.
+  for (Trainee& one : trainees_)
+    if (one.state().best_step < 0 &&
+        !validate(one, /*now=*/one.plan.config.train.validate_every > 0))
+      return false;
+  return true;
+}
+
+bool TrainingLoop::validate(Trainee& one, bool now) {
+  if (!now && !one.learner.validation_is_due()) return true;
   narrator_.doing("validation");
   const std::optional<Evaluation> result = timed("validate", [&] {
-    return evaluate_policy(run_.base, run_.crew, policy_, run_.plan.validation,
+    return evaluate_policy(run_.base, run_.crew, one.policy, one.plan.plan.validation,
                            {.sampling = {.temperature = 0}, .batch = kValidationBatch},
                            "validation");
   });
   if (!result) return false;
-  if (learner_.validated(result->all.score()) && run_.crew.leads()) save("best");
-  narrator_.validated(state(), *result);
+  if (one.learner.validated(result->all.score()) && run_.crew.leads())
+    save(one, "best", one.state());
+  narrator_.validated(one.name(), one.state(), *result);
   return true;
 }
 
-void TrainingLoop::save(const std::string& name, const RunState& of) {
-  Expert expert = as_expert(*run_.base.basis, learner_.z_of(of));
+bool TrainingLoop::checkpoint_is_due(const std::vector<Trainee*>& active) const {
+  return std::any_of(active.begin(), active.end(),
+                     [](const Trainee* one) { return one->learner.checkpoint_is_due(); });
+}
+
+void TrainingLoop::save(const Trainee& one, const std::string& name, const RunState& of) {
+  Expert expert = as_expert(*run_.base.basis, one.learner.z_of(of));
+  const RunState& now = one.state();
   std::string tasks;
-  for (const TaskSpec& task : run_.config.tasks) tasks += (tasks.empty() ? "" : "+") + task.name;
+  for (const TaskSpec& task : one.plan.config.tasks)
+    tasks += (tasks.empty() ? "" : "+") + task.name;
   expert.metadata = {
       {"model_hash", run_.base.model_hash},     {"task", tasks},
-      {"step", std::to_string(of.step)},        {"seed", std::to_string(state().seed)},
+      {"step", std::to_string(of.step)},        {"seed", std::to_string(now.seed)},
       {"run_id", run_.folder.run_id()},         {"config_hash", run_.base.hashes.config},
       {"config_shape", run_.base.hashes.shape}, {"tokenizer_hash", run_.base.hashes.tokenizer}};
   if (!run_.base.store_hash.empty()) expert.metadata["store_hash"] = run_.base.store_hash;
@@ -239,21 +362,35 @@ void TrainingLoop::save(const std::string& name, const RunState& of) {
   expert.metadata["parametrisation"] =
       diagonal ? run_.config.train.parametrisation : run_.config.train.core;
   if (run_.base.chat) expert.metadata["chat_template_hash"] = run_.base.hashes.chat_template;
-  if (!state().parent.empty()) expert.metadata["parent"] = state().parent;
-  if (state().best_step == of.step)
-    expert.metadata["validation_score"] = std::to_string(state().best_score);
+  if (!now.parent.empty()) expert.metadata["parent"] = now.parent;
+  if (now.best_step == of.step)
+    expert.metadata["validation_score"] = std::to_string(now.best_score);
   timed("save", [&] {
     make_folder(run_.folder.path() + "/experts");
-    save_expert(run_.folder.expert_path(name), expert);
+    if (!one.name().empty()) make_folder(run_.folder.path() + "/experts/" + one.name());
+    save_expert(run_.folder.expert_path(name, one.name()), expert);
   });
 }
 
+void TrainingLoop::save_all(const std::string& name) {
+  for (const Trainee& one : trainees_) save(one, name, one.state());
+}
+
 void TrainingLoop::mend_best() {
-  const std::string path = run_.folder.expert_path("best");
-  const int64_t step = state().best_step;
+  for (const Trainee& one : trainees_) mend_best(one);
+}
+
+void TrainingLoop::mend_best(const Trainee& one) {
+  const std::string path = run_.folder.expert_path("best", one.name());
+  const int64_t step = one.state().best_step;
   if (!run_.crew.leads() || step < 0 || file_exists(path)) return;
   try {
-    save("best", step == state().step ? state() : load_checkpoint(run_.folder.path(), step));
+    if (step == one.state().step) {
+      save(one, "best", one.state());
+    } else {
+      const RunState saved = load_checkpoint(run_.folder.path(), step);
+      save(one, "best", *states_of(saved).at(size_t(one.plan.plan.rules.expert)));
+    }
     spdlog::warn("'{}' was gone and has been made again from the state after step {}", path, step);
   } catch (const Error& error) {
     spdlog::warn("'{}' is gone and cannot be made again, the best so far was that of step {}: {}",
@@ -263,7 +400,7 @@ void TrainingLoop::mend_best() {
 
 void TrainingLoop::checkpoint() {
   RunFolder& folder = run_.folder;
-  saved_step_ = state().step;
+  saved_step_ = step();
   timed("save", [&] {
     run_.crew.together("save a checkpoint", [&] {
       folder.journal().flush();
@@ -271,13 +408,14 @@ void TrainingLoop::checkpoint() {
       narrator_.settle(run_.crew.timeout_s());
       narrator_.doing("saving");
       if (trust_) trust_->note();
-      save_checkpoint(folder.path(), state());
-      prune_checkpoints(folder.path(), int(run_.config.train.keep_checkpoints), state().best_step,
+      const RunState now = state();
+      save_checkpoint(folder.path(), now);
+      prune_checkpoints(folder.path(), int(run_.config.train.keep_checkpoints), best_steps(now),
                         trust_ ? trust_->clean_step() : 0);
     });
   });
   // Every rank has written all of its own by now: nobody writes to a file that is removed.
-  folder.journal().checkpointed(state().step);
+  folder.journal().checkpointed(step());
   run_.crew.note_save(seconds_["save"] + (trust_ ? trust_->all_s() : 0));
 }
 
@@ -289,12 +427,14 @@ bool TrainingLoop::end_asked() {
 }
 
 int TrainingLoop::finish() {
-  trust_->look_at_all(state().step);
+  trust_->look_at_all(step());
   if (run_.crew.leads()) {
     trust_->note();
-    save("final");
+    save_all("final");
   }
-  narrator_.finished(learner_, seconds_);
+  std::vector<const RunState*> ends;
+  for (const Trainee& one : trainees_) ends.push_back(&one.state());
+  narrator_.finished(ends, seconds_);
   narrator_.spent("saving");
   narrator_.settle(run_.crew.timeout_s());
   return kExitFinished;
@@ -302,9 +442,9 @@ int TrainingLoop::finish() {
 
 int TrainingLoop::end_as_asked() {
   asked_to_end_ = true;
-  trust_->look_at_all(state().step);
-  if (saved_step_ != state().step) checkpoint();
-  if (run_.crew.leads()) save("last");
+  trust_->look_at_all(step());
+  if (saved_step_ != step()) checkpoint();
+  if (run_.crew.leads()) save_all("last");
   narrator_.spent("saving");
   narrator_.settle(run_.crew.timeout_s());
   return kExitFinished;
@@ -313,24 +453,25 @@ int TrainingLoop::end_as_asked() {
 int TrainingLoop::stop(const std::string& why) {
   run_.crew.together("keep finished chunks", [&] { run_.folder.journal().flush(); });
   if (run_.crew.leads()) {
-    save("last");
+    save_all("last");
     spdlog::warn("{}: stopped in step {}, finished chunks are kept; start again to go on", why,
-                 state().step);
+                 step());
   }
-  trust_->look_at_all(state().step);
+  trust_->look_at_all(step());
   if (run_.crew.leads()) trust_->note();
   narrator_.settle(run_.crew.timeout_s());
   return kExitRequeue;
 }
 
-void TrainingLoop::give_up() {
-  if (run_.crew.leads()) save("last");
-  throw make_error(kExitNoProgress, "the gradient was not finite in ",
-                   counted(state().nonfinite_in_a_row, "step"), " in a row, last in step ",
-                   state().step,
-                   "; z as it was before them is in experts/last.safetensors: start another "
-                   "run_dir with that as train.init_from and a lower train.learning_rate, or "
-                   "with model.dtype: float32");
+void TrainingLoop::give_up(const Trainee& one) {
+  if (run_.crew.leads()) save_all("last");
+  const std::string whose = one.name().empty() ? "" : "expert '" + one.name() + "': ";
+  throw make_error(kExitNoProgress, whose, "the gradient was not finite in ",
+                   counted(one.state().nonfinite_in_a_row, "step"), " in a row, last in step ",
+                   one.state().step, "; z as it was before them is in experts/",
+                   one.name().empty() ? "" : one.name() + "/",
+                   "last.safetensors: start another run_dir with that as train.init_from and a "
+                   "lower train.learning_rate, or with model.dtype: float32");
 }
 
 }  // namespace svfleet

@@ -1,9 +1,14 @@
 // The training run: prompts -> chunks -> rollouts -> rewards -> z gradient -> exact sum -> step ->
 // checkpoint. Restartable after a kill at any point of it.
+//
+// Of one expert, or of several side by side: piece c of a step is chunk c of each that is not
+// finished, whose replies are written in one batch. What an expert learns is, to the bit, what it
+// would learn in a run of its own.
 #pragma once
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -11,6 +16,7 @@
 #include "coordinator/base/base.h"
 #include "coordinator/crew/crew.h"
 #include "coordinator/run/folder.h"
+#include "coordinator/training/chunk.h"
 #include "coordinator/training/learner.h"
 #include "coordinator/training/narrator.h"
 #include "coordinator/training/plan.h"
@@ -29,7 +35,7 @@ class TrainingLoop {
     Crew& crew;
     Base& base;
     RunFolder& folder;
-    const TrainingPlan& plan;
+    const std::vector<ExpertPlan>& experts;
   };
   // `saved`: the state is on the disk. `load_s`: spent on model and factors so far.
   TrainingLoop(const Run& run, RunState start, bool saved, Narrator::To to, double load_s);
@@ -41,37 +47,60 @@ class TrainingLoop {
   // checkpoint of its step; says so, also where that is gone too.
   void mend_best();
 
-  const RunState& state() const { return learner_.state(); }
+  RunState state() const;                              // of the run, with all experts
   int64_t saved_step() const { return saved_step_; }   // of the newest checkpoint
   bool asked_to_end() const { return asked_to_end_; }  // by `svfleet stop`
 
  private:
+  // An expert, and what this rank has of its step.
+  struct Trainee {
+    const ExpertPlan& plan;
+    Learner learner;
+    Policy policy = {};
+    std::vector<FinishedChunk> own = {};  // chunks; the first `restored` by an earlier process
+    int64_t restored = 0;
+    std::set<int> missing = {};  // chunks that the journal did not have
+    const RunState& state() const { return learner.state(); }
+    const std::string& name() const { return plan.name; }
+  };
+
+  int64_t step() const;  // that are finished
+  bool finished() const;
+  std::vector<Trainee*> active();  // that are not finished
   void begin();
   // Applies today's z on this rank; replies from now on are made with it.
   void put_in_force();
   // The step's chunks on this rank: restored from the journal, or computed by whoever is free.
-  // Nothing when a stop was asked for.
-  std::optional<std::vector<FinishedChunk>> chunks();
-  std::vector<FinishedChunk> from_journal(std::vector<int>* missing);
-  FinishedChunk compute(int chunk, const ChunkRules& rules, const Replies& replies);
-  Replies replies_of(const std::vector<int>& missing);  // that the journal has of these chunks
+  // False when a stop was asked for.
+  bool chunks();
+  void restore(Trainee& one);
+  // The pieces that are to be computed, and in a run of several, on every rank, of whom.
+  std::vector<int> missing_pieces(const std::vector<Trainee*>& active);
+  std::vector<FinishedChunk> compute(int piece, const std::vector<Trainee*>& active,
+                                     const Replies& replies);
+  ChunkWork work_of(const Trainee& one, int chunk, const Policy& policy) const;
+  Replies replies_of(
+      const std::vector<Trainee*>& active);  // that the journal has of missing chunks
   // The exact sum over all chunks of all ranks, or the fitness of a population, and the optimizer's
   // step.
-  StepRecord step(const std::vector<FinishedChunk>& own);
-  ExactTotal sum_of(const std::vector<FinishedChunk>& own);
+  std::vector<StepRecord> take_step(const std::vector<Trainee*>& active);
+  ExactTotal sum_of(const Trainee& one);
   // Where one is due, or `now`: the mean score on the validation split, and the best expert. False
   // when a stop was asked for.
-  bool validate(bool now = false);
+  bool validate(Trainee& one, bool now = false);
+  bool validate_first();  // what the run starts from
+  bool checkpoint_is_due(const std::vector<Trainee*>& active) const;
   void checkpoint();  // then drops older ones, and the journal of finished steps
   bool end_asked();   // by `svfleet stop`
   int finish();
   int end_as_asked();
   int stop(const std::string& why);  // says so; the exit code that asks to be started again
-  [[noreturn]] void give_up();
+  [[noreturn]] void give_up(const Trainee& one);
 
-  // Rank 0: z of a state as experts/NAME.safetensors.
-  void save(const std::string& name, const RunState& of);
-  void save(const std::string& name) { save(name, state()); }
+  // Rank 0: z of a state as experts/NAME.safetensors; of several, below its name.
+  void save(const Trainee& one, const std::string& name, const RunState& of);
+  void save_all(const std::string& name);
+  void mend_best(const Trainee& one);
 
   template <class Work>
   auto timed(const char* phase, Work work) {
@@ -84,13 +113,12 @@ class TrainingLoop {
   }
 
   const Run run_;
-  Learner learner_;
+  RunState shared_;  // of several: what they have in common
+  std::vector<Trainee> trainees_;
   Narrator narrator_;
-  Policy policy_;
   std::optional<Trust> trust_;  // from begin() on
   double load_s_;
   std::map<std::string, double> seconds_;  // of the current step, by phase
-  int64_t restored_ = 0;                   // chunks of this step, by an earlier process
   int64_t saved_step_ = -1;
   bool asked_to_end_ = false;
 };

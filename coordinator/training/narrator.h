@@ -32,7 +32,8 @@ class Narrator {
     Ledger* ledger = nullptr;
     Pulse* pulse = nullptr;
   };
-  Narrator(const Config& config, const TrainingPlan& plan, const Crew& crew, To to);
+  // `experts`: of the run; they stay, too.
+  Narrator(const Config& config, const std::vector<ExpertPlan>& experts, const Crew& crew, To to);
 
   void begin(int64_t step);  // steps finished before; shows the progress from here on
   void doing(const char* what);
@@ -41,27 +42,48 @@ class Narrator {
 
   // A step's chunks: those found in the journal; that computing begins, where it does, after
   // `load_s` for the model; how it stands.
-  void restored(int64_t step, const std::vector<FinishedChunk>& chunks);
+  // `pieces`: of `per_step` pieces of the step, those of which nothing is left to compute.
+  void restored(int64_t step, const std::vector<FinishedChunk>& chunks, int64_t pieces,
+                int64_t per_step);
   void handing_out(double load_s);  // any thread
   void at_work(int64_t step, const ShareReport& now);
 
-  void validated(const RunState& state, const Evaluation& evaluation);
-  void stepped(const Learner& learner, const Policy& policy, const Basis& basis,
-               const StepRecord& record);
-  void finished(const Learner& learner, const std::map<std::string, double>& seconds);
+  void validated(const std::string& expert, const RunState& state, const Evaluation& evaluation);
+  // An expert's part of a step of the run.
+  struct Stepped {
+    const ExpertPlan& plan;
+    const Learner& learner;
+    const Policy& policy;
+    const StepRecord& record;
+  };
+  void stepped(int64_t step, const std::vector<Stepped>& experts, const Basis& basis);
+  // `states`: of all experts, in the run's order.
+  void finished(const std::vector<const RunState*>& states,
+                const std::map<std::string, double>& seconds);
 
   // Until all that was told is on the disk: Error(kExitRequeue) when that takes more than `most_s`.
   void settle(double most_s);
 
  private:
-  void account(const RunState& state, const StepRecord& record);
-  void warn_after(const RunState& state, const StepRecord& record);
-  void warn_at_end(const RunState& state) const;
+  // What is known of an expert by this process.
+  struct Seen {
+    int64_t steps_without_signal = 0;  // in a row
+    int64_t replies = 0, cut = 0;      // cut by the length limit
+  };
+
+  void account(int64_t step, const std::vector<Stepped>& experts);
+  void warn_after(const Stepped& expert);
+  void warn_at_end(const ExpertPlan& expert, const RunState& state) const;
   // Why there may be no signal, where nearly all replies were cut; else empty.
-  std::string cut_by_the_limit() const;
+  std::string cut_by_the_limit(const ExpertPlan& expert) const;
+  Seen& seen(const ExpertPlan& expert) { return seen_[size_t(expert.plan.rules.expert)]; }
+  const Seen& seen(const ExpertPlan& expert) const {
+    return seen_[size_t(expert.plan.rules.expert)];
+  }
 
   const Config& config_;
-  const TrainingPlan& plan_;
+  const std::vector<ExpertPlan>& experts_;
+  int64_t steps_ = 0, pieces_ = 0;  // of the longest expert; pieces of a step at most
   const To to_;
   const bool tells_;
   const int64_t slots_;  // chunks side by side, over all ranks
@@ -69,12 +91,12 @@ class Narrator {
   Stragglers stragglers_;
   std::string note_;                     // on the last step, beside the progress
   ChunkSeconds restored_s_;              // of this step's chunks that an earlier process computed
-  int64_t restored_ = 0;                 // of them
+  int64_t restored_ = 0;                 // pieces that it left nothing of
+  int64_t pieces_now_ = 0;               // of this step
   std::atomic<bool> handed_out_{false};  // a chunk, by this process
   double longest_chunk_s_ = 0;
-  int64_t steps_without_signal_ = 0;  // in a row, of this process
-  int64_t replies_ = 0, cut_ = 0;     // of this process; cut by the length limit
-  std::optional<Scribe> scribe_;      // last: ends before what it writes to
+  std::vector<Seen> seen_;        // by expert
+  std::optional<Scribe> scribe_;  // last: ends before what it writes to
 };
 
 }  // namespace svfleet

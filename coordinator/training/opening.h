@@ -23,7 +23,7 @@ struct Opened {
   std::string hardware;  // identity() of this start
   std::optional<RunState> found;
   std::optional<Fork> fork;
-  RunItems items;
+  std::vector<RunItems> items;  // by expert
   std::unique_ptr<RunLog> log;  // rank 0
   Preflight preflight;
   Base base;

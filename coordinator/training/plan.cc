@@ -2,10 +2,12 @@
 
 #include <nlohmann/json.hpp>
 
+#include "comm/counted.h"
 #include "comm/error.h"
 #include "comm/random.h"
 #include "coordinator/config/targets.h"
 #include "coordinator/run/identity.h"
+#include "coordinator/training/best.h"
 #include "coordinator/training/fork.h"
 #include "coordinator/training/population.h"
 
@@ -164,8 +166,8 @@ void check_engine(const json& before) {
 [[noreturn]] void refuse_changed(const RunState& now, const RunState& before) {
   throw user_error("settings or data differ from those that this run was started with: ",
                    joined(changes(now, before, "now", "in the run")),
-                   "; undo the change, or start a child run with it: svfleet train --fork RUN "
-                   "--set run_dir=...");
+                   "; undo the change, or choose another run_dir for it; a run of one expert can "
+                   "have a child with it: svfleet train --fork RUN --set run_dir=...");
 }
 
 }  // namespace
@@ -251,6 +253,19 @@ TrainingPlan make_plan(const Config& config, const Base& base, RunItems items) {
   return plan;
 }
 
+std::vector<ExpertPlan> plan_experts(const Config& config, const Base& base,
+                                     std::vector<RunItems> items) {
+  std::vector<ExpertPlan> experts;
+  const std::vector<std::string> names = expert_names(config);
+  for (Config& own : runs_of_one(config)) {
+    const size_t e = experts.size();
+    TrainingPlan plan = make_plan(own, base, std::move(items.at(e)));
+    plan.rules.expert = int(e);
+    experts.push_back({names[e], std::move(own), std::move(plan)});
+  }
+  return experts;
+}
+
 RunState first_state(const Config& config, const Base& base, const TrainingPlan& plan,
                      const std::string& identity, bool child) {
   RunState state;
@@ -274,6 +289,20 @@ RunState first_state(const Config& config, const Base& base, const TrainingPlan&
   state.model_hash = base.model_hash;
   state.store_hash = base.store_hash;
   return state;
+}
+
+RunState first_states(const Config& config, const Base& base,
+                      const std::vector<ExpertPlan>& experts, const std::string& identity) {
+  RunState run;
+  run.identity = identity;
+  run.config = print_config(config);
+  run.config_shape = base.hashes.shape;
+  run.model_hash = base.model_hash;
+  run.store_hash = base.store_hash;
+  for (const ExpertPlan& expert : experts)
+    run.experts.push_back(
+        {expert.name, first_state(expert.config, base, expert.plan, identity, /*child=*/false)});
+  return run;
 }
 
 namespace {
@@ -341,6 +370,35 @@ void check_resumable(const RunState& state, const RunState& fresh, bool allow_di
       "this machine or build would give other bits than the run so far: ", joined(differ),
       "; resume on such a machine (on Slurm: submit --constraint), or accept it with "
       "--allow-different-hardware");
+}
+
+void check_of_expert(const std::string& name, const std::function<void()>& check) {
+  try {
+    check();
+  } catch (const Error& error) {
+    if (name.empty()) throw;
+    throw Error(error.code(), "expert '" + name + "': " + error.what());
+  }
+}
+
+void check_same_experts(const RunState& state, const Config& config) {
+  const std::vector<std::string> now = expert_names(config), before = names_of(state);
+  const auto said = [](const std::vector<std::string>& names) {
+    return names.front().empty() ? "one expert, without a name" : "the experts " + joined(names);
+  };
+  if (now != before)
+    throw user_error("the run in '", config.run_dir, "' has ", said(before),
+                     ", and the configuration ", said(now),
+                     ": give the same names in the same order, or choose another run_dir");
+  const std::vector<Config> runs = runs_of_one(config);
+  const std::vector<const RunState*> states = states_of(state);
+  for (size_t e = 0; e < states.size(); ++e)
+    if (states[e]->step < state.step && !is_finished(*states[e], runs[e]))
+      throw user_error("expert '", now[e], "' ended after ", counted(states[e]->step, "step"),
+                       " and the others have gone on to ", state.step,
+                       ": it cannot go on with them; put its train.steps and "
+                       "train.early_stop_after back, or train it further in a run of its own with "
+                       "train.init_from");
 }
 
 void check_settings(const RunState& state, const Config& config, const std::vector<Task>& tasks) {

@@ -2,6 +2,7 @@
 // every rank, and the same however many ranks there are.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -36,12 +37,25 @@ RunItems read_items(const Config& config);
 
 TrainingPlan make_plan(const Config& config, const Base& base, RunItems items);
 
+// An expert of a run: what a run of its own would be.
+struct ExpertPlan {
+  std::string name;  // empty: the only one
+  Config config;     // runs_of_one()
+  TrainingPlan plan;
+};
+// By the configuration's order; `items` likewise.
+std::vector<ExpertPlan> plan_experts(const Config& config, const Base& base,
+                                     std::vector<RunItems> items);
+
 std::string validated_on(const std::vector<Task>& validation);
 
 // The state that a run starts from: the base model, or train.init_from. A child starts from its
 // parent (coordinator/training/fork.h), whatever init_from says.
 RunState first_state(const Config& config, const Base& base, const TrainingPlan& plan,
                      const std::string& identity, bool child);
+// The same of several.
+RunState first_states(const Config& config, const Base& base,
+                      const std::vector<ExpertPlan>& experts, const std::string& identity);
 
 // One entry for each setting or content that may alter bits and differs, for people: "train.seed: 1
 // now, 0 in the run". Of changed data it names the files.
@@ -51,6 +65,12 @@ std::vector<std::string> changes(const RunState& now, const RunState& before,
 // Error(kExitUser) naming what changed when `state` cannot be continued with this configuration,
 // model, factor store or hardware.
 void check_resumable(const RunState& state, const RunState& fresh, bool allow_different_hardware);
+
+// Error(kExitUser) unless a state is of the experts of this configuration, in their order, and none
+// that has been left behind by the others is to go on.
+void check_same_experts(const RunState& state, const Config& config);
+// Calls `check`; its Error says of which expert it is.
+void check_of_expert(const std::string& name, const std::function<void()>& check);
 
 // The part of it that needs no factors: base model, what lies beside its weights, settings, data.
 void check_same_base(const RunState& state, const Config& config, const Base& base,

@@ -14,7 +14,8 @@ namespace svfleet {
 
 struct Policy {
   std::vector<float> z;                      // the core's coefficients
-  std::unique_ptr<const ExpertTable> table;  // the base and z
+  std::shared_ptr<const ExpertTable> table;  // the base and z, and those that are trained beside it
+  int entry = kOnlyExpert;                   // of z in it
   std::unique_ptr<Merged> merged;            // where it is
   Apply form = Apply::kFrozen;
   std::string hash;  // of names and z
@@ -32,11 +33,13 @@ struct Policy {
 // is the base model bit for bit. `base` must stay.
 Policy enforce(const Base& base, Crew& crew, const std::vector<float>& z, Apply form,
                Policy before = {});
+// The same of several beside each other, by the order of `z`, in one table; in activation form.
+std::vector<Policy> enforce_beside(const Base& base, const std::vector<std::vector<float>>& z);
 Apply form_named(const std::string& name);  // merged, activation
 
-// The hash of the z that a reply made now comes from: read back from W' where it is
-// merged.
-std::string hash_in_force(const Base& base, const Policy& policy);
+// The hash of the z that replies by this entry of the policy's table come from: read back from W'
+// where it is merged.
+std::string hash_in_force(const Base& base, const Policy& policy, int entry);
 
 // The base model itself.
 Policy base_policy(const Base& base);

@@ -12,7 +12,7 @@ Policy with_members(const Base& base, const Policy& policy,
   beside.form = Apply::kActivation;
   ExpertTable table(*base.basis);
   for (const std::vector<float>& z : members) table.add(z);
-  beside.table = std::make_unique<ExpertTable>(std::move(table));
+  beside.table = std::make_shared<ExpertTable>(std::move(table));
   return beside;
 }
 

@@ -7,9 +7,9 @@
 
 namespace svfleet {
 
-Replies::Replies(std::vector<FinishedReply> restored, int64_t step, std::string z_hash,
-                 Journal* journal)
-    : step_(step), z_hash_(std::move(z_hash)), journal_(journal) {
+Replies::Replies(std::vector<FinishedReply> restored, int64_t step,
+                 std::vector<std::string> z_hashes, Journal* journal)
+    : step_(step), z_hashes_(std::move(z_hashes)), journal_(journal) {
   for (FinishedReply& reply : restored) {
     const ReplyPlace place = reply.place;
     restored_.emplace(place, std::move(reply));
@@ -26,7 +26,7 @@ void Replies::keep(const ReplyPlace& place, const Rollout& rollout) const {
   FinishedReply reply;
   reply.step = step_;
   reply.place = place;
-  reply.z_hash = z_hash_;
+  reply.z_hash = z_hashes_.at(size_t(place.expert));
   reply.ended = rollout.ended;
   reply.finite = rollout.finite;
   reply.entropy = rollout.entropy;
@@ -53,8 +53,8 @@ std::string packed(const std::vector<FinishedReply>& replies) {
   for (const FinishedReply& reply : replies) {
     std::string payload;
     append_payload(reply, payload);
-    const int64_t head[] = {reply.place.position, int64_t(payload.size())};
-    put_numbers(text, head, 2);
+    const int64_t head[] = {reply.place.position, reply.place.expert, int64_t(payload.size())};
+    put_numbers(text, head, std::size(head));
     text += payload;
   }
   return text;
@@ -65,12 +65,13 @@ std::vector<FinishedReply> unpacked(const std::string& text) {
   std::string_view left = text;
   while (!left.empty()) {
     std::vector<int64_t> head;
-    SVFLEET_CHECK(take_numbers(left, 2, head) && head[1] >= 0 && size_t(head[1]) <= left.size(),
+    SVFLEET_CHECK(take_numbers(left, 3, head) && head[2] >= 0 && size_t(head[2]) <= left.size(),
                   "packed replies of ", text.size(), " bytes");
     FinishedReply& reply = replies.emplace_back();
     reply.place.position = head[0];
-    decode_payload(left.substr(0, size_t(head[1])), "a reply from rank 0", reply);
-    left.remove_prefix(size_t(head[1]));
+    reply.place.expert = int(head[1]);
+    decode_payload(left.substr(0, size_t(head[2])), "a reply from rank 0", reply);
+    left.remove_prefix(size_t(head[2]));
   }
   return replies;
 }

@@ -15,8 +15,10 @@ namespace svfleet {
 class Replies {
  public:
   Replies() = default;  // none, and kept nowhere
-  // `restored`: of this step and policy; `journal` must stay.
-  Replies(std::vector<FinishedReply> restored, int64_t step, std::string z_hash, Journal* journal);
+  // `restored`: of this step and these policies; `z_hashes`: by the expert's number; `journal` must
+  // stay.
+  Replies(std::vector<FinishedReply> restored, int64_t step, std::vector<std::string> z_hashes,
+          Journal* journal);
 
   // Nothing where it must be sampled.
   const FinishedReply* find(const ReplyPlace& place) const;
@@ -26,7 +28,7 @@ class Replies {
  private:
   std::map<ReplyPlace, FinishedReply> restored_;
   int64_t step_ = 0;
-  std::string z_hash_;
+  std::vector<std::string> z_hashes_;
   Journal* journal_ = nullptr;
 };
 

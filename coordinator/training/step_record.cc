@@ -181,6 +181,15 @@ std::string StepRecord::line() const {
   return text;
 }
 
+std::string StepRecord::short_line() const {
+  char text[40];
+  if (tally.loss.tokens > 0)
+    std::snprintf(text, sizeof text, "loss %.4f", tally.loss.sum / tally.loss.tokens);
+  else
+    std::snprintf(text, sizeof text, "%.2f", tally.all().accuracy());
+  return text + std::string(update.finite ? "" : " NOT FINITE");
+}
+
 json validation_record(const RunState& state, const Evaluation& evaluation) {
   const Interval interval = wilson(evaluation.all.right, evaluation.all.counted);
   json out = with_tasks(evaluation.all, evaluation.by_task);

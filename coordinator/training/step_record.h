@@ -31,7 +31,8 @@ struct StepRecord {
   std::vector<nlohmann::json> texts;
 
   nlohmann::json to_json(const RunState& state, const Policy& policy) const;
-  std::string line() const;  // for a person, one line
+  std::string line() const;        // for a person, one line
+  std::string short_line() const;  // for one of several on a line
 };
 
 // Collective. Chunks in order of their number, so that nothing depends on who computed what. The

@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "checkpoints/file.h"
 #include "cluster/slurm.h"
 
@@ -16,7 +18,7 @@ SignOfLife first_sign(const Config& config, const Crew& crew) {
   sign.job = slurm.job;
   sign.restarts = slurm.restarts;
   sign.doing = "loading the model";
-  sign.steps = config.train.steps;
+  for (const Config& own : runs_of_one(config)) sign.steps = std::max(sign.steps, own.train.steps);
   return sign;
 }
 
@@ -33,7 +35,7 @@ Telling start_telling(const Config& config, const RunFolder& folder, const Crew&
   if (!crew.leads()) return tell;
   const auto before = last_sign_of_life(folder.path());
   const SlurmJob slurm = slurm_job();
-  const bool hold = file_exists(folder.expert_path("final"));
+  const bool hold = folder.is_closed();
   tell.ledger = std::make_unique<Ledger>(
       folder.path(),
       Attempt{slurm.job, slurm.restarts, crew.ranks(), crew.slots(), crew.hosts(), slurm.start},

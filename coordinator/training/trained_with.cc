@@ -41,6 +41,7 @@ std::string other_items(const TaskSpec& spec, const std::string& split, int64_t 
 
 std::vector<std::string> changed_model_files(const RunState& run, const Config& config,
                                              const FolderHashes& now) {
+  if (!run.experts.empty()) return changed_model_files(run.experts.front().state, config, now);
   const auto of_run = config_of(run);
   if (!of_run || resolved_path(of_run->model.path) != resolved_path(config.model.path)) return {};
   const json model = model_of(run);
@@ -51,6 +52,13 @@ std::vector<std::string> changed_model_files(const RunState& run, const Config& 
 }
 
 std::vector<std::string> changed_items(const RunState& run) {
+  if (!run.experts.empty()) {
+    std::vector<std::string> lines;
+    for (const ExpertState& expert : run.experts)
+      for (const std::string& line : changed_items(expert.state))
+        lines.push_back("expert '" + expert.name + "': " + line);
+    return lines;
+  }
   const auto config = config_of(run);
   if (!config) return {};
   const json training = object(run.bits_config).value("data", json()),

@@ -75,7 +75,7 @@ void save_1(const std::string& run) {
 void save_2_and_prune(const std::string& run, bool& returned) {
   save_checkpoint(run, state_of(2));
   returned = true;
-  prune_checkpoints(run, 1, -1);
+  prune_checkpoints(run, 1, {});
 }
 bool good_1_or_2(const std::string& run, bool returned) {
   const NewestCheckpoint newest = load_newest_checkpoint(run);

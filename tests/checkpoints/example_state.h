@@ -30,4 +30,22 @@ inline RunState example_state() {
   return s;
 }
 
+// Two experts: the second is ahead, with a state of its own.
+inline RunState example_of_several() {
+  RunState second = example_state(), run;
+  second.step = 13;
+  second.seed = 7;
+  second.p[0] = 9;
+  second.best_step = 13;
+  second.parent = "a hash";
+  second.validation = R"({"by":"score","data":["00"]})";
+  run.step = 13;
+  run.config = "experts: []";
+  run.identity = second.identity;
+  run.model_hash = second.model_hash;
+  run.store_hash = second.store_hash;
+  run.experts = {{"first", example_state()}, {"second", second}};
+  return run;
+}
+
 }  // namespace svfleet

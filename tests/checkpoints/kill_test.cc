@@ -73,7 +73,7 @@ struct Message {
     tell(kBegun);
     save_checkpoint(run, state);
     tell(kDone);
-    prune_checkpoints(run, 2, -1);
+    prune_checkpoints(run, 2, {});
   }
 }
 

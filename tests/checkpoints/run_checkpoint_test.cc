@@ -66,6 +66,54 @@ TEST(RunCheckpoint, ReadsVersion1) {
   EXPECT_EQ(state_hash(state), "955feaf2ebcc294fc78946e4945c389b");
 }
 
+// Of each: all that a run of its own would have.
+TEST(RunCheckpoint, SeveralExpertsRoundTrip) {
+  const RunState run = example_of_several();
+  const RunState read = decode_state(encode_state(run), "memory");
+  ASSERT_EQ(read.experts.size(), 2u);
+  EXPECT_THAT(names_of(read), ElementsAre("first", "second"));
+  EXPECT_EQ(read.step, 13);
+  EXPECT_EQ(read.config, "experts: []");
+  expect_example(*states_of(read)[0]);
+  EXPECT_EQ(state_hash(read.experts[1].state), state_hash(run.experts[1].state));
+  EXPECT_EQ(read.experts[1].state.validation, run.experts[1].state.validation);
+  EXPECT_EQ(state_hash(read), state_hash(run));
+  EXPECT_THAT(best_steps(read), ElementsAre(8, 13));
+  EXPECT_THAT(names_of(example_state()), ElementsAre(""));
+}
+
+// Made by the first version that had them; every later one must read it.
+TEST(RunCheckpoint, ReadsVersion2) {
+  const std::string path = fixture("checkpoint_v2.h5");
+  const RunState state = decode_state(read_file(path), path);
+  expect_example(state.experts.at(0).state);
+  EXPECT_EQ(state_hash(state), "a519ef2d651f8ac6762c33f6051d6c65");
+  EXPECT_EQ(state_hash(example_of_several()), state_hash(state));
+}
+
+TEST(RunCheckpoint, HashOfSeveralSeesNamesOrderAndStates) {
+  const std::string original = state_hash(example_of_several());
+  const std::vector<std::function<void(RunState&)>> changes = {
+      [](RunState& s) { s.step ^= 1; },
+      [](RunState& s) { s.experts[0].name = "third"; },
+      [](RunState& s) { std::swap(s.experts[0], s.experts[1]); },
+      [](RunState& s) { std::swap(s.experts[0].state, s.experts[1].state); },
+      [](RunState& s) { s.experts.pop_back(); },
+      [](RunState& s) { s.experts[1].state.v[2] = 3; }};
+  std::set<std::string> hashes{original};
+  for (const auto& change : changes) {
+    RunState s = example_of_several();
+    change(s);
+    EXPECT_TRUE(hashes.insert(state_hash(s)).second);
+  }
+  RunState bad = example_of_several();
+  bad.step = 20;
+  expect_error(kExitInternal, {"no expert has the steps of the run"}, [&] { encode_state(bad); });
+  bad = example_of_several();
+  bad.experts[1].state.m.pop_back();
+  expect_error(kExitInternal, {"'second'", "differ in length"}, [&] { encode_state(bad); });
+}
+
 void flip(float& value) {
   value = std::bit_cast<float>(std::bit_cast<uint32_t>(value) ^ 1u);
 }
@@ -123,7 +171,7 @@ TEST(RunCheckpoint, WrongFilesAreRefused) {
   expect_error(kExitUser, {"x.h5", "newer svfleet"}, [&] {
     decode_state(image([](Hdf5Writer& out) {
                    out.text("format", "svfleet-checkpoint");
-                   out.integer("version", 2);
+                   out.integer("version", 3);
                  }),
                  "x.h5");
   });
@@ -186,7 +234,7 @@ TEST(RunCheckpoint, NewerVersionIsNotPassedOver) {
   save(scratch.path(), 3);
   Hdf5Writer out;
   out.text("format", "svfleet-checkpoint");
-  out.integer("version", 2);
+  out.integer("version", 3);
   write_file_atomic(checkpoint_path(scratch.path(), 4), out.finish());
   expect_error(kExitUser, {"step-000004.h5", "newer svfleet"},
                [&] { load_newest_checkpoint(scratch.path()); });
@@ -195,10 +243,10 @@ TEST(RunCheckpoint, NewerVersionIsNotPassedOver) {
 TEST(RunCheckpoint, PruneKeepsTheLastAndTheBest) {
   const Scratch scratch;
   for (int64_t step = 1; step <= 6; ++step) save(scratch.path(), step);
-  prune_checkpoints(scratch.path(), 2, 3);
+  prune_checkpoints(scratch.path(), 2, {3});
   EXPECT_THAT(list_folder(scratch / "checkpoints"),
               ElementsAre("step-000003.h5", "step-000005.h5", "step-000006.h5"));
-  prune_checkpoints(scratch.path(), 0, -1);  // never none
+  prune_checkpoints(scratch.path(), 0, {});  // never none
   EXPECT_THAT(list_folder(scratch / "checkpoints"), ElementsAre("step-000006.h5"));
 }
 
@@ -211,12 +259,12 @@ TEST(RunCheckpoint, PruneKeepsWhatARunMayGoBackTo) {
     save_checkpoint(scratch.path(), state);
   }
   write_file_atomic(checkpoint_path(scratch.path(), 5), "damaged");
-  prune_checkpoints(scratch.path(), 2, 7, 5);
+  prune_checkpoints(scratch.path(), 2, {7}, 5);
   EXPECT_THAT(list_folder(scratch / "checkpoints"),
               ElementsAre("step-000002.h5", "step-000004.h5", "step-000005.h5", "step-000007.h5",
                           "step-000008.h5", "step-000009.h5"));
   // Once the newest is known to be good, it is the one.
-  prune_checkpoints(scratch.path(), 1, 7, 9);
+  prune_checkpoints(scratch.path(), 1, {7}, 9);
   EXPECT_THAT(list_folder(scratch / "checkpoints"),
               ElementsAre("step-000002.h5", "step-000007.h5", "step-000009.h5"));
 }
@@ -225,7 +273,7 @@ TEST(RunCheckpoint, PruneDoesNotCountDamagedOnes) {
   const Scratch scratch;
   for (int64_t step = 1; step <= 3; ++step) save(scratch.path(), step);
   write_file_atomic(checkpoint_path(scratch.path(), 100), "damaged");
-  prune_checkpoints(scratch.path(), 1, -1);
+  prune_checkpoints(scratch.path(), 1, {});
   EXPECT_THAT(list_folder(scratch / "checkpoints"),
               ElementsAre("step-000003.h5", "step-000100.h5"));
   EXPECT_EQ(load_newest_checkpoint(scratch.path()).state->step, 3);

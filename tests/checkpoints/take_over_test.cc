@@ -396,14 +396,14 @@ TEST(TakeOver, NothingIsRemovedAnyMore) {
   for (int64_t step : {1, 2, 3}) save_checkpoint(run, state_of(step));
   write_journal(run, "a", {example_chunk(1, 0)});
   const WriteGuard guard(run + "/", [&] { old.verify(); });
-  prune_checkpoints(run, 2, -1);  // still ours
+  prune_checkpoints(run, 2, {});  // still ours
   EXPECT_FALSE(file_exists(checkpoint_path(run, 1)));
   const Owner next = Owner::take(run, {"node8", 4712, "17", 1, ""});
   const auto before = files_of(run);
   const auto refused = [&](auto change) {
     expect_error(kExitRequeue, {"process 4712 on host node8"}, change);
   };
-  refused([&] { prune_checkpoints(run, 1, -1); });
+  refused([&] { prune_checkpoints(run, 1, {}); });
   refused([&] { clear_chunks_before(run, 2); });
   refused([&] { remove_file(run + "/anything"); });
   refused([&] { rename_file(checkpoint_path(run, 3), checkpoint_path(run, 3) + ".damaged"); });

@@ -14,6 +14,7 @@ int main(int argc, char** argv) {
   using namespace svfleet;
   const std::string folder = argv[1];
   write_file_atomic(folder + "/checkpoint_v1.h5", encode_state(example_state()));
+  write_file_atomic(folder + "/checkpoint_v2.h5", encode_state(example_of_several()));
   save_expert(folder + "/expert_v1.safetensors",
               {{{"a.weight", {1.f, 0.5f, -2.f}}, {"b.weight", {1.25f}}},
                {{"task", "largest of three"}, {"step", "12"}, {"model_hash", "abc"}}});

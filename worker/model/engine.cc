@@ -200,9 +200,11 @@ void Engine::prefill(const std::vector<Waiting*>& prompts) {
 NextTokens Engine::draw(const at::Tensor& hidden, const std::vector<int64_t>& from,
                         const std::vector<std::unique_ptr<Row>>& rows) const {
   std::vector<double> uniforms;
-  for (const auto& row : rows)
-    uniforms.push_back(sample_uniform(options_.seed, options_.step, row->prompt().key,
-                                      row->rollout.sample, int(row->length())));
+  for (const auto& row : rows) {
+    const DrawKey by = row->prompt().drawn_by.value_or(DrawKey{options_.seed, options_.step});
+    uniforms.push_back(sample_uniform(by.seed, by.step, row->prompt().key, row->rollout.sample,
+                                      int(row->length())));
+  }
   return weights_.head().draw(hidden, from, uniforms, options_);
 }
 

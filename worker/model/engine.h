@@ -7,6 +7,7 @@
 #include <functional>
 #include <list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,13 +19,20 @@
 
 namespace svfleet {
 
+// What a reply's random numbers are keyed by, besides its prompt.
+struct DrawKey {
+  uint64_t seed = 0;
+  int64_t step = 0;
+};
+
 struct Prompt {
   std::vector<int> tokens;
   int64_t key = 0;  // position in the data: part of the random numbers' key
   int max_new_tokens = 64;
-  std::vector<std::string> stop;      // stop strings
-  std::vector<int> stop_tokens = {};  // besides the model's own
-  int entry = kOnlyExpert;            // of the adapter's table
+  std::vector<std::string> stop;         // stop strings
+  std::vector<int> stop_tokens = {};     // besides the model's own
+  int entry = kOnlyExpert;               // of the adapter's table
+  std::optional<DrawKey> drawn_by = {};  // instead of the engine's options
 };
 
 struct Rollout {

@@ -240,8 +240,60 @@ TEST_F(ConfigTest, EveryFieldCanBeSetIsPrintedReadBackAndCountedAmongTheBits) {
   write_text("other.yaml", "train: t\nreward: exact\nprompt: \"{q}\"\n");
   Config defaults = load_config("run.yaml", {});
   for (const auto& field : config_fields())
-    if (field.bits != Bits::kFormer) check_change(field, defaults, "");
+    if (field.bits != Bits::kFormer && field.key != "experts") check_change(field, defaults, "");
   for (const auto& field : task_fields()) check_change(field, defaults.tasks[0], "task.");
+}
+
+constexpr char kExperts[] = R"(model: {path: m}
+run_dir: r
+task: {name: both, train: t.jsonl, reward: last_number}
+experts:
+  - {name: a, train: {seed: 1}}
+  - {name: b, task: {train: u.jsonl, reward: exact}, train: {steps: 7, form: activation}}
+train: {form: activation, learning_rate: 0.1}
+)";
+
+TEST_F(ConfigTest, ExpertsAreReadOverTheRunsOwnSettings) {
+  write_text("run.yaml", kExperts);
+  const Config c = load_config("run.yaml", {"train.steps=9", "experts.b.train.seed=5",
+                                            "experts.0.task.weight=2", "experts.a.task.name=mine"});
+  EXPECT_THAT(expert_names(c), ElementsAre("a", "b"));
+  const std::vector<Config> runs = runs_of_one(c);
+  ASSERT_EQ(runs.size(), 2u);
+  EXPECT_EQ(runs[0].train.steps, 9);  // an override of what they share
+  EXPECT_EQ(runs[1].train.steps, 7);
+  EXPECT_EQ(runs[0].train.seed, 1);
+  EXPECT_EQ(runs[1].train.seed, 5);
+  EXPECT_EQ(runs[1].train.learning_rate, 0.1);
+  EXPECT_EQ(runs[0].tasks[0].name, "mine");
+  EXPECT_EQ(runs[0].tasks[0].weight, 2);
+  EXPECT_EQ(runs[1].tasks[0].train, "u.jsonl");
+  EXPECT_EQ(c.tasks.size(), 2u);  // all of them
+  write_text("printed.yaml", print_config(c));
+  const Config again = load_config("printed.yaml", {});
+  EXPECT_EQ(print_config(again), print_config(c));
+  for (size_t e = 0; e < 2; ++e)
+    EXPECT_EQ(bits_config(runs_of_one(again)[e]), bits_config(runs[e]));
+  // The same as a run of its own.
+  write_text("own.yaml", R"(model: {path: m}
+run_dir: r
+task: {train: u.jsonl, reward: exact}
+train: {form: activation, learning_rate: 0.1, steps: 7, seed: 5}
+)");
+  EXPECT_EQ(bits_config(runs[1]), bits_config(load_config("own.yaml", {})));
+  EXPECT_EQ(print_config(runs[1]), print_config(load_config("own.yaml", {})));
+}
+
+TEST_F(ConfigTest, AListOfOneExpertIsItsOwnRun) {
+  write_text("run.yaml",
+             "model: {path: m}\nrun_dir: r\nexperts: [{name: a, task: {train: t.jsonl, "
+             "reward: exact}, train: {seed: 3}}]\n");
+  const Config c = load_config("run.yaml", {});
+  EXPECT_TRUE(c.experts.empty());
+  EXPECT_EQ(c.train.seed, 3);
+  EXPECT_EQ(c.train.form, "merged");
+  EXPECT_EQ(c.tasks.size(), 1u);
+  EXPECT_THAT(expert_names(c), ElementsAre(""));
 }
 
 // Two settings of earlier versions that are one now.

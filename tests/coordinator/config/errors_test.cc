@@ -65,7 +65,7 @@ TEST_F(ConfigErrors, UnknownKeys) {
   expect_error_after_head(
       "color: {}\n",
       "run.yaml:4: unknown key 'color'; known: model, run_dir, svd, task, train, "
-      "evaluate, workers, threads, timeout_s");
+      "experts, evaluate, workers, threads, timeout_s");
   expect_error("model: {path: m}\nrun_dir: r\ntask:\n  train: t\n  reward: exact\n  promt: x\n",
                "run.yaml:6: unknown key 'promt', did you mean 'prompt'?");
   expect_error(

@@ -204,5 +204,72 @@ TEST(NextToken, TrainsOnTheBasesRightReplies) {
   EXPECT_EQ(tally.mismatch_tokens, 0);
 }
 
+// Seeds, samples and z of two experts whose replies are written in one batch.
+struct Pair {
+  Bench bench;
+  std::vector<std::vector<float>> z;
+  std::vector<ChunkRules> rules;
+
+  Pair() : z(2, bench.ones()), rules(2, bench.plan.rules) {
+    for (size_t i = 0; i < z[0].size(); ++i) z[0][i] += i % 2 ? 0.02f : -0.02f, z[1][i] += 0.01f;
+    rules[1].seed = 5;
+    rules[1].samples = 6;
+    rules[1].expert = 1;
+  }
+  std::vector<ChunkPrompt> prompts(size_t expert, int entry) const {
+    std::vector<ChunkPrompt> of = bench.plan.prompts(bench.config, int64_t(expert) * 8, 1);
+    for (ChunkPrompt& prompt : of) prompt.entry = entry;
+    return of;
+  }
+  FinishedChunk alone(size_t expert) {
+    const Policy policy = enforce(bench.base, bench.crew, z[expert], Apply::kActivation);
+    return compute_chunk(bench.base, policy, rules[expert], 1, prompts(expert, kOnlyExpert));
+  }
+};
+
+TEST(Chunk, ExpertsTogetherHaveTheBitsOfEachAlone) {
+  Pair pair;
+  const std::vector<Policy> policies = enforce_beside(pair.bench.base, pair.z);
+  const std::vector<FinishedChunk> together =
+      compute_together(pair.bench.base, {{&policies[0], pair.rules[0], 1, pair.prompts(0, 1)},
+                                         {&policies[1], pair.rules[1], 1, pair.prompts(1, 2)}});
+  for (size_t e = 0; e < 2; ++e) {
+    const FinishedChunk alone = pair.alone(e);
+    EXPECT_EQ(together[e].gradient, alone.gradient);
+    EXPECT_GT(alone.groups, 0);
+    EXPECT_EQ(together[e].counts, alone.counts);
+    EXPECT_EQ(together[e].texts, alone.texts);
+    EXPECT_EQ(together[e].z_hash, alone.z_hash);
+    EXPECT_EQ(together[e].expert, int(e));
+    EXPECT_EQ(unpack({together[e].counts, together[e].sums}).mismatch_max, 0);
+  }
+  EXPECT_NE(together[0].z_hash, together[1].z_hash);
+}
+
+// All rows of the first expert: its receipt gives it away, and nothing is trained on it.
+TEST(Chunk, AForgottenEntryIsRefused) {
+  Pair pair;
+  const std::vector<Policy> policies = enforce_beside(pair.bench.base, pair.z);
+  const auto second = [&](int entry) {
+    return compute_together(pair.bench.base,
+                            {{&policies[1], pair.rules[1], 1, pair.prompts(1, entry)}})[0];
+  };
+  EXPECT_NO_THROW(check_receipt(second(2), 0, policies[1].hash));
+  const FinishedChunk forgotten = second(kOnlyExpert);
+  EXPECT_NE(forgotten.gradient, second(2).gradient);
+  EXPECT_THROW(check_receipt(forgotten, 0, policies[1].hash), Error);
+}
+
+// Where they would not share a batch, that is said.
+TEST(Chunk, TablesAreNotMixed) {
+  Pair pair;
+  const std::vector<Policy> one = enforce_beside(pair.bench.base, pair.z),
+                            other = enforce_beside(pair.bench.base, pair.z);
+  EXPECT_THROW(
+      compute_together(pair.bench.base, {{&one[0], pair.rules[0], 1, pair.prompts(0, 1)},
+                                         {&other[1], pair.rules[1], 1, pair.prompts(1, 2)}}),
+      Error);
+}
+
 }  // namespace
 }  // namespace svfleet

@@ -131,7 +131,7 @@ TEST(Population, RestoresAReplyToItsMember) {
   std::vector<double> with[2];
   for (const bool right : {false, true}) {
     reply.text = right ? "a e" : "";
-    with[right] = answered(bench, 2, Replies({reply}, 0, "z", nullptr)).fitness;
+    with[right] = answered(bench, 2, Replies({reply}, 0, {"z"}, nullptr)).fitness;
   }
   EXPECT_NEAR(with[1][2] - with[0][2], 2.0 / 12, 1e-12);
   for (const size_t other : {0, 1, 3}) {
