@@ -81,7 +81,7 @@ std::string check_run(const Config& config) {
   check_run_dir(config);
   const RunItems items = read_items(config);
   check_items(config, {{"train", items.train}, {"validation", items.validation}});
-  targets_of(config, read_architecture(config.model.path));
+  targets_of(config, read_architecture(config.model.path, config.model.max_length));
   for (const std::string& text : prompts_in_two_splits(config, "", &items.train))
     print_line("svfleet: " + text);
   if (!is_folder(config.run_dir + "/checkpoints")) return "";

@@ -70,7 +70,7 @@ int64_t text_per_step(const Config& config, int64_t matrices) {
 }  // namespace
 
 void check_disks(const Config& config, int64_t start_step, bool fresh, const std::string& host) {
-  const Architecture architecture = read_architecture(config.model.path);
+  const Architecture architecture = read_architecture(config.model.path, config.model.max_length);
   const std::vector<Target> targets = targets_of(config, architecture);
   const TrainConfig& train = config.train;
   WritingPlan plan;
@@ -93,7 +93,8 @@ void check_disks(const Config& config, int64_t start_step, bool fresh, const std
 }
 
 void check_store_disk(const Config& config, const std::string& host) {
-  const std::vector<Target> targets = targets_of(config, read_architecture(config.model.path));
+  const std::vector<Target> targets =
+      targets_of(config, read_architecture(config.model.path, config.model.max_length));
   check_disk("factor store", existing(store_folder(config)), missing_factors(config, targets),
              host);
 }

@@ -135,11 +135,11 @@ TYPED_TEST(Elementwise, Rotates) {
           truth[at] = a * c - b * s, truth[at + half] = b * c + a * s;
           back[at] = a * c + b * s, back[at + half] = b * c - a * s;
         }
-    rotate_gradient<T>(d.data(), cos.data(), sin.data(), rows, heads, head_dim, 1);
+    rotate_gradient<T>(d.data(), cos.data(), sin.data(), rows, {heads, head_dim, head_dim}, 1);
     EXPECT_LT(worst(d, back, 1), kSmall<T>);
     EXPECT_GT(worst(d, truth, 1), 0.01);
     std::vector<T> turned = x;
-    rotate<T>(turned.data(), cos.data(), sin.data(), rows, heads, head_dim, 1);
+    rotate<T>(turned.data(), cos.data(), sin.data(), rows, {heads, head_dim, head_dim}, 1);
     for (size_t i = 0; i < x.size(); ++i)
       EXPECT_LE(std::abs(widen(turned[i]) - truth[i]), 0.501 * spacing<T>(truth[i]) + kSmall<T>)
           << i;
@@ -160,8 +160,9 @@ TYPED_TEST(Elementwise, MultipliesWithTheGate) {
   const auto d_out = normals<W>(n, 1, 10);
   std::vector<T> out(n);
   std::vector<W> d_gate(n), d_up(n);
-  gate_product<T>(gate.data(), up.data(), n, out.data(), 1);
-  gate_product_gradient<T>(gate.data(), up.data(), d_out.data(), n, d_gate.data(), d_up.data(), 1);
+  gate_product<T>(Activation::kSilu, gate.data(), up.data(), n, out.data(), 1);
+  gate_product_gradient<T>(Activation::kSilu, gate.data(), up.data(), d_out.data(), n,
+                           d_gate.data(), d_up.data(), 1);
   std::vector<double> truth(n), of_gate(n), of_up(n);
   for (int64_t i = 0; i < n; ++i) {
     const double g = widen(gate[i]), u = widen(up[i]), h = 1e-5;
@@ -377,9 +378,10 @@ std::vector<std::string> all_of_it(int64_t first, int64_t rows, int head_dim, in
   rms_norm_gradient<T>(of_x, weight.data(), inverse.data() + shift, d, rows, width,
                        w.data() + shift, threads);
   keep(w, width);
-  gate_product<T>(of_x, of_y, n, t.data() + shift, threads);
+  gate_product<T>(Activation::kSilu, of_x, of_y, n, t.data() + shift, threads);
   keep(t, width);
-  gate_product_gradient<T>(of_x, of_y, d, n, w.data() + shift, v.data() + shift, threads);
+  gate_product_gradient<T>(Activation::kSilu, of_x, of_y, d, n, w.data() + shift, v.data() + shift,
+                           threads);
   keep(w, width), keep(v, width);
   round_to<T>(d, n, t.data() + shift, threads);
   keep(t, width);
@@ -388,11 +390,11 @@ std::vector<std::string> all_of_it(int64_t first, int64_t rows, int head_dim, in
   scale_rows<T>(d, normals<W>(width, 1, 28).data(), nullptr, rows, width, t.data() + shift,
                 threads);
   keep(t, width);
-  rotate<T>(x.data() + shift, cos.data() + shift, sin.data() + shift, rows, heads, head_dim,
-            threads);
+  rotate<T>(x.data() + shift, cos.data() + shift, sin.data() + shift, rows,
+            {heads, head_dim, head_dim}, threads);
   keep(x, width);
-  rotate_gradient<T>(wide.data() + shift, cos.data() + shift, sin.data() + shift, rows, heads,
-                     head_dim, threads);
+  rotate_gradient<T>(wide.data() + shift, cos.data() + shift, sin.data() + shift, rows,
+                     {heads, head_dim, head_dim}, threads);
   keep(wide, width);
   add_rows<T>(y.data() + shift, x.data() + shift, n, threads);
   keep(y, width);
