@@ -18,13 +18,6 @@ std::string layer_prefix(int layer) {
   return "model.layers." + std::to_string(layer) + ".";
 }
 
-// Of kinds that are slices of a fused tensor: its name in the layer, or "".
-std::string fused_name(const Architecture& arch, const std::string& kind) {
-  if (!arch.fused) return "";
-  if (kind == "q_proj" || kind == "k_proj" || kind == "v_proj") return kFusedAttention;
-  return kind == "gate_proj" || kind == "up_proj" ? kFusedMlp : "";
-}
-
 // What a tensor of a multimodal folder is called in one of the language model alone. Folders on the
 // Hub and those that transformers 5 saves put the two words in different orders.
 std::string own_name(const Architecture& arch, const std::string& name) {
@@ -76,29 +69,44 @@ int layer_of(const std::string& name) {
 
 }  // namespace
 
+std::string fused_name(const Architecture& arch, const std::string& kind) {
+  if (!arch.fused) return "";
+  if (kind == "q_proj" || kind == "k_proj" || kind == "v_proj") return kFusedAttention;
+  return kind == "gate_proj" || kind == "up_proj" ? kFusedMlp : "";
+}
+
+SliceOfTensor slice_of(const Architecture& arch, const std::string& kind) {
+  const std::string fused = fused_name(arch, kind);
+  SliceOfTensor slice{0, 0};
+  bool reached = false;
+  for (const MatrixShape& shape : arch.linear_shapes()) {
+    const bool own = shape.kind == kind;
+    if (fused.empty() ? !own : fused_name(arch, shape.kind) != fused) continue;
+    reached = reached || own;
+    if (!reached) slice.first_row += shape.rows;
+    slice.whole_rows += shape.rows;
+  }
+  return slice;
+}
+
 SafetensorsFolder open_tensors(const std::string& folder, const Architecture& arch) {
   SafetensorsFolder files(folder);
   for (const std::string& name : files.names())
     if (const std::string own = own_name(arch, name); own != name) files.also_call(own, name);
   if (!arch.fused) return files;
-  for (int layer = 0; layer < arch.layers; ++layer) {
-    std::string fused;
-    int64_t row = 0;
+  for (int layer = 0; layer < arch.layers; ++layer)
     for (const MatrixShape& shape : arch.linear_shapes()) {
-      const std::string own = fused_name(arch, shape.kind);
-      if (own != fused) row = 0;
-      fused = own;
+      const std::string fused = fused_name(arch, shape.kind);
       if (fused.empty()) continue;
       const std::string whole = layer_prefix(layer) + fused;
-      files.also_call(weight_name(layer, shape.kind), whole, row, shape.rows);
-      row += shape.rows;
-      const bool last = shape.kind == "v_proj" || shape.kind == "up_proj";
-      if (last && files.at(whole).shape[0] != row)
-        throw user_error("tensor '", whole, "' has ", files.at(whole).shape[0],
-                         " rows, but config.json makes it ", row,
+      const auto [first, rows] = slice_of(arch, shape.kind);
+      const std::vector<int64_t>& stored = files.at(whole).shape;
+      if (stored.empty() || stored[0] != rows)
+        throw user_error("tensor '", whole, "' has ", stored.empty() ? 0 : stored[0],
+                         " rows, but config.json makes it ", rows,
                          "; the model folder's files do not belong together");
+      files.also_call(weight_name(layer, shape.kind), whole, first, shape.rows);
     }
-  }
   return files;
 }
 

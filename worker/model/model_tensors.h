@@ -16,6 +16,14 @@ namespace svfleet {
 // height.
 SafetensorsFolder open_tensors(const std::string& folder, const Architecture& arch);
 
+// Of kinds of linears that are slices of a fused tensor: its name behind "model.layers.N.", or "".
+std::string fused_name(const Architecture& arch, const std::string& kind);
+// Where a kind's rows stand in the tensor that has them, its own or a fused one.
+struct SliceOfTensor {
+  int64_t first_row, whole_rows;
+};
+SliceOfTensor slice_of(const Architecture& arch, const std::string& kind);
+
 // The tensors of the embedding and of the head. They are one under tied embeddings, and then the
 // folder may hold it under either name.
 struct EmbeddingNames {

@@ -298,5 +298,152 @@ TEST(Flags, OfEveryFamilyTell) {
   EXPECT_EQ(seen.size(), std::size(kFlags));  // every flag has a model
 }
 
+// --- folders ------------------------------------------------------------------------------------
+
+// Transformers 5 saves the same model in other words: rope_parameters, dtype.
+TEST(Folders, OfBothVersionsAreReadAlike) {
+  const std::string folder = ::testing::TempDir() + "svfleet_family_5";
+  for (const char* name : kFamilyModels) {
+    const int64_t length = read_fixture(folder_of(name) + "/expected.json")["max_length"];
+    std::filesystem::remove_all(folder);
+    std::filesystem::create_directory(folder);
+    std::filesystem::copy(folder_of(name) + "/config_5.json", folder + "/config.json");
+    const Architecture one = read_architecture(folder_of(name), length),
+                       other = read_architecture(folder, length);
+    EXPECT_EQ(one.content_hash(), other.content_hash()) << name;
+    EXPECT_EQ(one.longest, other.longest) << name;
+  }
+  std::filesystem::remove_all(folder);
+}
+
+// A folder of its own, to change.
+struct Copied {
+  std::string folder = ::testing::TempDir() + "svfleet_family_copy";
+  json config;
+
+  explicit Copied(const std::string& name) {
+    std::filesystem::remove_all(folder);
+    std::filesystem::copy(folder_of(name), folder);
+    config = read_fixture(folder + "/config.json");
+  }
+  ~Copied() { std::filesystem::remove_all(folder); }
+
+  std::string error_with(const json& changes, int64_t max_length = 0) const {
+    json changed = config;
+    changed.merge_patch(changes);
+    std::ofstream(folder + "/config.json") << changed;
+    try {
+      const Weights weights(folder, at::kFloat, at::kCPU, max_length);
+      return "no error";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), kExitUser);
+      EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
+      return error.what();
+    }
+  }
+};
+
+TEST(Folders, WhatWouldChangeTheFunctionIsRefusedByName) {
+  const auto refused = [](const char* name, const json& changes, const char* text) {
+    EXPECT_THAT(Copied(name).error_with(changes), HasSubstr(text)) << name;
+  };
+  // A family's tensors that nothing reads, and those that are missing.
+  refused("qwen3", {{"model_type", "llama"}}, "self_attn.k_norm.weight' is not part of");
+  refused("llama", {{"model_type", "qwen3"}, {"head_dim", 8}}, "no tensor 'model.layers.0.self");
+  refused("granite", {{"attention_bias", false}}, ".bias': a bias");
+  refused("llama", {{"attention_bias", true}}, "no tensor 'model.layers.0.self_attn.q_proj.bias'");
+  refused("phi3", {{"num_key_value_heads", 4}}, "qkv_proj.weight' has 64 rows");
+  // Fields.
+  refused("gemma3_text", {{"attn_logit_softcapping", 30}}, "attn_logit_softcapping 30");
+  refused("gemma3_text", {{"use_bidirectional_attention", true}}, "use_bidirectional_attention");
+  refused("gemma2", {{"hidden_activation", "silu"}}, "hidden_activation 'silu'");
+  refused("qwen3", {{"residual_multiplier", 0.3}}, "residual_multiplier 0.3");
+  refused("qwen3", {{"no_rope_layers", {1, 0}}}, "no_rope_layers");
+  refused("qwen3", {{"layer_types", {"sliding_attention", "full_attention"}}}, "no window");
+  refused("llama", {{"layer_types", {"sliding_attention", "full_attention"}}}, "layer_types");
+  refused("smollm3", {{"no_rope_layers", {1}}}, "no_rope_layers has 1 entries");
+  refused("qwen3", {{"num_experts", 8}}, "there is no router");
+  refused("qwen3", {{"model_type", "qwen3_moe"}}, "needs a router");
+  refused("llama", {{"rope_scaling", {{"rope_type", "yarn"}}}}, "of type yarn has no factor");
+  refused("llama", {{"rope_scaling", {{"rope_type", "ntk"}, {"factor", 2}}}}, "of type 'ntk'");
+  refused("phi3", {{"rope_scaling", {{"short_factor", {1.0}}}}}, "short_factor must be 2 numbers");
+  refused("phi3", {{"partial_rotary_factor", 0.4}}, "partial_rotary_factor 0.4");
+  refused("qwen3", {{"partial_rotary_factor", 0.5}}, "partial_rotary_factor 0.5");
+}
+
+// Chosen once, from model.max_length, and nothing longer is computed.
+TEST(Folders, MaxLengthChoosesAngles) {
+  const std::string phi = folder_of("phi3");
+  const Architecture by_short = read_architecture(phi), by_long = read_architecture(phi, 64);
+  EXPECT_EQ(by_short.longest, 32);  // what it was first trained on
+  EXPECT_EQ(by_long.longest, 64);
+  EXPECT_EQ(by_short.rope.divisors, (std::vector<double>{1.0, 1.1}));
+  EXPECT_EQ(by_long.rope.divisors, (std::vector<double>{1.5, 6.0}));
+  EXPECT_NE(by_short.content_hash(), by_long.content_hash());
+  EXPECT_EQ(by_long.content_hash(), read_architecture(phi, 65).content_hash());
+  EXPECT_THAT(Copied("phi3").error_with(json::object(), 300),
+              HasSubstr("model.max_length asks for 300"));
+  const std::string dynamic = folder_of("llama_dynamic");
+  EXPECT_EQ(read_architecture(dynamic).longest, 32);
+  EXPECT_EQ(read_architecture(dynamic, 72).longest, 72);
+  EXPECT_NE(read_architecture(dynamic).content_hash(),
+            read_architecture(dynamic, 72).content_hash());
+}
+
+// Slices under the names of matrices that stand alone, and a control of their order.
+TEST(Fused, TensorsAreTheirSlices) {
+  const FamilyModel model("phi3", at::kFloat);
+  const Architecture& arch = model.arch();
+  const SafetensorsFolder& files = model.weights.files();
+  const auto whole = [&](const std::string& name) {
+    return read_weight(files, name, files.at(name).shape, at::kFloat);
+  };
+  const at::Tensor qkv = whole("model.layers.1.self_attn.qkv_proj.weight"),
+                   gate_up = whole("model.layers.1.mlp.gate_up_proj.weight");
+  const int64_t q = arch.heads * arch.head_dim, kv = arch.kv_heads * arch.head_dim,
+                inner = arch.intermediate;
+  const at::Tensor slices[] = {qkv.narrow(0, 0, q),         qkv.narrow(0, q, kv),
+                               qkv.narrow(0, q + kv, kv),   whole(weight_name(1, "o_proj")),
+                               gate_up.narrow(0, 0, inner), gate_up.narrow(0, inner, inner)};
+  for (int j = 0; j < 6; ++j)
+    EXPECT_TRUE(at::equal(model.weights.layer(1).linears[j].weight.plain(), slices[j])) << j;
+  EXPECT_FALSE(at::equal(slices[1], slices[2]));
+  EXPECT_TRUE(model.weights.tensor_hashes().contains("model.layers.1.self_attn.q_proj.weight"));
+}
+
+// --- pages --------------------------------------------------------------------------------------
+
+std::string text_of(const std::string& file) {
+  std::ifstream in(source_folder() + "/" + file);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+// The table of docs/models.md and the list in README.md are this program's own.
+TEST(Pages, ListTheFamiliesOfTheTable) {
+  std::string table = "| `model_type` | models | beside what Llama has |\n|---|---|---|\n", list;
+  for (const Family& family : families()) {
+    std::string flags;
+    std::set<std::string> of_family;
+    for (const char* name : kFamilyModels) {
+      const int64_t length = read_fixture(folder_of(name) + "/expected.json")["max_length"];
+      const Architecture arch = read_architecture(folder_of(name), length);
+      if (arch.model_type != family.model_type) continue;
+      for (const auto& [flag, has] : flags_of(arch))
+        if (has) of_family.insert(flag);
+    }
+    for (const Flag& flag : kFlags)
+      if (of_family.contains(flag.name))
+        flags += (flags.empty() ? "" : ", ") + std::string(flag.name);
+    if (family.qkv_bias == QkvBias::kAlways) flags = "biases";
+    table +=
+        "| `" + std::string(family.model_type) + "` | " + family.models + " | " + flags + " |\n";
+    list += (list.empty() ? "" : "; ") + std::string(family.models);
+  }
+  EXPECT_THAT(text_of("docs/models.md"), HasSubstr(table)) << table;
+  std::string readme = text_of("README.md");
+  std::replace(readme.begin(), readme.end(), '\n', ' ');
+  EXPECT_THAT(readme, HasSubstr(list)) << list;
+}
+
 }  // namespace
 }  // namespace svfleet
