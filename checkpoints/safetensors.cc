@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <deque>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <system_error>
@@ -216,6 +217,7 @@ struct SafetensorsFolder::Impl {
   std::vector<std::unique_ptr<MappedFile>> files;  // sorted by name
   std::unordered_map<std::string, const TensorView*> views;
   std::vector<std::string> names;
+  std::deque<TensorView> other_names;  // which stay where they are
 
   void open_single(const std::string& file) {
     files.push_back(std::make_unique<MappedFile>(file));
@@ -267,6 +269,24 @@ SafetensorsFolder::SafetensorsFolder(const std::string& folder) : impl_(std::mak
   std::sort(impl_->names.begin(), impl_->names.end());
 }
 SafetensorsFolder::~SafetensorsFolder() = default;
+SafetensorsFolder::SafetensorsFolder(SafetensorsFolder&&) noexcept = default;
+
+void SafetensorsFolder::also_call(const std::string& name, const std::string& of, int64_t first,
+                                  int64_t rows) {
+  TensorView view = at(of);
+  view.name = name;
+  if (rows >= 0) {
+    if (view.shape.empty() || first + rows > view.shape[0])
+      throw user_error("tensor '", of, "' has ", view.shape.empty() ? 0 : view.shape[0],
+                       " rows, but config.json makes it at least ", first + rows,
+                       "; the model folder's files do not belong together");
+    const size_t row = view.shape[0] ? view.bytes / size_t(view.shape[0]) : 0;
+    view.data += size_t(first) * row;
+    view.bytes = size_t(rows) * row;
+    view.shape[0] = rows;
+  }
+  impl_->views[name] = &impl_->other_names.emplace_back(std::move(view));
+}
 
 const std::vector<std::string>& SafetensorsFolder::names() const {
   return impl_->names;

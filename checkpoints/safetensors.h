@@ -32,7 +32,12 @@ class SafetensorsFolder {
  public:
   explicit SafetensorsFolder(const std::string& folder);  // or file
   ~SafetensorsFolder();
-  const std::vector<std::string>& names() const;  // sorted
+  SafetensorsFolder(SafetensorsFolder&&) noexcept;
+  // Another name for rows [first, first + rows) of the tensor `of`, for has, at and tensor_hash;
+  // `rows` -1: for all of it. Error(kExitUser) where it has fewer. Before others use this object.
+  void also_call(const std::string& name, const std::string& of, int64_t first = 0,
+                 int64_t rows = -1);
+  const std::vector<std::string>& names() const;  // those in the files, sorted
   bool has(const std::string& name) const;
   const TensorView& at(const std::string& name) const;  // Error(kExitUser) naming the tensor
   // Hash of the tensor's type, shape and bytes.

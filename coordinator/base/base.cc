@@ -18,7 +18,7 @@ at::ScalarType type_of(const std::string& name) {
 Base open_base(const Config& config, Crew& crew) {
   Base base;
   base.weights = std::make_unique<Weights>(config.model.path, type_of(config.model.dtype),
-                                           crew.device().torch);
+                                           crew.device().torch, config.model.max_length);
   base.basis = std::make_unique<Basis>();
   Texts texts = open_texts(config, base.weights->architecture());
   base.tokenizer = std::move(texts.tokenizer);

@@ -139,13 +139,13 @@ std::vector<int> answer_tokens(const Tokenizer& tokenizer, const Item& item, int
 std::string length_problem(const Architecture& architecture, const Prompt& prompt) {
   const int64_t length = int64_t(prompt.tokens.size());
   if (length == 0) return "the prompt is empty: it has no tokens; write something in it";
-  int64_t limit = architecture.max_positions;
-  if (architecture.sliding_window && (!limit || architecture.sliding_window < limit))
-    limit = architecture.sliding_window;
+  const int64_t limit = architecture.longest;
   if (!limit || length + prompt.max_new_tokens <= limit) return "";
+  const bool chosen_by_length = limit != architecture.max_positions;
   return "the prompt has " + std::to_string(length) + " tokens and may be answered with " +
          std::to_string(prompt.max_new_tokens) + ", more than the model's " +
-         std::to_string(limit) + "; shorten it or the task's max_new_tokens";
+         std::to_string(limit) + (chosen_by_length ? " (model.max_length)" : "") +
+         "; shorten it or the task's max_new_tokens";
 }
 
 void warn_of_endless_turns(const Architecture& architecture, const Tokenizer& tokenizer,
@@ -188,7 +188,7 @@ void warn_of_endless_turns(const Architecture& architecture, const Tokenizer& to
 }
 
 void check_items(const Config& config, const std::vector<SplitItems>& splits) {
-  const Architecture architecture = read_architecture(config.model.path);
+  const Architecture architecture = read_architecture(config.model.path, config.model.max_length);
   const Texts texts = open_texts(config, architecture);
   for (const SplitItems& split : splits)
     for (const Task& task : split.tasks)

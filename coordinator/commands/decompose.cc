@@ -15,8 +15,8 @@ namespace svfleet {
 int decompose_command(const CommandLine& line, const Config& config) {
   Crew crew(config);
   preflight_decompose(config, crew);
-  const Architecture architecture = read_architecture(config.model.path);
-  const SafetensorsFolder files(config.model.path);
+  const Architecture architecture = read_architecture(config.model.path, config.model.max_length);
+  const SafetensorsFolder files = open_tensors(config.model.path, architecture);
   check_tensors(files, architecture);
   crew.agree("model folder", files.quick_fingerprint());
   auto decomposed = decompose_missing(config, crew, architecture, files, /*keep=*/false);

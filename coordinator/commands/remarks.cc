@@ -29,8 +29,8 @@ std::string remarks_on(const Config& config) {
   if (config.train.evolves()) return text;                       // there is one form
   if (core_of(config).kind != CoreKind::kDiagonal) return text;  // what it costs is another thing
   try {
-    const FormCosts costs =
-        form_costs(config, targets_of(config, read_architecture(config.model.path)));
+    const FormCosts costs = form_costs(
+        config, targets_of(config, read_architecture(config.model.path, config.model.max_length)));
     char line[400];
     std::snprintf(line, sizeof line,
                   "\n# train.form: building W' costs %.3g GFLOP a step, as much as the activation "

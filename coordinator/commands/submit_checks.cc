@@ -80,7 +80,7 @@ void check_free(const std::string& run_dir) {
 
 std::string check_run(const Config& config) {
   check_run_dir(config);
-  targets_of(config, read_architecture(config.model.path));
+  targets_of(config, read_architecture(config.model.path, config.model.max_length));
   const std::vector<Config> runs = runs_of_one(config);
   const std::vector<std::string> names = expert_names(config);
   auto state = is_folder(config.run_dir + "/checkpoints")

@@ -12,6 +12,7 @@
 #include "coordinator/run/json_line.h"
 #include "coordinator/sharing/opened.h"
 #include "coordinator/sharing/transfer.h"
+#include "worker/model/model_tensors.h"
 
 namespace svfleet {
 namespace {
@@ -80,12 +81,12 @@ int transfer_command(const CommandLine& line, const Config& given) {
   if (!expert.core.empty())
     throw user_error("the expert '", path, "' has the core '", expert.core,
                      "', and only experts of core diagonal can be transferred");
-  const Architecture architecture = read_architecture(given.model.path);
+  const Architecture architecture = read_architecture(given.model.path, given.model.max_length);
   const std::vector<Target> targets =
       fitting_targets(expert.z, architecture, path, given.model.path);
   crew.on_leader("look at OUT", [&] { check_new_file(line.out); });
   const Config config = adapting({expert}, given);
-  const SafetensorsFolder files(config.model.path);
+  const SafetensorsFolder files = open_tensors(config.model.path, architecture);
   crew.agree("model folder", files.quick_fingerprint());
   const auto decomposed = decompose_missing(config, crew, architecture, files, /*keep=*/true);
   if (!decomposed) return kExitRequeue;

@@ -42,7 +42,8 @@ bool rests_on_these(const Config& config) {
 Truth open_truth(const Config& config) {
   try {
     Truth truth;
-    truth.targets = targets_of(config, read_architecture(config.model.path));
+    truth.targets =
+        targets_of(config, read_architecture(config.model.path, config.model.max_length));
     truth.manifest = manifest_of(config, truth.targets);
     if (!Core::is_decomposed(core_of(config).kind)) truth.targets.clear();  // no factors are read
     SafetensorsFolder(config.model.path);                                   // can it be opened?

@@ -13,6 +13,7 @@
 #include "comm/error.h"
 #include "coordinator/config/targets.h"
 #include "coordinator/training/best.h"
+#include "worker/model/model_tensors.h"
 
 namespace svfleet {
 
@@ -77,7 +78,8 @@ json find_all(const Config& config, const FactorStore::Manifest& manifest,
 Verifier::Verifier(const Config& config, std::vector<Target> targets,
                    FactorStore::Manifest manifest, std::map<std::string, int64_t> wanted_experts)
     : config_(config),
-      files_(config.model.path),
+      files_(open_tensors(config.model.path,
+                          read_architecture(config.model.path, config.model.max_length))),
       store_(store_folder(config)),
       manifest_(std::move(manifest)),
       wanted_(std::move(wanted_experts)) {

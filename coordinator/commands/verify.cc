@@ -28,7 +28,7 @@ std::vector<std::string> changed_texts(const Config& config) {
   if (!run) return {};
   std::vector<std::string> lines;
   try {
-    const Architecture architecture = read_architecture(config.model.path);
+    const Architecture architecture = read_architecture(config.model.path, config.model.max_length);
     const Texts texts = open_texts(config, architecture);
     for (const std::string& file : changed_model_files(
              *run, config, folder_hashes(architecture, *texts.tokenizer, texts.chat.get())))

@@ -21,6 +21,8 @@ struct ModelConfig {
   std::string device = "cpu";
   // Chat template by name; empty = recognise the one in the folder.
   std::string chat_template;
+  // The longest sequence, prompt and reply, in tokens; 0 = what the model was first trained on.
+  int64_t max_length = 0;
 };
 
 struct SvdConfig {

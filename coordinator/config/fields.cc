@@ -45,6 +45,11 @@ std::vector<Field<Config>> make_config_fields() {
        "Chat template by name: " + chat_template_names() +
            "; empty = recognise the one in the folder.",
        AT(model.chat_template), yes},
+      {"model.max_length",
+       "The longest sequence, prompt and reply, in tokens; 0 = what the model was first trained "
+       "on. "
+       "Rotary positions that depend on a length (dynamic, longrope) are chosen for it, once.",
+       AT(model.max_length), Bits::kUnlessDefault, between(0, 100000000)},
 
       {"run_dir", "Everything a run writes goes into this folder.", AT(run_dir), no, kRequiredPath},
 

@@ -86,7 +86,7 @@ uint64_t expert_needs(const Config& config, const std::vector<Target>& targets, 
 }  // namespace
 
 void check_disks(const Config& config, int64_t start_step, bool fresh, const std::string& host) {
-  const Architecture architecture = read_architecture(config.model.path);
+  const Architecture architecture = read_architecture(config.model.path, config.model.max_length);
   const std::vector<Target> targets = targets_of(config, architecture);
   uint64_t run = 0;
   for (const Config& own : runs_of_one(config))
@@ -101,7 +101,8 @@ void check_disks(const Config& config, int64_t start_step, bool fresh, const std
 }
 
 void check_store_disk(const Config& config, const std::string& host) {
-  const std::vector<Target> targets = targets_of(config, read_architecture(config.model.path));
+  const std::vector<Target> targets =
+      targets_of(config, read_architecture(config.model.path, config.model.max_length));
   check_disk("factor store", existing(store_folder(config)), missing_factors(config, targets),
              host);
 }

@@ -15,6 +15,7 @@
 #include "coordinator/sharing/core_lora.h"
 #include "coordinator/sharing/model_card.h"
 #include "worker/model/merged.h"
+#include "worker/model/read_weight.h"
 
 namespace svfleet {
 namespace {
@@ -78,7 +79,7 @@ class Writer {
     const auto& targets = opened.base.basis->targets();
     for (size_t t = 0; t < targets.size(); ++t) {
       check_is_a_weight(opened, t);
-      if (changes(opened, t)) moved_[targets[t].name] = t;
+      if (changes(opened, t)) moved_.push_back(t);
     }
     found_.changed = int64_t(moved_.size());
   }
@@ -100,7 +101,7 @@ class Writer {
     for (const TensorView& view : file.tensors) {
       TensorEntry& entry = entries.emplace_back(
           TensorEntry{view.name, view.dtype, view.shape, uint64_t(view.bytes)});
-      if (moved_.contains(view.name)) {
+      if (!moved_within(view).empty()) {
         found_.dtype_changed |= view.dtype != found_.dtype;
         entry.dtype = found_.dtype;
         entry.bytes = uint64_t(view.shape[0] * view.shape[1]) * (bfloat16_ ? 2 : 4);
@@ -110,21 +111,49 @@ class Writer {
     SafetensorsWriter out(folder_.file(file.name), file.metadata, entries);
     for (const TensorView& view : file.tensors) {
       if (stop_requested()) throw Error(kExitRequeue, "the export was stopped; nothing is kept");
-      const auto moved = moved_.find(view.name);
-      if (moved == moved_.end())
+      const std::vector<size_t> moved = moved_within(view);
+      if (moved.empty())
         out.add({reinterpret_cast<const char*>(view.data), view.bytes});
       else
-        add_merged(out, moved->second);
+        add_merged(out, view, moved);
     }
     out.finish();
     ++found_.files;
   }
 
-  void add_merged(SafetensorsWriter& out, size_t t) const {
-    const at::Tensor weight =
-        merged_weight(*opened_.base.weights, *opened_.base.basis, t, opened_.z, hash_)
-            .sum.cpu()
-            .contiguous();
+  // The changed targets that are a tensor of the files or, where it is a fused one, slices of it.
+  std::vector<size_t> moved_within(const TensorView& view) const {
+    std::vector<size_t> within;
+    for (const size_t t : moved_) {
+      const std::byte* const data = target_view(t).data;
+      if (data >= view.data && data < view.data + view.bytes) within.push_back(t);
+    }
+    return within;
+  }
+  const TensorView& target_view(size_t t) const {
+    return opened_.base.weights->files().at(opened_.base.basis->targets()[t].name);
+  }
+
+  void add_merged(SafetensorsWriter& out, const TensorView& view,
+                  const std::vector<size_t>& moved) const {
+    const auto merged = [&](size_t t) {
+      return merged_weight(*opened_.base.weights, *opened_.base.basis, t, opened_.z, hash_)
+          .sum.cpu()
+          .contiguous();
+    };
+    at::Tensor weight;
+    if (target_view(moved.front()).bytes == view.bytes) {
+      weight = merged(moved.front());
+    } else {
+      weight = read_weight(opened_.base.weights->files(), view.name, view.shape,
+                           bfloat16_ ? at::kBFloat16 : at::kFloat);
+      const size_t row = view.bytes / size_t(view.shape[0]);
+      for (const size_t t : moved) {
+        const at::Tensor slice = merged(t);
+        const int64_t first = int64_t(size_t(target_view(t).data - view.data) / row);
+        weight.narrow(0, first, slice.size(0)).copy_(slice);
+      }
+    }
     out.add({static_cast<const char*>(weight.data_ptr()), weight.nbytes()});
   }
 
@@ -160,8 +189,8 @@ class Writer {
   const OutFolder& folder_;
   const std::string hash_;
   const bool bfloat16_;
-  std::map<std::string, size_t> moved_;  // targets whose weights are others
-  uint64_t total_ = 0;                   // bytes of tensors
+  std::vector<size_t> moved_;  // targets whose weights are others
+  uint64_t total_ = 0;         // bytes of tensors
   MergedFolder found_;
 };
 

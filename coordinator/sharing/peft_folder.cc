@@ -12,6 +12,7 @@
 #include "coordinator/sharing/core_lora.h"
 #include "coordinator/sharing/lora.h"
 #include "coordinator/sharing/model_card.h"
+#include "worker/model/model_tensors.h"
 
 namespace svfleet {
 namespace {
@@ -30,6 +31,28 @@ The factors are float32, and give the expert's change to about 1e-7 of it where 
 beside the weights, or use svfleet's `export --format merged`.
 )";
 
+// The module of a target: its own, or the fused one that it is a slice of.
+std::string module_of(const Architecture& arch, const Target& target) {
+  const std::string own = target.name.substr(0, target.name.rfind('.'));
+  const std::string fused = fused_name(arch, target.kind);
+  if (fused.empty()) return own;
+  const std::string layer = "model.layers." + std::to_string(target.layer) + ".";
+  return layer + fused.substr(0, fused.rfind('.'));
+}
+
+// Slices of one module as one LoRA: their ranks add. A [sum of ranks, n] has them below each other,
+// B [m, sum of ranks] each in its own rows, from `first` on, and columns.
+void add_slice(LoraFactors* whole, const LoraFactors& slice, int64_t first, int64_t rows) {
+  if (!whole->a.defined()) {
+    whole->a = at::zeros({0, slice.a.size(1)});
+    whole->b = at::zeros({rows, 0});
+  }
+  at::Tensor b = at::zeros({rows, slice.rank()});
+  b.narrow(0, first, slice.b.size(0)).copy_(slice.b);
+  whole->a = at::cat({whole->a, slice.a}, 0);
+  whole->b = at::cat({whole->b, b}, 1);
+}
+
 struct NamedLora {
   std::string module;  // "model.layers.0.mlp.up_proj"
   LoraFactors factors;
@@ -46,6 +69,11 @@ void count(const LoraFactors& lora, int64_t most, LoraLoss* loss) {
 std::vector<NamedLora> loras_of(const OpenedExpert& opened, int64_t most, PeftFolder* found) {
   std::vector<NamedLora> loras;
   const bool diagonal = opened.base.basis->core().kind() == CoreKind::kDiagonal;
+  const Architecture& arch = opened.base.weights->architecture();
+  if (arch.multimodal)
+    throw user_error("expert '", opened.path, "' is of the text part of a multimodal model, whose ",
+                     "modules have other names in each version of transformers; export it as ",
+                     "merged or native");
   for (size_t t = 0; t < opened.base.basis->targets().size(); ++t) {
     const Target& target = opened.base.basis->targets()[t];
     if (stop_requested()) throw Error(kExitRequeue, "the export was stopped; nothing is kept");
@@ -60,8 +88,15 @@ std::vector<NamedLora> loras_of(const OpenedExpert& opened, int64_t most, PeftFo
     count(lora, most, &found->by_kind[target.kind]);
     count(lora, most, &found->all);
     if (lora.rank() == 0) continue;  // only components with sigma = 0 move
-    const std::string name = target.name;
-    loras.push_back({name.substr(0, name.rfind('.')), std::move(lora)});
+    const std::string module = module_of(arch, target);
+    const SliceOfTensor place = slice_of(arch, target.kind);
+    if (place.whole_rows == target.rows) {
+      loras.push_back({module, std::move(lora)});
+      continue;
+    }
+    if (loras.empty() || loras.back().module != module) loras.push_back({module, {}});
+    add_slice(&loras.back().factors, lora, place.first_row, place.whole_rows);
+    found->all.largest_rank = std::max(found->all.largest_rank, loras.back().factors.rank());
   }
   if (loras.empty())
     throw user_error("expert '", opened.path, "' changes nothing, and peft has no empty adapter; ",

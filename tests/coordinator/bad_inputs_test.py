@@ -203,8 +203,8 @@ def model_folder(b):
           lambda path: (path / "config.json").write_text("{"))
     model("unsupported model_type", ["config.json", "model_type 'gpt_neox'", "llama"],
           lambda path: change_config(path, model_type="gpt_neox"))
-    model("unsupported rope", ["config.json", "'yarn'", "llama3"],
-          lambda path: change_config(path, rope_scaling={"rope_type": "yarn"}))
+    model("unsupported rope", ["config.json", "'ntk'", "llama3"],
+          lambda path: change_config(path, rope_scaling={"rope_type": "ntk"}))
     for name, field in (("null", None), ("empty", {}), ("default", {"rope_type": "default"})):
         model(f"incomplete llama3 scaling beside {name} rope_parameters",
               ["config.json", "rope_scaling of type llama3 has no original_max_position_embeddings"],

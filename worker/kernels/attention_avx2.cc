@@ -32,6 +32,9 @@ struct Avx2Lanes {
   SVFLEET_INLINE static Lanes multiply(Lanes a, Lanes b) {
     return {_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high)};
   }
+  SVFLEET_INLINE static Lanes divide(Lanes a, Lanes b) {
+    return {_mm256_div_ps(a.low, b.low), _mm256_div_ps(a.high, b.high)};
+  }
   SVFLEET_INLINE static Lanes fma(Lanes a, Lanes b, Lanes c) {
     return {_mm256_fmadd_ps(a.low, b.low, c.low), _mm256_fmadd_ps(a.high, b.high, c.high)};
   }

@@ -25,6 +25,7 @@ struct Avx512Lanes {
   SVFLEET_INLINE static Lanes add(Lanes a, Lanes b) { return {_mm512_add_ps(a.x, b.x)}; }
   SVFLEET_INLINE static Lanes subtract(Lanes a, Lanes b) { return {_mm512_sub_ps(a.x, b.x)}; }
   SVFLEET_INLINE static Lanes multiply(Lanes a, Lanes b) { return {_mm512_mul_ps(a.x, b.x)}; }
+  SVFLEET_INLINE static Lanes divide(Lanes a, Lanes b) { return {_mm512_div_ps(a.x, b.x)}; }
   SVFLEET_INLINE static Lanes fma(Lanes a, Lanes b, Lanes c) {
     return {_mm512_fmadd_ps(a.x, b.x, c.x)};
   }

@@ -48,18 +48,26 @@ SVFLEET_INLINE void take_products(const T* keys, const Wide<T>* turned_values, i
 
 // From these to p and scale * dS.
 template <class Lanes, class W>
-SVFLEET_INLINE void take_gradients(const Queries<W>& queries, int first, int end, double scale) {
-  const Lanes to_powers = Lanes::all(W(scale * kLog2E<double>)), zero = Lanes::all(0);
+SVFLEET_INLINE void take_gradients(const Queries<W>& queries, int first, int end,
+                                   const AttentionShape& shape) {
+  const bool capped = shape.soft_cap > 0;
+  const Lanes to_powers = Lanes::all(W(shape.scale * kLog2E<double>)), zero = Lanes::all(0);
+  const Lanes to_cap = Lanes::all(W(capped ? shape.scale / shape.soft_cap : 0)),
+              cap = Lanes::all(W(shape.soft_cap * kLog2E<double>));
   for (int n = first; n < end; ++n)
     for (int i = 0; i < 2; ++i) {
       W* const weights = queries.weights + n * kPageTokens + 16 * i;
       W* const d_scores = queries.d_scores + n * kPageTokens + 16 * i;
-      const Lanes x = Lanes::multiply(Lanes::load(weights), to_powers);
+      const Lanes product = Lanes::load(weights);
+      const Lanes t = capped ? tanh_of(Lanes::multiply(product, to_cap)) : zero;
+      const Lanes x = capped ? Lanes::multiply(t, cap) : Lanes::multiply(product, to_powers);
       const Lanes p = exp2(Lanes::subtract(x, Lanes::all(queries.max[n])));
       const Lanes d_p = Lanes::subtract(Lanes::load(d_scores), Lanes::all(queries.factor[n]));
-      const Lanes d_score = Lanes::multiply(Lanes::multiply(p, d_p), Lanes::all(W(scale)));
-      Lanes::store(weights, Lanes::keep(p, queries.used[n] - 16 * i, zero));
-      Lanes::store(d_scores, Lanes::keep(d_score, queries.used[n] - 16 * i, zero));
+      Lanes d_score = Lanes::multiply(Lanes::multiply(p, d_p), Lanes::all(W(shape.scale)));
+      if (capped)
+        d_score = Lanes::multiply(d_score, Lanes::subtract(Lanes::all(1), Lanes::multiply(t, t)));
+      Lanes::store(weights, keep_used(queries, n, 16 * i, p, zero));
+      Lanes::store(d_scores, keep_used(queries, n, 16 * i, d_score, zero));
     }
 }
 
@@ -166,8 +174,8 @@ void attend_gradient_tile(const AttentionGradientTile<T>& tile) {
 
   const int64_t keys_at = int64_t(tile.kv_head) * 2 * dim * kPageTokens;
   const int64_t pages = most_pages(tile);
-  for (int64_t page = 0; page < pages; ++page) {
-    count_used(tile, group, page, queries.used);
+  for (int64_t page = first_page(tile); page < pages; ++page) {
+    count_used(tile, group, page, queries);
     if (tile.order) wait_for_page(*tile.order, tile.index, page);
     for_each_run(tile, page, [&](int first_row, int end_row) {
       const int first = first_row * group, end = end_row * group;
@@ -177,7 +185,7 @@ void attend_gradient_tile(const AttentionGradientTile<T>& tile) {
       in_pieces<Lanes>(first, end, [&]<int N>(int i) {
         take_products<Lanes, N>(keys, turned.values, dim, queries, i);
       });
-      take_gradients<Lanes>(queries, first, end, shape.scale);
+      take_gradients<Lanes>(queries, first, end, shape);
       in_pieces<Lanes>(first, end, [&]<int N>(int i) {
         add_used_rows<Lanes, N, W, W>(turned.keys, width, queries, i, queries.d_scores, nullptr);
       });

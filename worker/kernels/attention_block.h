@@ -26,16 +26,18 @@ SVFLEET_INLINE int padded(int dim) {
 // padded to 32 numbers.
 template <class W>
 struct Queries {
-  int width;    // padded(head_dim)
-  W* q;         // [count, width]
-  W* d_out;     // [count, width], in a gradient alone
-  W* sum;       // [count, width]: of values in the order of pairs, or the gradient of q
-  W* weights;   // [count, 32]: scores of a page's slots, then their p
-  W* d_scores;  // [count, 32]: products d_out.v_j, then scale * dS; in a gradient alone
-  W* total;     // [count, 16]: partial sums of p
-  W* max;       // [count]: the largest score so far, or log_sum; in powers of two
-  W* factor;    // [count]: what a new largest score multiplies the sums by; or D
-  int* used;    // [count]: slots of the page that each attends to
+  int width;        // padded(head_dim)
+  W* q;             // [count, width]
+  W* d_out;         // [count, width], in a gradient alone
+  W* sum;           // [count, width]: of values in the order of pairs, or the gradient of q
+  W* weights;       // [count, 32]: scores of a page's slots, then their p
+  W* d_scores;      // [count, 32]: products d_out.v_j, then scale * dS; in a gradient alone
+  W* total;         // [count, 16]: partial sums of p
+  W* max;           // [count]: the largest score so far, or log_sum; in powers of two
+  W* factor;        // [count]: what a new largest score multiplies the sums by; or D
+  int* used;        // [count]: the slot of the page behind the last that each attends to
+  int* unused;      // [count]: slots of the page before a query's window
+  int* first_page;  // [count]: the first that each attends to; not in a gradient
 };
 
 // 2^x for x <= 127, with 0 for x < -126; not finite where x is not. Relative error < 3e-7.
@@ -145,16 +147,25 @@ void add_rows(const T* matrix, int dim, int from, int to, const W* weights, cons
                                     width);
 }
 
-// The same for N queries of a tile, each as far as it attends.
+// The same for N queries of a tile, each over what it attends to.
 template <class Lanes, int N, class T, class W>
 SVFLEET_INLINE void add_used_rows(const T* matrix, int dim, const Queries<W>& queries, int first,
                                   const W* weights, const W* factor) {
   const int width = queries.width;
-  const int* const used = queries.used + first;
-  int shared = used[0];
-  for (int n = 1; n < N; ++n) shared = used[n] < shared ? used[n] : shared;
+  const int *const used = queries.used + first, *const unused = queries.unused + first;
+  int shared = used[0], begun = unused[0];
+  for (int n = 1; n < N; ++n) {
+    shared = used[n] < shared ? used[n] : shared;
+    begun = unused[n] > begun ? unused[n] : begun;
+  }
   W* const sum = queries.sum + int64_t(first) * width;
   weights += int64_t(first) * kPageTokens;
+  if (begun > 0) {  // a window begins in this page: each alone
+    for (int n = 0; n < N; ++n)
+      add_rows<Lanes, 1, T, W>(matrix, dim, unused[n], used[n], weights + n * kPageTokens,
+                               factor ? factor + first + n : nullptr, sum + n * width, width);
+    return;
+  }
   add_rows<Lanes, N>(matrix, dim, 0, shared, weights, factor ? factor + first : nullptr, sum,
                      width);
   for (int n = 0; n < N; ++n)
@@ -184,10 +195,18 @@ SVFLEET_INLINE void in_pieces(int first, int end, const Each& each) {
   }
 }
 
+// The first key that a row of so many keys sees.
+SVFLEET_INLINE int64_t first_key(const AttentionShape& shape, int64_t keys) {
+  return shape.window > 0 && keys > shape.window ? keys - shape.window : 0;
+}
+
 // Calls each(row, end) for consecutive rows that have the same page at this place.
 template <class AnyTile, class Each>
 SVFLEET_INLINE void for_each_run(const AnyTile& tile, int64_t page, const Each& each) {
-  const auto attends = [&](int row) { return tile.rows[row].keys > page * kPageTokens; };
+  const auto attends = [&](int row) {
+    const int64_t keys = tile.rows[row].keys;
+    return keys > page * kPageTokens && first_key(*tile.shape, keys) < (page + 1) * kPageTokens;
+  };
   for (int first = 0, end; first < tile.count; first = end) {
     end = first + 1;
     if (!attends(first)) continue;
@@ -198,6 +217,17 @@ SVFLEET_INLINE void for_each_run(const AnyTile& tile, int64_t page, const Each& 
   }
 }
 
+// The first page that a row of the tile sees.
+template <class AnyTile>
+SVFLEET_INLINE int64_t first_page(const AnyTile& tile) {
+  int64_t first = first_key(*tile.shape, tile.rows[0].keys);
+  for (int i = 1; i < tile.count; ++i) {
+    const int64_t own = first_key(*tile.shape, tile.rows[i].keys);
+    first = own < first ? own : first;
+  }
+  return first / kPageTokens;
+}
+
 template <class AnyTile>
 SVFLEET_INLINE int64_t most_pages(const AnyTile& tile) {
   int64_t keys = 0;
@@ -206,13 +236,40 @@ SVFLEET_INLINE int64_t most_pages(const AnyTile& tile) {
 }
 
 // Sets what each query attends to of a page.
-template <class AnyTile>
-SVFLEET_INLINE void count_used(const AnyTile& tile, int group, int64_t page, int* used) {
+template <class AnyTile, class W>
+SVFLEET_INLINE void count_used(const AnyTile& tile, int group, int64_t page,
+                               const Queries<W>& queries) {
+  const auto within = [](int64_t slots) {
+    return slots < 0 ? 0 : slots < kPageTokens ? int(slots) : kPageTokens;
+  };
   for (int row = 0; row < tile.count; ++row) {
-    const int64_t left = tile.rows[row].keys - page * kPageTokens;
-    for (int g = 0; g < group; ++g)
-      used[row * group + g] = left < 0 ? 0 : left < kPageTokens ? int(left) : kPageTokens;
+    const int64_t keys = tile.rows[row].keys;
+    const int before = within(first_key(*tile.shape, keys) - page * kPageTokens);
+    const int used = before < kPageTokens ? within(keys - page * kPageTokens) : 0;
+    for (int g = 0; g < group; ++g) {
+      queries.unused[row * group + g] = before;
+      queries.used[row * group + g] = used;
+    }
   }
+}
+
+// Of 16 slots from `slot` on: those that query n attends to, `other` in the place of the rest.
+template <class Lanes, class W>
+SVFLEET_INLINE Lanes keep_used(const Queries<W>& queries, int n, int slot, Lanes x, Lanes other) {
+  x = Lanes::keep(x, queries.used[n] - slot, other);
+  return queries.unused[n] > slot ? Lanes::keep(other, queries.unused[n] - slot, x) : x;
+}
+
+// tanh, of any number; its absolute error is below 2e-7.
+template <class Lanes>
+SVFLEET_INLINE Lanes tanh_of(Lanes x) {
+  using W = typename Lanes::Number;
+  const Lanes zero = Lanes::all(0), one = Lanes::all(1), most = Lanes::all(-W(20));
+  // Within +-20, where it is +-1 already. A NaN passes through, as in exp2.
+  x = Lanes::largest(most, x);
+  x = Lanes::subtract(zero, Lanes::largest(most, Lanes::subtract(zero, x)));
+  const Lanes power = exp2(Lanes::multiply(x, Lanes::all(2 * kLog2E<W>)));
+  return Lanes::subtract(one, Lanes::divide(Lanes::all(2), Lanes::add(power, one)));
 }
 
 // Lays out the queries in the scratch and returns what is left of it.
@@ -233,6 +290,8 @@ W* lay_out(Queries<W>& queries, int count, int dim, bool gradient, W* scratch) {
   queries.max = take(few);
   queries.factor = take(few);
   queries.used = reinterpret_cast<int*>(take(few));
+  queries.unused = reinterpret_cast<int*>(take(few));
+  queries.first_page = reinterpret_cast<int*>(take(few));
   return scratch;
 }
 

@@ -8,10 +8,18 @@
 namespace svfleet {
 namespace {
 
+// soft_cap tanh(scale q.k / soft_cap) of a product q.k, in powers of two.
+template <class Lanes>
+SVFLEET_INLINE Lanes capped(const AttentionShape& shape, Lanes product) {
+  using W = typename Lanes::Number;
+  const Lanes t = tanh_of(Lanes::multiply(product, Lanes::all(W(shape.scale / shape.soft_cap))));
+  return Lanes::multiply(t, Lanes::all(W(shape.soft_cap * kLog2E<double>)));
+}
+
 // N queries' scores of one page's slots, in powers of two, and the largest so far. The one before
 // is left in `factor`.
 template <class Lanes, int N, class T>
-SVFLEET_INLINE void take_scores(const AttentionShape& shape, const T* keys, bool first_page,
+SVFLEET_INLINE void take_scores(const AttentionShape& shape, const T* keys, int64_t page,
                                 const Queries<Wide<T>>& queries, int first) {
   using W = Wide<T>;
   Lanes score[N][2];
@@ -22,12 +30,13 @@ SVFLEET_INLINE void take_scores(const AttentionShape& shape, const T* keys, bool
   for (int n = 0; n < N; ++n) {
     const int at = first + n;
     for (int i = 0; i < 2; ++i) {
-      score[n][i] = Lanes::keep(Lanes::multiply(score[n][i], scale), queries.used[at] - 16 * i,
-                                Lanes::all(-W(INFINITY)));
+      const Lanes powers =
+          shape.soft_cap > 0 ? capped(shape, score[n][i]) : Lanes::multiply(score[n][i], scale);
+      score[n][i] = keep_used(queries, at, 16 * i, powers, Lanes::all(-W(INFINITY)));
       Lanes::store(queries.weights + at * kPageTokens + 16 * i, score[n][i]);
     }
     const W here = Lanes::max_of(Lanes::largest(score[n][0], score[n][1]));
-    const W before = first_page ? here : queries.max[at];
+    const W before = page == queries.first_page[at] ? here : queries.max[at];
     queries.factor[at] = before;
     queries.max[at] = before > here ? before : here;
   }
@@ -46,7 +55,7 @@ SVFLEET_INLINE void take_weights(const Queries<W>& queries, int count) {
     Lanes p[2];
     for (int i = 0; i < 2; ++i) {
       p[i] = exp2(Lanes::subtract(Lanes::load(weights + 16 * i), max));
-      p[i] = Lanes::keep(p[i], queries.used[n] - 16 * i, Lanes::all(0));
+      p[i] = keep_used(queries, n, 16 * i, p[i], Lanes::all(0));
       Lanes::store(weights + 16 * i, p[i]);
     }
     const Lanes before = Lanes::multiply(Lanes::load(total), Lanes::all(queries.factor[n]));
@@ -84,17 +93,18 @@ void attend_tile(const AttentionTile<T>& tile) {
   for (int64_t i = 0; i < int64_t(count) * queries.width; ++i) queries.sum[i] = 0;
   for (int64_t i = 0; i < count * 16; ++i) queries.total[i] = 0;
   for (int i = 0; i < (count + 15) / 16 * 16; ++i) queries.max[i] = queries.factor[i] = 0;
+  for (int i = 0; i < count; ++i)
+    queries.first_page[i] = int(first_key(shape, tile.rows[i / group].keys) / kPageTokens);
 
   const int64_t keys_at = int64_t(tile.kv_head) * 2 * dim * kPageTokens;
   const int64_t values_at = keys_at + int64_t(dim) * kPageTokens;
   const int64_t pages = most_pages(tile);
-  for (int64_t page = 0; page < pages; ++page) {
-    count_used(tile, group, page, queries.used);
+  for (int64_t page = first_page(tile); page < pages; ++page) {
+    count_used(tile, group, page, queries);
     for_each_run(tile, page, [&](int first, int end) {
       const T* const keys = tile.rows[first].pages[page] + keys_at;
-      in_pieces<Lanes>(first * group, end * group, [&]<int N>(int i) {
-        take_scores<Lanes, N>(shape, keys, page == 0, queries, i);
-      });
+      in_pieces<Lanes>(first * group, end * group,
+                       [&]<int N>(int i) { take_scores<Lanes, N>(shape, keys, page, queries, i); });
     });
     take_weights<Lanes>(queries, count);
     for_each_run(tile, page, [&](int first, int end) {

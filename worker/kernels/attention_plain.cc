@@ -38,6 +38,9 @@ struct PlainLanes {
   static PlainLanes multiply(const PlainLanes& a, const PlainLanes& b) {
     return each([&](int i) { return a.x[i] * b.x[i]; });
   }
+  static PlainLanes divide(const PlainLanes& a, const PlainLanes& b) {
+    return each([&](int i) { return a.x[i] / b.x[i]; });
+  }
   static PlainLanes fma(const PlainLanes& a, const PlainLanes& b, const PlainLanes& c) {
     return each([&](int i) { return std::fma(a.x[i], b.x[i], c.x[i]); });
   }
@@ -130,7 +133,7 @@ template void attend_gradient_plain(const AttentionGradientTile<double>&);
 int64_t scratch_elements(const AttentionShape& shape, int rows) {
   const int width = padded(shape.head_dim);
   const int64_t queries = int64_t(rows) * (shape.heads / shape.kv_heads);
-  return queries * (3 * width + 2 * kPageTokens + 16) + 3 * (queries + 16) +
+  return queries * (3 * width + 2 * kPageTokens + 16) + 5 * (queries + 16) +
          2 * kPageTokens * width;
 }
 

@@ -7,7 +7,8 @@
 
 namespace svfleet {
 
-// Attends to tokens 0 .. keys-1 of its own sequence; token j is slot j % 32 of pages[j / 32].
+// Attends to tokens 0 .. keys-1 of its own sequence, or the last AttentionShape::window of them;
+// token j is slot j % 32 of pages[j / 32].
 template <class T>
 struct AttentionRow {
   const T* q;  // [heads * head_dim]

@@ -1,5 +1,7 @@
 #include "worker/kernels/elementwise.h"
 
+#include <type_traits>
+
 #include "worker/kernels/elementwise_kernels.h"
 #include "worker/kernels/instruction_set.h"
 #include "worker/kernels/keyed_hash.h"
@@ -17,14 +19,27 @@ ElementwiseKernels<T> chosen() {
   return elementwise_plain<T>();
 }
 
+template <class T, class V>
+typename ElementwiseKernels<T>::template Norm<V> norm_of() {
+  if constexpr (std::is_same_v<T, V>)
+    return chosen<T>().norm;
+  else
+    return chosen<T>().wide_norm;
+}
+
+template <class T>
+typename ElementwiseKernels<T>::Gate gate_of(Activation act) {
+  return act == Activation::kSilu ? chosen<T>().silu : chosen<T>().gelu_tanh;
+}
+
 constexpr int64_t kStep = 64;  // of elements: a line of the smallest type, twice
 
 }  // namespace
 
-template <class T>
-void rms_norm(const T* x, const T* weight, int64_t rows, int64_t width, double epsilon, T* out,
+template <class T, class V>
+void rms_norm(const T* x, const V* weight, int64_t rows, int64_t width, double epsilon, T* out,
               Wide<T>* inverse_rms, int threads) {
-  const auto run = chosen<T>().rms_norm;
+  const auto run = norm_of<T, V>().forward;
   share(rows, 1, rows * width, threads, [=](int64_t first, int64_t count) {
     const int64_t at = first * width;
     run(x + at, weight, count, width, epsilon, out + at,
@@ -32,11 +47,11 @@ void rms_norm(const T* x, const T* weight, int64_t rows, int64_t width, double e
   });
 }
 
-template <class T>
-void rms_norm_gradient(const T* x, const T* weight, const Wide<T>* inverse_rms,
+template <class T, class V>
+void rms_norm_gradient(const T* x, const V* weight, const Wide<T>* inverse_rms,
                        const Wide<T>* d_out, int64_t rows, int64_t width, Wide<T>* d_x,
                        int threads) {
-  const auto run = chosen<T>().rms_norm_gradient;
+  const auto run = norm_of<T, V>().gradient;
   share(rows, 1, rows * width, threads, [=](int64_t first, int64_t count) {
     const int64_t at = first * width;
     run(x + at, weight, inverse_rms + first, d_out + at, count, width, d_x + at);
@@ -44,36 +59,36 @@ void rms_norm_gradient(const T* x, const T* weight, const Wide<T>* inverse_rms,
 }
 
 template <class T>
-void rotate(T* x, const Wide<T>* cos, const Wide<T>* sin, int64_t rows, int heads, int head_dim,
+void rotate(T* x, const Wide<T>* cos, const Wide<T>* sin, int64_t rows, const RotaryShape& shape,
             int threads) {
   const auto run = chosen<T>().rotate;
-  const int64_t width = int64_t{heads} * head_dim, half = head_dim / 2;
+  const int64_t width = int64_t{shape.heads} * shape.head_dim, half = shape.rotary_dim / 2;
   share(rows, 1, rows * width, threads, [=](int64_t first, int64_t count) {
-    run(x + first * width, cos + first * half, sin + first * half, count, heads, head_dim);
+    run(x + first * width, cos + first * half, sin + first * half, count, shape);
   });
 }
 
 template <class T>
-void rotate_gradient(Wide<T>* d, const Wide<T>* cos, const Wide<T>* sin, int64_t rows, int heads,
-                     int head_dim, int threads) {
+void rotate_gradient(Wide<T>* d, const Wide<T>* cos, const Wide<T>* sin, int64_t rows,
+                     const RotaryShape& shape, int threads) {
   const auto run = chosen<T>().rotate_gradient;
-  const int64_t width = int64_t{heads} * head_dim, half = head_dim / 2;
+  const int64_t width = int64_t{shape.heads} * shape.head_dim, half = shape.rotary_dim / 2;
   share(rows, 1, rows * width, threads, [=](int64_t first, int64_t count) {
-    run(d + first * width, cos + first * half, sin + first * half, count, heads, head_dim);
+    run(d + first * width, cos + first * half, sin + first * half, count, shape);
   });
 }
 
 template <class T>
-void gate_product(const T* gate, const T* up, int64_t count, T* out, int threads) {
-  const auto run = chosen<T>().gate_product;
+void gate_product(Activation act, const T* gate, const T* up, int64_t count, T* out, int threads) {
+  const auto run = gate_of<T>(act).product;
   share(count, kStep, count, threads,
         [=](int64_t at, int64_t n) { run(gate + at, up + at, n, out + at); });
 }
 
 template <class T>
-void gate_product_gradient(const T* gate, const T* up, const Wide<T>* d_out, int64_t count,
-                           Wide<T>* d_gate, Wide<T>* d_up, int threads) {
-  const auto run = chosen<T>().gate_product_gradient;
+void gate_product_gradient(Activation act, const T* gate, const T* up, const Wide<T>* d_out,
+                           int64_t count, Wide<T>* d_gate, Wide<T>* d_up, int threads) {
+  const auto run = gate_of<T>(act).gradient;
   share(count, kStep, count, threads, [=](int64_t at, int64_t n) {
     run(gate + at, up + at, d_out + at, n, d_gate + at, d_up + at);
   });
@@ -83,6 +98,20 @@ template <class T>
 void add_rows(T* h, const T* y, int64_t count, int threads) {
   const auto run = chosen<T>().add_rows;
   share(count, kStep, count, threads, [=](int64_t at, int64_t n) { run(h + at, y + at, n); });
+}
+
+template <class T>
+void add_scaled(T* h, const T* y, double scale, int64_t count, int threads) {
+  const auto run = chosen<T>().add_scaled;
+  share(count, kStep, count, threads,
+        [=](int64_t at, int64_t n) { run(h + at, y + at, Wide<T>(scale), n); });
+}
+
+template <class A>
+void soft_cap(A* x, double cap, int64_t count, A* slope, int threads) {
+  const auto run = chosen<A>().soft_cap;
+  share(count, kStep, count, threads,
+        [=](int64_t at, int64_t n) { run(x + at, A(cap), n, slope ? slope + at : nullptr); });
 }
 
 template <class T>
@@ -122,17 +151,25 @@ void add_products(const A* a, const A* b, int64_t rows, int64_t r, double* sums,
   });
 }
 
+#define SVFLEET_NORM(T, V)                                                                       \
+  template void rms_norm<T, V>(const T*, const V*, int64_t, int64_t, double, T*, Wide<T>*, int); \
+  template void rms_norm_gradient<T, V>(const T*, const V*, const Wide<T>*, const Wide<T>*,      \
+                                        int64_t, int64_t, Wide<T>*, int);
+SVFLEET_NORM(bf16, bf16)
+SVFLEET_NORM(bf16, float)
+SVFLEET_NORM(float, float)
+SVFLEET_NORM(double, double)
+#undef SVFLEET_NORM
+
 #define SVFLEET_FOR(T)                                                                            \
-  template void rms_norm<T>(const T*, const T*, int64_t, int64_t, double, T*, Wide<T>*, int);     \
-  template void rms_norm_gradient<T>(const T*, const T*, const Wide<T>*, const Wide<T>*, int64_t, \
-                                     int64_t, Wide<T>*, int);                                     \
-  template void rotate<T>(T*, const Wide<T>*, const Wide<T>*, int64_t, int, int, int);            \
-  template void rotate_gradient<T>(Wide<T>*, const Wide<T>*, const Wide<T>*, int64_t, int, int,   \
-                                   int);                                                          \
-  template void gate_product<T>(const T*, const T*, int64_t, T*, int);                            \
-  template void gate_product_gradient<T>(const T*, const T*, const Wide<T>*, int64_t, Wide<T>*,   \
-                                         Wide<T>*, int);                                          \
+  template void rotate<T>(T*, const Wide<T>*, const Wide<T>*, int64_t, const RotaryShape&, int);  \
+  template void rotate_gradient<T>(Wide<T>*, const Wide<T>*, const Wide<T>*, int64_t,             \
+                                   const RotaryShape&, int);                                      \
+  template void gate_product<T>(Activation, const T*, const T*, int64_t, T*, int);                \
+  template void gate_product_gradient<T>(Activation, const T*, const T*, const Wide<T>*, int64_t, \
+                                         Wide<T>*, Wide<T>*, int);                                \
   template void add_rows<T>(T*, const T*, int64_t, int);                                          \
+  template void add_scaled<T>(T*, const T*, double, int64_t, int);                                \
   template void round_to<T>(const Wide<T>*, int64_t, T*, int);                                    \
   template void add_keyed<T>(const T*, const Wide<T>*, const uint64_t*, int64_t, int64_t, T*,     \
                              int);                                                                \
@@ -143,6 +180,8 @@ SVFLEET_FOR(float)
 SVFLEET_FOR(double)
 #undef SVFLEET_FOR
 
+template void soft_cap<float>(float*, double, int64_t, float*, int);
+template void soft_cap<double>(double*, double, int64_t, double*, int);
 template void add_products<float>(const float*, const float*, int64_t, int64_t, double*, int);
 template void add_products<double>(const double*, const double*, int64_t, int64_t, double*, int);
 

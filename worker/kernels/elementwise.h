@@ -6,49 +6,65 @@
 
 #include <cstdint>
 
+#include "worker/kernels/activation.h"
 #include "worker/kernels/bf16.h"
 
 namespace svfleet {
 
-// RMS norm as transformers' Llama has it: out = T(T(x * s) * weight) with s = 1 / sqrt(mean(x^2) +
-// epsilon) of the row. x, out [rows, width], weight [width]; inverse_rms [rows] is s, or nullptr.
+// RMS norm with s = 1 / sqrt(mean(x^2) + epsilon) of the row. Weights of type T: out = T(T(x * s) *
+// weight), as transformers' Llama has it; wide ones: out = T(x * s * weight), as Gemma and OLMo 2
+// do. V is T or Wide<T>. x, out [rows, width], weight [width]; inverse_rms [rows] is s, or nullptr.
 // out may be x.
-template <class T>
-void rms_norm(const T* x, const T* weight, int64_t rows, int64_t width, double epsilon, T* out,
+template <class T, class V>
+void rms_norm(const T* x, const V* weight, int64_t rows, int64_t width, double epsilon, T* out,
               Wide<T>* inverse_rms, int threads);
 
 // d_x += s (g - x s^2 mean(g x)) with g = d_out * weight: straight through the norm's roundings.
 // d_out, d_x [rows, width]; inverse_rms [rows] as rms_norm wrote it.
-template <class T>
-void rms_norm_gradient(const T* x, const T* weight, const Wide<T>* inverse_rms,
+template <class T, class V>
+void rms_norm_gradient(const T* x, const V* weight, const Wide<T>* inverse_rms,
                        const Wide<T>* d_out, int64_t rows, int64_t width, Wide<T>* d_x,
                        int threads);
 
-// Rotary positions in place, the halves of each head against each other: (a, b) becomes
+// The heads of a row, and what of each is turned: its first `rotary_dim` numbers, an even count.
+struct RotaryShape {
+  int heads, head_dim, rotary_dim;
+};
+
+// Rotary positions in place, the halves of what is turned against each other: (a, b) becomes
 // (a cos - b sin, b cos + a sin), rounded once. x [rows, heads, head_dim]; cos, sin [rows,
-// head_dim / 2].
+// rotary_dim / 2].
 template <class T>
-void rotate(T* x, const Wide<T>* cos, const Wide<T>* sin, int64_t rows, int heads, int head_dim,
+void rotate(T* x, const Wide<T>* cos, const Wide<T>* sin, int64_t rows, const RotaryShape& shape,
             int threads);
 
 // The transposed rotation, (a cos + b sin, b cos - a sin), of the gradient d [rows, heads,
 // head_dim].
 template <class T>
-void rotate_gradient(Wide<T>* d, const Wide<T>* cos, const Wide<T>* sin, int64_t rows, int heads,
-                     int head_dim, int threads);
+void rotate_gradient(Wide<T>* d, const Wide<T>* cos, const Wide<T>* sin, int64_t rows,
+                     const RotaryShape& shape, int threads);
 
-// SwiGLU: out = T(T(silu(gate)) * up) with silu(g) = g / (1 + exp(-g)). out may be gate or up.
+// SwiGLU and its like: out = T(T(act(gate)) * up). out may be gate or up.
 template <class T>
-void gate_product(const T* gate, const T* up, int64_t count, T* out, int threads);
+void gate_product(Activation act, const T* gate, const T* up, int64_t count, T* out, int threads);
 
-// d_gate = d_out up silu'(gate), d_up = d_out T(silu(gate)), both written. Either may be d_out.
+// d_gate = d_out up act'(gate), d_up = d_out T(act(gate)), both written. Either may be d_out.
 template <class T>
-void gate_product_gradient(const T* gate, const T* up, const Wide<T>* d_out, int64_t count,
-                           Wide<T>* d_gate, Wide<T>* d_up, int threads);
+void gate_product_gradient(Activation act, const T* gate, const T* up, const Wide<T>* d_out,
+                           int64_t count, Wide<T>* d_gate, Wide<T>* d_up, int threads);
 
 // h = T(h + y).
 template <class T>
 void add_rows(T* h, const T* y, int64_t count, int threads);
+
+// h = T(h + T(y * scale)).
+template <class T>
+void add_scaled(T* h, const T* y, double scale, int64_t count, int threads);
+
+// x = cap tanh(x / cap), in place; with `slope`, 1 - tanh^2 there, its derivative. A is float or
+// double.
+template <class A>
+void soft_cap(A* x, double cap, int64_t count, A* slope, int threads);
 
 // out = T(x), to the nearest, ties to even.
 template <class T>

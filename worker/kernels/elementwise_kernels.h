@@ -3,23 +3,33 @@
 
 #include <cstdint>
 
-#include "worker/kernels/bf16.h"
+#include "worker/kernels/elementwise.h"
 
 namespace svfleet {
 
 template <class T>
 struct ElementwiseKernels {
   using W = Wide<T>;
-  void (*rms_norm)(const T* x, const T* weight, int64_t rows, int64_t width, double epsilon, T* out,
-                   W* inverse_rms);
-  void (*rms_norm_gradient)(const T* x, const T* weight, const W* inverse_rms, const W* d_out,
-                            int64_t rows, int64_t width, W* d_x);
-  void (*rotate)(T* x, const W* cos, const W* sin, int64_t rows, int heads, int head_dim);
-  void (*rotate_gradient)(W* d, const W* cos, const W* sin, int64_t rows, int heads, int head_dim);
-  void (*gate_product)(const T* gate, const T* up, int64_t count, T* out);
-  void (*gate_product_gradient)(const T* gate, const T* up, const W* d_out, int64_t count,
-                                W* d_gate, W* d_up);
+  // With weights of V.
+  template <class V>
+  struct Norm {
+    void (*forward)(const T* x, const V* weight, int64_t rows, int64_t width, double epsilon,
+                    T* out, W* inverse_rms);
+    void (*gradient)(const T* x, const V* weight, const W* inverse_rms, const W* d_out,
+                     int64_t rows, int64_t width, W* d_x);
+  };
+  struct Gate {
+    void (*product)(const T* gate, const T* up, int64_t count, T* out);
+    void (*gradient)(const T* gate, const T* up, const W* d_out, int64_t count, W* d_gate, W* d_up);
+  };
+  Norm<T> norm;
+  Norm<W> wide_norm;
+  void (*rotate)(T* x, const W* cos, const W* sin, int64_t rows, const RotaryShape& shape);
+  void (*rotate_gradient)(W* d, const W* cos, const W* sin, int64_t rows, const RotaryShape& shape);
+  Gate silu, gelu_tanh;
   void (*add_rows)(T* h, const T* y, int64_t count);
+  void (*add_scaled)(T* h, const T* y, W scale, int64_t count);
+  void (*soft_cap)(W* x, W cap, int64_t count, W* slope);
   void (*round_to)(const W* x, int64_t count, T* out);
   void (*add_keyed)(const T* x, const W* change, const uint64_t* keys, int64_t rows, int64_t width,
                     T* out);

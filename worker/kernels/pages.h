@@ -16,6 +16,8 @@ struct AttentionShape {
   int kv_heads;  // divides heads
   int head_dim;  // even
   double scale;
+  double soft_cap = 0;  // above 0: a score s becomes soft_cap tanh(s / soft_cap) (Gemma 2)
+  int64_t window = 0;   // above 0: how many tokens a row sees, itself and those just before it
 };
 
 // A page is, for each kv head, the keys transposed [head_dim][32], then the values [32][head_dim].

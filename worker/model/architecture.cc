@@ -9,6 +9,7 @@
 #include "checkpoints/lfs_pointer.h"
 #include "comm/error.h"
 #include "worker/model/config_field.h"
+#include "worker/model/family.h"
 #include "worker/model/rope.h"
 
 namespace svfleet {
@@ -27,8 +28,9 @@ json read_json(const std::string& path) {
 
 constexpr int64_t kMostLayers = 10000;  // no model has a tenth of them
 
-int64_t required(const json& config, const std::string& path, const char* name) {
-  int64_t value = field<int64_t>(config, path, name, -1);
+int64_t required(const json& config, const std::string& path, const char* name,
+                 int64_t fallback = 0) {
+  int64_t value = field<int64_t>(config, path, name, config.contains(name) ? 0 : fallback);
   if (value <= 0)
     throw user_error("'", path, "': field '", name, "' is missing or not a positive number");
   return value;
@@ -57,64 +59,80 @@ void add_stop_tokens(const json& config, const std::string& path, std::vector<in
     throw user_error("'", path, "': eos_token_id must be a number or a list of numbers");
 }
 
-void refuse_unsupported(const json& config, const std::string& path) {
-  std::string activation = field<std::string>(config, path, "hidden_act", "silu");
-  if (activation != "silu")
-    throw user_error("'", path, "': hidden_act '", activation, "' is not supported; only silu is");
-  for (const char* name : {"mlp_bias", "attention_bias"})
-    if (field<bool>(config, path, name, false))
-      throw user_error("'", path, "': ", name, ": true is not supported");
-  const auto is_set = [&](const char* name) {
-    auto it = config.find(name);
-    return it != config.end() && !it->is_null();
+// The language model's own part of a multimodal config.json, with what stands beside it.
+json text_part(const json& config, const std::string& path) {
+  const auto it = config.find("text_config");
+  if (it == config.end() || !it->is_object())
+    throw user_error("'", path, "': model_type '",
+                     field<std::string>(config, path, "model_type", ""),
+                     "' has no text_config; copy or download the folder again");
+  json text = *it;
+  for (const char* name : {"eos_token_id", "tie_word_embeddings", "quantization_config"})
+    if (config.contains(name) && !text.contains(name)) text[name] = config[name];
+  return text;
+}
+
+// What is in force beside Llama's ways, so that a model of theirs keeps its hash; null for none.
+json other_flags(const Architecture& arch) {
+  Architecture plain;
+  plain.attention_scale = 1 / std::sqrt(double(arch.head_dim));
+  plain.rotary_dim = arch.head_dim;
+  json flags = json::object();
+  const auto add = [&](const char* name, const auto& value, const auto& of_llama) {
+    if (value != of_llama) flags[name] = value;
   };
-  for (const char* name : {"quantization_config", "compression_config"})
-    if (is_set(name))
-      throw user_error("'", path, "': quantised weights (", name,
-                       ") are not supported; use the model's float folder");
-  for (const char* name : {"num_local_experts", "num_experts"})
-    if (is_set(name))
-      throw user_error("'", path, "': mixture-of-experts models (", name, ") are not supported");
-  if (!field<bool>(config, path, "is_causal", true))
-    throw user_error("'", path, "': is_causal: false is not supported: each token would see those ",
-                     "behind it");
-  if (is_set("layer_types")) {
-    for (const std::string& type : field<std::vector<std::string>>(config, path, "layer_types", {}))
-      if (type != "full_attention" && type != "sliding_attention")
-        throw user_error("'", path, "': a layer of type '", type, "' (layer_types) is not ",
-                         "supported; only full_attention and sliding_attention are");
+  add("norm_place", int(arch.norm_place), int(plain.norm_place));
+  add("norm_adds_one", arch.norm_adds_one, false);
+  add("norm_rounds_once", arch.norm_rounds_once, false);
+  add("qk_norm", int(arch.qk_norm), int(plain.qk_norm));
+  add("activation", int(arch.activation), int(plain.activation));
+  add("attention_scale", arch.attention_scale, plain.attention_scale);
+  add("attention_cap", arch.attention_cap, 0.0);
+  add("logit_cap", arch.logit_cap, 0.0);
+  add("logit_divisor", arch.logit_divisor, 1.0);
+  add("embedding_scale", arch.embedding_scale, 1.0);
+  add("residual_scale", arch.residual_scale, 1.0);
+  add("rotary_dim", arch.rotary_dim, plain.rotary_dim);
+  add("local_rope_theta", arch.local_rope_theta, 0.0);
+  add("output_bias", arch.output_bias, false);
+  add("mlp_bias", arch.mlp_bias, false);
+  json layers = json::array();
+  bool alike = true;
+  for (const LayerTraits& layer : arch.layer_traits) {
+    layers.push_back({layer.window, layer.rotary, layer.local_angles});
+    alike = alike && layer == LayerTraits{.window = arch.sliding_window};
   }
+  if (!alike) flags["layers"] = layers;
+  const RopeScaling& rope = arch.rope;
+  if (rope.kind != RopeKind::kDefault && rope.kind != RopeKind::kLlama3)
+    flags["rope"] = {int(rope.kind), rope.beta_fast, rope.beta_slow, rope.truncate,
+                     rope.magnitude, rope.length,    rope.divisors};
+  return flags.empty() ? json() : flags;
 }
 
-// Factors that other families apply to activations and logits. In a folder that calls itself one of
-// ours they are what its makers meant, unless they change nothing.
-void refuse_scalings(const json& config, const std::string& path, const Architecture& arch) {
-  const double head_dim = double(arch.head_dim);
-  const std::pair<const char*, double> neutral[] = {
-      {"embedding_multiplier", 1},
-      {"residual_multiplier", 1},
-      {"lm_head_multiplier", 1},
-      {"logits_scaling", 1},
-      {"logit_scale", 1},
-      {"scale_emb", 1},
-      {"attention_multiplier", 1 / std::sqrt(head_dim)},
-      {"query_pre_attn_scalar", head_dim}};
-  for (const auto& [name, value] : neutral)
-    if (const double found = field<double>(config, path, name, value);
-        std::abs(found - value) > 1e-6 * value)
-      throw user_error("'", path, "': ", name, " ", found, " is not supported; only ", value,
-                       ", which changes nothing, is");
-  for (const char* name : {"final_logit_softcapping", "attn_logit_softcapping", "clip_qkv"})
-    if (const auto it = config.find(name); it != config.end() && !it->is_null())
-      throw user_error("'", path, "': ", name, " ", it->dump(), " is not supported; only null is");
+void read_sizes(const json& config, const std::string& path, const Family& family,
+                Architecture* arch) {
+  const int64_t layers = required(config, path, "num_hidden_layers");
+  if (layers > kMostLayers)
+    throw user_error("'", path, "': num_hidden_layers is ", layers, ", more than ", kMostLayers,
+                     "; is the file damaged?");
+  arch->layers = int(layers);
+  arch->hidden = required(config, path, "hidden_size");
+  arch->intermediate = required(config, path, "intermediate_size");
+  arch->vocabulary = required(config, path, "vocab_size", family.vocabulary);
+  arch->heads = required(config, path, "num_attention_heads", family.heads);
+  // Null is as many as heads; only a field that is not there is the family's own number.
+  arch->kv_heads = field<int64_t>(
+      config, path, "num_key_value_heads",
+      config.contains("num_key_value_heads") || !family.kv_heads ? arch->heads : family.kv_heads);
+  arch->head_dim = field<int64_t>(config, path, "head_dim",
+                                  family.head_dim ? family.head_dim : arch->hidden / arch->heads);
+  if (arch->kv_heads <= 0 || arch->heads % arch->kv_heads)
+    throw user_error("'", path, "': num_attention_heads ", arch->heads,
+                     " is not a multiple of num_key_value_heads ", arch->kv_heads);
+  if (arch->head_dim <= 0 || arch->head_dim % 2)
+    throw user_error("'", path, "': head_dim ", arch->head_dim, " is not a positive even number");
 }
-
-// What transformers takes where config.json has no such field.
-int64_t default_kv_heads(const Architecture& arch) {
-  return arch.model_type == "mistral" ? 8 : arch.model_type == "qwen2" ? 32 : arch.heads;
-}
-
-constexpr int64_t kDefaultWindow = 4096;  // of mistral, and of qwen2 where it is in use
 
 }  // namespace
 
@@ -125,24 +143,25 @@ std::string Architecture::shape() const {
 }
 
 std::string Architecture::content_hash() const {
-  return hash_bytes(json{model_type,
-                         layers,
-                         hidden,
-                         intermediate,
-                         vocabulary,
-                         heads,
-                         kv_heads,
-                         head_dim,
-                         rms_epsilon,
-                         rope_theta,
-                         {rope.llama3, rope.factor, rope.low_freq_factor, rope.high_freq_factor,
-                          rope.original_max_position},
-                         tied_embeddings,
-                         qkv_bias,
-                         max_positions,
-                         sliding_window,
-                         stop_tokens}
-                        .dump());
+  json all = json{model_type,
+                  layers,
+                  hidden,
+                  intermediate,
+                  vocabulary,
+                  heads,
+                  kv_heads,
+                  head_dim,
+                  rms_epsilon,
+                  rope_theta,
+                  {rope.kind == RopeKind::kLlama3, rope.factor, rope.low_freq_factor,
+                   rope.high_freq_factor, rope.original_max_position},
+                  tied_embeddings,
+                  qkv_bias,
+                  max_positions,
+                  sliding_window,
+                  stop_tokens};
+  if (const json others = other_flags(*this); !others.is_null()) all.push_back(others);
+  return hash_bytes(all.dump());
 }
 
 std::vector<MatrixShape> Architecture::linear_shapes() const {
@@ -167,7 +186,7 @@ void check_model_folder(const std::string& folder) {
                           : "");
 }
 
-Architecture read_architecture(const std::string& folder) {
+Architecture read_architecture(const std::string& folder, int64_t max_length) {
   check_model_folder(folder);
   const std::string path = folder + "/config.json";
   if (!file_exists(path))
@@ -176,39 +195,18 @@ Architecture read_architecture(const std::string& folder) {
   json config = read_json(path);
   Architecture arch;
   arch.model_type = field<std::string>(config, path, "model_type", "");
-  if (arch.model_type != "llama" && arch.model_type != "mistral" && arch.model_type != "qwen2")
-    throw user_error("'", path, "': model_type '", arch.model_type,
-                     "' is not supported; supported are llama, mistral and qwen2");
-  refuse_unsupported(config, path);
-  const int64_t layers = required(config, path, "num_hidden_layers");
-  if (layers > kMostLayers)
-    throw user_error("'", path, "': num_hidden_layers is ", layers, ", more than ", kMostLayers,
-                     "; is the file damaged?");
-  arch.layers = int(layers);
-  arch.hidden = required(config, path, "hidden_size");
-  arch.intermediate = required(config, path, "intermediate_size");
-  arch.vocabulary = required(config, path, "vocab_size");
-  arch.heads = required(config, path, "num_attention_heads");
-  arch.kv_heads =
-      field<int64_t>(config, path, "num_key_value_heads",
-                     config.contains("num_key_value_heads") ? arch.heads : default_kv_heads(arch));
-  arch.head_dim = field<int64_t>(config, path, "head_dim", arch.hidden / arch.heads);
-  if (arch.kv_heads <= 0 || arch.heads % arch.kv_heads)
-    throw user_error("'", path, "': num_attention_heads ", arch.heads,
-                     " is not a multiple of num_key_value_heads ", arch.kv_heads);
-  if (arch.head_dim <= 0 || arch.head_dim % 2)
-    throw user_error("'", path, "': head_dim ", arch.head_dim, " is not a positive even number");
-  refuse_scalings(config, path, arch);
-  arch.rms_epsilon = above_zero<double>(config, path, "rms_norm_eps", 1e-6);
+  if (arch.model_type == "gemma3") {
+    config = text_part(config, path);
+    arch.model_type = "gemma3_text";
+    arch.multimodal = true;
+  }
+  const Family& family = family_of(arch.model_type, path);
+  refuse_unsupported(config, path, family);
+  read_sizes(config, path, family, &arch);
+  arch.rms_epsilon = above_zero<double>(config, path, "rms_norm_eps", family.epsilon);
   arch.max_positions = above_zero<int64_t>(config, path, "max_position_embeddings", 0);
-  read_rope(config, path, &arch);
-  arch.tied_embeddings = field<bool>(config, path, "tie_word_embeddings", false);
-  arch.qkv_bias = arch.model_type == "qwen2";
-  // Qwen2 writes a window that it does not use unless use_sliding_window is set.
-  if (arch.model_type != "qwen2" || field<bool>(config, path, "use_sliding_window", false))
-    arch.sliding_window = above_zero<int64_t>(
-        config, path, "sliding_window",
-        arch.model_type == "llama" || config.contains("sliding_window") ? 0 : kDefaultWindow);
+  read_rope(config, path, family, max_length, &arch);
+  read_flags(config, path, family, &arch);
 
   const std::string generation = folder + "/generation_config.json";
   if (file_exists(generation))

@@ -1,5 +1,6 @@
-// A Llama-family decoder over frozen weights, with an adapter: the forward pass, and the gradient
-// of z through it, by hand. Const in all they read, and re-entrant.
+// A decoder of any family over frozen weights, with an adapter: the forward pass, and the gradient
+// of z through it, by hand. Const in all they read, and re-entrant. It knows no family, only the
+// flags of Architecture.
 //
 // Prompts, trees and decoding steps go through one function, in which a row's bits depend on its
 // own sequence alone: log pi of a token is the same number when it is drawn and when it is trained.
@@ -17,12 +18,17 @@
 namespace svfleet {
 
 // What the gradient needs of a forward pass, by layer. What is quickly made again of it, the norms'
-// outputs and silu(gate) * up, is not kept.
+// outputs and act(gate) * up, is not kept.
 struct Tape {
+  // What a norm needs: its input, and 1 / its root mean square by row.
+  struct Norm {
+    at::Tensor x, inverse;
+  };
   struct Layer {
-    at::Tensor h, inverse;            // before the layer, and its first norm's
+    Norm attention, mlp;  // x: the residual before each, in families without norm, too
+    Norm q_norm, k_norm;  // undefined where the family has none, as the next two
+    Norm attention_out, mlp_out;
     at::Tensor q, attended, log_sum;  // keys and values stay in the pool
-    at::Tensor h2, inverse2;          // before the second norm, likewise
     at::Tensor gate, up;
   };
   std::vector<Layer> layers;
@@ -34,8 +40,8 @@ struct Tape {
 };
 
 // Hidden states after the last norm [rows, hidden]; keys and values go into the pool. With `tape`,
-// whose `from` is given, what the gradient needs is kept. Error(kExitUser) for a sequence that
-// needs a sliding window.
+// whose `from` is given, what the gradient needs is kept. Error(kExitUser) on a GPU for a sequence
+// that needs a sliding window.
 at::Tensor forward(const Weights& weights, const Adapter& adapter, const Pass& pass, PagePool& pool,
                    Tape* tape = nullptr);
 

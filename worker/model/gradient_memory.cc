@@ -16,7 +16,10 @@ int64_t query_width(const Architecture& arch) {
 
 // Of a layer, by row: Tape::Layer.
 int64_t layer_bytes(const Architecture& arch, int64_t bytes, int64_t wide_bytes) {
-  return bytes * (2 * arch.hidden + 2 * query_width(arch) + 2 * arch.intermediate) +
+  const int64_t kv_width = arch.kv_heads * arch.head_dim;
+  const int64_t qk = arch.has_qk_norm() ? query_width(arch) + kv_width : 0,
+                behind = arch.has_norm_behind() ? 2 * arch.hidden : 0;
+  return bytes * (2 * arch.hidden + 2 * query_width(arch) + 2 * arch.intermediate + qk + behind) +
          wide_bytes * (arch.heads + 2);
 }
 

@@ -124,7 +124,17 @@ at::Tensor on_cpu(const at::Tensor& logits, const at::Tensor& base, const Traine
 }  // namespace
 
 at::Tensor Head::logits(const at::Tensor& hidden) const {
-  return matrix_.times_wide(hidden);
+  return logits(hidden, nullptr);
+}
+
+at::Tensor Head::logits(const at::Tensor& hidden, at::Tensor* slope) const {
+  at::Tensor logits = matrix_.times_wide(hidden);
+  if (shape_.divisor != 1) logits.div_(shape_.divisor);
+  if (shape_.cap > 0) soft_cap(logits, shape_.cap, slope);
+  if (slope && shape_.divisor != 1)
+    *slope =
+        slope->defined() ? slope->div_(shape_.divisor) : at::full_like(logits, 1 / shape_.divisor);
+  return logits;
 }
 
 at::Tensor Head::log_probs(const at::Tensor& hidden, const std::vector<int64_t>& labels,
@@ -191,7 +201,8 @@ Head::Gradient Head::gradient(const at::Tensor& hidden, const at::Tensor& base,
     enter(Stage::kHead);
     const int64_t size = std::min(at_once, count - start);
     const auto block = [&](const at::Tensor& t) { return t.narrow(0, start, size); };
-    const at::Tensor own = logits(block(hidden));
+    at::Tensor slope;
+    const at::Tensor own = logits(block(hidden), &slope);
     const at::Tensor of_base = kl == KlLoss::kNone ? at::Tensor() : logits(block(base));
     const at::Tensor d_logits =
 #ifdef SVFLEET_HAVE_CUDA
@@ -205,7 +216,9 @@ Head::Gradient Head::gradient(const at::Tensor& hidden, const at::Tensor& base,
                       hidden.scalar_type())
             : on_cpu(own, of_base, tokens, start, kl, temperature, block(out.log_probs),
                      hidden.scalar_type());
-    block(out.d_hidden).copy_(matrix_.back_wide(d_logits));
+    const at::Tensor d_product =
+        slope.defined() ? rounded(d_logits * slope, hidden.scalar_type()) : d_logits;
+    block(out.d_hidden).copy_(matrix_.back_wide(d_product));
   }
   return out;
 }

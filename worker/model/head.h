@@ -31,8 +31,14 @@ class Head {
   // Rows of logits that training holds at a time: so many times the vocabulary, wide.
   static int64_t rows_at_once(at::Device device) { return device.is_cuda() ? 1024 : 32; }
 
+  // What logits are made of the matrix's product: divided, then capped where `cap` is above 0.
+  struct Shape {
+    double divisor = 1, cap = 0;
+  };
+
   Head() = default;
-  explicit Head(Matrix matrix) : matrix_(std::move(matrix)) {}  // [vocabulary, hidden]
+  // [vocabulary, hidden]
+  explicit Head(Matrix matrix, Shape shape = {1, 0}) : matrix_(std::move(matrix)), shape_(shape) {}
 
   const Matrix& matrix() const { return matrix_; }
 
@@ -61,7 +67,11 @@ class Head {
                     KlLoss kl, double temperature) const;
 
  private:
+  // `slope`: d logits / d product, undefined where it is 1.
+  at::Tensor logits(const at::Tensor& hidden, at::Tensor* slope) const;
+
   Matrix matrix_;
+  Shape shape_;
 };
 
 }  // namespace svfleet

@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <cmath>
 
 #include "comm/error.h"
 #ifdef SVFLEET_HAVE_CUDA
@@ -19,9 +18,9 @@ namespace {
 
 constexpr int kSlabPages = 16;
 
-AttentionShape shape_of(const Architecture& arch) {
-  return {int(arch.heads), int(arch.kv_heads), int(arch.head_dim),
-          1 / std::sqrt(double(arch.head_dim))};
+AttentionShape attention_shape(const Architecture& arch) {
+  return {int(arch.heads), int(arch.kv_heads), int(arch.head_dim), arch.attention_scale,
+          arch.attention_cap};
 }
 
 // Neighbouring rows of one sequence.
@@ -48,10 +47,19 @@ const GpuPass& sent(const Pass& pass, at::Device device) {
 }  // namespace
 
 PagePool::PagePool(const Weights& weights)
-    : shape_(shape_of(weights.architecture())),
+    : shape_(attention_shape(weights.architecture())),
       layers_(weights.architecture().layers),
       type_(weights.type()),
-      device_(weights.device()) {}
+      device_(weights.device()) {
+  for (const LayerTraits& layer : weights.architecture().layer_traits) {
+    by_layer_.push_back(shape_);
+    by_layer_.back().window = layer.window;
+  }
+}
+
+const AttentionShape& PagePool::shape_of(int layer) const {
+  return by_layer_[size_t(layer)];
+}
 
 void PagePool::grow() {
   const int first = int(holders_.size());
@@ -192,7 +200,7 @@ at::Tensor PagePool::attend(int layer, const Pass& pass, const at::Tensor& q,
       rows.push_back({data_of<T>(q) + row * width, pages.data() + starts[size_t(row)],
                       pass.positions[size_t(row)] + 1, data_of<T>(out) + row * width,
                       log_sum ? data_of<Wide<T>>(*log_sum) + row * shape_.heads : nullptr});
-    svfleet::attend<T>(shape_, rows, compute_threads());
+    svfleet::attend<T>(shape_of(layer), rows, compute_threads());
   });
   return out;
 }
@@ -238,7 +246,7 @@ PagePool::Gradient PagePool::attend_gradient(int layer, const Pass& pass, const 
                       data_of<W>(log_sum) + row * shape_.heads, data_of<T>(d_out) + row * width,
                       pages.data() + starts[size_t(row)], d_pages.data() + starts[size_t(row)],
                       pass.positions[size_t(row)] + 1, data_of<W>(result.d_q) + row * width});
-    svfleet::attend_gradient<T>(shape_, rows, compute_threads());
+    svfleet::attend_gradient<T>(shape_of(layer), rows, compute_threads());
     for (auto copy = pass.copies.rbegin(); copy != pass.copies.rend(); ++copy)
       add_slots<T>(shape_, all + places[size_t(copy->to)] * size,
                    all + places[size_t(copy->from)] * size, copy->slots);

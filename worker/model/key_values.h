@@ -33,7 +33,8 @@ class PagePool {
   // One layer of a pass: the rows' own keys and values [rows, kv_heads * head_dim] into their
   // places, and the pass's copies.
   void store(int layer, const Pass& pass, const at::Tensor& k, const at::Tensor& v);
-  // What each row's q [rows, heads * head_dim] sees of its sequence, likewise; `log_sum`, where
+  // What each row's q [rows, heads * head_dim] sees of its sequence within the layer's window,
+  // likewise; `log_sum`, where
   // given: what the gradient needs besides [rows, heads], wide.
   at::Tensor attend(int layer, const Pass& pass, const at::Tensor& q,
                     at::Tensor* log_sum = nullptr) const;
@@ -57,7 +58,10 @@ class PagePool {
   Gradient gradient_on_gpu(int layer, const Pass& pass, const at::Tensor& q, const at::Tensor& out,
                            const at::Tensor& log_sum, const at::Tensor& d_out) const;
 
-  const AttentionShape shape_;
+  const AttentionShape& shape_of(int layer) const;
+
+  const AttentionShape shape_;  // without a window
+  std::vector<AttentionShape> by_layer_;
   const int layers_;
   const at::ScalarType type_;
   const at::Device device_;

@@ -34,6 +34,15 @@ int threads() {
 #define SVFLEET_ON_GPU(x, call)
 #endif
 
+// Calls with_it with the weight's numbers, of T or wide.
+template <class T, class F>
+void with_weight(const at::Tensor& weight, F&& with_it) {
+  if (weight.scalar_type() == at::kBFloat16)
+    with_it(data_of<T>(weight));
+  else
+    with_it(data_of<Wide<T>>(weight));
+}
+
 }  // namespace
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon,
@@ -43,9 +52,10 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilo
   if (inverse) *inverse = at::empty({x.size(0)}, x.options().dtype(wide_of(x)));
   with_type(x.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    svfleet::rms_norm<T>(data_of<T>(x), data_of<T>(weight), x.size(0), x.size(1), epsilon,
-                         data_of<T>(out), inverse ? data_of<Wide<T>>(*inverse) : nullptr,
-                         threads());
+    with_weight<T>(weight, [&](const auto* w) {
+      svfleet::rms_norm<T>(data_of<T>(x), w, x.size(0), x.size(1), epsilon, data_of<T>(out),
+                           inverse ? data_of<Wide<T>>(*inverse) : nullptr, threads());
+    });
   });
   return out;
 }
@@ -55,35 +65,39 @@ void rms_norm_gradient(const at::Tensor& x, const at::Tensor& weight, const at::
   SVFLEET_ON_GPU(x, rms_norm_gradient(x, weight, inverse, d_out, d_x))
   with_type(x.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    svfleet::rms_norm_gradient<T>(data_of<T>(x), data_of<T>(weight), data_of<Wide<T>>(inverse),
-                                  data_of<Wide<T>>(d_out), x.size(0), x.size(1),
-                                  data_of<Wide<T>>(d_x), threads());
+    with_weight<T>(weight, [&](const auto* w) {
+      svfleet::rms_norm_gradient<T>(data_of<T>(x), w, data_of<Wide<T>>(inverse),
+                                    data_of<Wide<T>>(d_out), x.size(0), x.size(1),
+                                    data_of<Wide<T>>(d_x), threads());
+    });
   });
 }
 
 namespace {
 
 Angles angles_on_host(std::span<const int64_t> positions, const std::vector<double>& frequencies,
-                      at::ScalarType wide) {
+                      double magnitude, at::ScalarType wide) {
   at::Tensor all = at::empty({int64_t(positions.size()), int64_t(frequencies.size())}, at::kDouble);
   double* a = all.data_ptr<double>();
   for (const int64_t position : positions)
     for (const double frequency : frequencies) *a++ = double(position) * frequency;
-  return {all.cos().to(wide), all.sin().to(wide)};
+  at::Tensor cos = all.cos(), sin = all.sin();
+  if (magnitude != 1) cos.mul_(magnitude), sin.mul_(magnitude);
+  return {cos.to(wide), sin.to(wide)};
 }
 
 // Those of every position up to the longest sequence so far, made once for each model.
 Angles angles_on_device(std::span<const int64_t> positions, const std::vector<double>& frequencies,
-                        at::ScalarType wide, at::Device device) {
+                        double magnitude, at::ScalarType wide, at::Device device) {
   static std::mutex mutex;
-  static std::map<std::tuple<std::vector<double>, at::ScalarType, int>, Angles> known;
+  static std::map<std::tuple<std::vector<double>, double, at::ScalarType, int>, Angles> known;
   std::lock_guard lock(mutex);
-  Angles& all = known[{frequencies, wide, int(device.index())}];
+  Angles& all = known[{frequencies, magnitude, wide, int(device.index())}];
   const int64_t most = *std::max_element(positions.begin(), positions.end()) + 1;
   if (!all.cos.defined() || all.cos.size(0) < most) {
     std::vector<int64_t> every(size_t(std::max<int64_t>(1024, 2 * most)));
     std::iota(every.begin(), every.end(), 0);
-    const Angles made = angles_on_host(every, frequencies, wide);
+    const Angles made = angles_on_host(every, frequencies, magnitude, wide);
     all = {made.cos.to(device), made.sin.to(device)};
   }
   const at::Tensor index = index_tensor({positions.begin(), positions.end()}, device);
@@ -93,17 +107,25 @@ Angles angles_on_device(std::span<const int64_t> positions, const std::vector<do
 }  // namespace
 
 Angles angles(std::span<const int64_t> positions, const std::vector<double>& frequencies,
-              at::ScalarType wide, at::Device device) {
-  return device.is_cuda() ? angles_on_device(positions, frequencies, wide, device)
-                          : angles_on_host(positions, frequencies, wide);
+              double magnitude, at::ScalarType wide, at::Device device) {
+  return device.is_cuda() ? angles_on_device(positions, frequencies, magnitude, wide, device)
+                          : angles_on_host(positions, frequencies, magnitude, wide);
 }
+
+namespace {
+
+RotaryShape shape_of(const at::Tensor& x, const Angles& by, int64_t head_dim) {
+  return {int(x.size(1) / head_dim), int(head_dim), int(2 * by.cos.size(1))};
+}
+
+}  // namespace
 
 void rotate(const at::Tensor& x, const Angles& by, int64_t head_dim) {
   SVFLEET_ON_GPU(x, rotate(x, by, head_dim))
   with_type(x.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     svfleet::rotate<T>(data_of<T>(x), data_of<Wide<T>>(by.cos), data_of<Wide<T>>(by.sin), x.size(0),
-                       int(x.size(1) / head_dim), int(head_dim), threads());
+                       shape_of(x, by, head_dim), threads());
   });
 }
 
@@ -113,42 +135,57 @@ void rotate_gradient(const at::Tensor& d, const Angles& by, int64_t head_dim) {
     using T = decltype(zero);
     if constexpr (sizeof(T) > 2)
       svfleet::rotate_gradient<T>(data_of<T>(d), data_of<T>(by.cos), data_of<T>(by.sin), d.size(0),
-                                  int(d.size(1) / head_dim), int(head_dim), threads());
+                                  shape_of(d, by, head_dim), threads());
   });
 }
 
-at::Tensor gate_product(const at::Tensor& gate, const at::Tensor& up) {
+at::Tensor gate_product(const at::Tensor& gate, const at::Tensor& up, Activation act) {
   SVFLEET_ON_GPU(gate, gate_product(gate, up))
   at::Tensor out = at::empty_like(gate);
   with_type(gate.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    svfleet::gate_product<T>(data_of<T>(gate), data_of<T>(up), gate.numel(), data_of<T>(out),
+    svfleet::gate_product<T>(act, data_of<T>(gate), data_of<T>(up), gate.numel(), data_of<T>(out),
                              threads());
   });
   return out;
 }
 
 void gate_product_gradient(const at::Tensor& gate, const at::Tensor& up, const at::Tensor& d_out,
-                           at::Tensor* d_gate, at::Tensor* d_up) {
+                           at::Tensor* d_gate, at::Tensor* d_up, Activation act) {
   SVFLEET_ON_GPU(gate, gate_product_gradient(gate, up, d_out, d_gate, d_up))
   *d_gate = at::empty_like(d_out);
   *d_up = at::empty_like(d_out);
   with_type(gate.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    svfleet::gate_product_gradient<T>(data_of<T>(gate), data_of<T>(up), data_of<Wide<T>>(d_out),
-                                      gate.numel(), data_of<Wide<T>>(*d_gate),
-                                      data_of<Wide<T>>(*d_up), threads());
+    svfleet::gate_product_gradient<T>(
+        act, data_of<T>(gate), data_of<T>(up), data_of<Wide<T>>(d_out), gate.numel(),
+        data_of<Wide<T>>(*d_gate), data_of<Wide<T>>(*d_up), threads());
   });
 }
 
-void add_to(const at::Tensor& h, const at::Tensor& y) {
+void soft_cap(const at::Tensor& x, double cap, at::Tensor* slope) {
+  SVFLEET_CHECK(!x.is_cuda(), "soft caps on a GPU");
+  if (slope) *slope = at::empty_like(x);
+  with_type(x.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    if constexpr (sizeof(T) > 2)
+      svfleet::soft_cap<T>(data_of<T>(x), cap, x.numel(), slope ? data_of<T>(*slope) : nullptr,
+                           threads());
+  });
+}
+
+void add_to(const at::Tensor& h, const at::Tensor& y, double scale) {
+  SVFLEET_CHECK(scale == 1 || !h.is_cuda(), "residual scale ", scale, " on a GPU");
   if (h.is_cuda()) {
     h.add_(y);
     return;
   }
   with_type(h.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    svfleet::add_rows<T>(data_of<T>(h), data_of<T>(y), h.numel(), threads());
+    if (scale == 1)
+      svfleet::add_rows<T>(data_of<T>(h), data_of<T>(y), h.numel(), threads());
+    else
+      svfleet::add_scaled<T>(data_of<T>(h), data_of<T>(y), scale, h.numel(), threads());
   });
 }
 

@@ -26,7 +26,7 @@ class ConfigTest : public ConfigFiles {};
 
 TEST_F(ConfigTest, ReadsEverySection) {
   write_text("run.yaml", R"yaml(
-model: {path: models/m, dtype: float32, chat_template: smollm2}
+model: {path: models/m, dtype: float32, chat_template: smollm2, max_length: 8192}
 run_dir: runs/a
 svd:
   targets: [q_proj, v_proj]
@@ -55,6 +55,7 @@ task:
   EXPECT_EQ(c.model.path, "models/m");
   EXPECT_EQ(c.model.dtype, "float32");
   EXPECT_EQ(c.model.chat_template, "smollm2");
+  EXPECT_EQ(c.model.max_length, 8192);
   EXPECT_EQ(c.run_dir, "runs/a");
   EXPECT_THAT(c.svd.targets, ElementsAre("q_proj", "v_proj"));
   EXPECT_EQ(c.svd.layers, "0..11,40..79");

@@ -17,8 +17,9 @@ class AttentionGradient : public ::testing::Test {
   Kernels before_ = kernels();
 };
 
-AttentionShape shape_of(int heads, int kv_heads, int head_dim) {
-  return {heads, kv_heads, head_dim, 1 / std::sqrt(double(head_dim))};
+AttentionShape shape_of(int heads, int kv_heads, int head_dim, double soft_cap = 0,
+                        int64_t window = 0) {
+  return {heads, kv_heads, head_dim, 1 / std::sqrt(double(head_dim)), soft_cap, window};
 }
 
 // A page's gradient, by the page.
@@ -59,14 +60,17 @@ void add_truth(Sequences<T>& sequences, const Asked<T>& asked, int head, std::ve
   double d_out_out = 0;
   for (int d = 0; d < dim; ++d) d_out_out += d_out(d) * widen(asked.out[head * dim + d]);
   d_q.assign(dim, 0);
-  for (int64_t j = 0; j < asked.keys; ++j) {
+  const int64_t first = shape.window ? std::max<int64_t>(0, asked.keys - shape.window) : 0;
+  for (int64_t j = first; j < asked.keys; ++j) {
     double score = 0, d_p = 0;
     for (int d = 0; d < dim; ++d) {
       score += q(d) * widen(sequences.key(s, j, kv_head, d));
       d_p += d_out(d) * widen(sequences.value(s, j, kv_head, d));
     }
-    const double p = std::exp(score * shape.scale - asked.log_sum[head]);
-    const double d_score = shape.scale * p * (d_p - d_out_out);
+    const double t = shape.soft_cap > 0 ? std::tanh(score * shape.scale / shape.soft_cap) : 0;
+    const double s_j = shape.soft_cap > 0 ? shape.soft_cap * t : score * shape.scale;
+    const double p = std::exp(s_j - asked.log_sum[head]);
+    const double d_score = shape.scale * p * (d_p - d_out_out) * (1 - t * t);
     auto& gradient = gradients[sequences.pages[s][j / kPageTokens]];
     gradient.resize(page_elements(shape));
     for (int d = 0; d < dim; ++d) {
@@ -92,9 +96,13 @@ std::vector<Asked<T>> many_rows(Sequences<T>& sequences, std::mt19937& random) {
   return asked;
 }
 
-const AttentionShape kShapes[] = {shape_of(9, 3, 64),  shape_of(4, 4, 80), shape_of(6, 2, 96),
-                                  shape_of(8, 1, 128), shape_of(2, 1, 2),  shape_of(3, 1, 18),
-                                  shape_of(7, 1, 34),  shape_of(1, 1, 62), shape_of(80, 1, 30)};
+const AttentionShape kShapes[] = {shape_of(9, 3, 64), shape_of(4, 4, 80), shape_of(6, 2, 96),
+                                  shape_of(8, 1, 128), shape_of(2, 1, 2), shape_of(3, 1, 18),
+                                  shape_of(7, 1, 34), shape_of(1, 1, 62), shape_of(80, 1, 30),
+                                  // soft caps, and windows of a part of a page and of several
+                                  shape_of(9, 3, 64, 0, 40), shape_of(4, 4, 80, 0.7),
+                                  shape_of(6, 2, 96, 2, 33), shape_of(8, 1, 128, 0, 1),
+                                  shape_of(3, 1, 18, 0.5, 64), shape_of(2, 1, 64, 0, 8)};
 
 // The largest |a - b| / (1 + |b|).
 template <class A>
@@ -157,9 +165,9 @@ double slope(Sequences<double>& sequences, std::vector<Asked<double>>& asked, do
   return (above - below) / (2 * step);
 }
 
-TEST_F(AttentionGradient, IsTheSlope) {
+void expect_slope(const AttentionShape& shape) {
   std::mt19937 random(5);
-  Sequences<double> sequences(shape_of(4, 2, 6));
+  Sequences<double> sequences(shape);
   sequences.add(70, random);
   sequences.add(50, random, 0, 1);
   std::vector<Asked<double>> asked;
@@ -183,6 +191,11 @@ TEST_F(AttentionGradient, IsTheSlope) {
                     gradient[sequences.value_at(j, kv_head, d)], 1e-8);
       }
   EXPECT_GT(largest, 1e-2);  // or all of it would hold for zeros
+}
+
+TEST_F(AttentionGradient, IsTheSlope) {
+  expect_slope(shape_of(4, 2, 6));
+  expect_slope(shape_of(4, 2, 6, 0.8, 25));
 }
 
 template <class T>

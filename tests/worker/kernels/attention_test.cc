@@ -16,8 +16,9 @@ class Attention : public ::testing::Test {
   Kernels before_ = kernels();
 };
 
-AttentionShape shape_of(int heads, int kv_heads, int head_dim) {
-  return {heads, kv_heads, head_dim, 1 / std::sqrt(double(head_dim))};
+AttentionShape shape_of(int heads, int kv_heads, int head_dim, double soft_cap = 0,
+                        int64_t window = 0) {
+  return {heads, kv_heads, head_dim, 1 / std::sqrt(double(head_dim)), soft_cap, window};
 }
 
 // What attend gives, in double.
@@ -33,13 +34,16 @@ Truth truth(Sequences<T>& sequences, const Asked<T>& asked) {
   Truth result{std::vector<double>(shape.heads * dim), std::vector<double>(shape.heads)};
   for (int head = 0; head < shape.heads; ++head) {
     const int kv_head = head / (shape.heads / shape.kv_heads);
-    std::vector<double> score(asked.keys);
+    std::vector<double> score(asked.keys, -INFINITY);
     double max = -INFINITY, total = 0;
-    for (int64_t j = 0; j < asked.keys; ++j) {
+    const int64_t first = shape.window ? std::max<int64_t>(0, asked.keys - shape.window) : 0;
+    for (int64_t j = first; j < asked.keys; ++j) {
+      score[j] = 0;
       for (int d = 0; d < dim; ++d)
         score[j] += double(widen(asked.q[head * dim + d])) *
                     widen(sequences.key(asked.sequence, j, kv_head, d));
       score[j] *= shape.scale;
+      if (shape.soft_cap > 0) score[j] = shape.soft_cap * std::tanh(score[j] / shape.soft_cap);
       max = std::max(max, score[j]);
     }
     for (double s : score) total += std::exp(s - max);
@@ -85,9 +89,13 @@ std::vector<Asked<T>> many_rows(Sequences<T>& sequences, std::mt19937& random) {
   return asked;
 }
 
-const AttentionShape kShapes[] = {shape_of(9, 3, 64),  shape_of(4, 4, 80), shape_of(6, 2, 96),
-                                  shape_of(8, 1, 128), shape_of(2, 1, 2),  shape_of(3, 1, 18),
-                                  shape_of(7, 1, 34),  shape_of(1, 1, 62), shape_of(80, 1, 30)};
+const AttentionShape kShapes[] = {shape_of(9, 3, 64), shape_of(4, 4, 80), shape_of(6, 2, 96),
+                                  shape_of(8, 1, 128), shape_of(2, 1, 2), shape_of(3, 1, 18),
+                                  shape_of(7, 1, 34), shape_of(1, 1, 62), shape_of(80, 1, 30),
+                                  // soft caps, and windows of a part of a page and of several
+                                  shape_of(9, 3, 64, 0, 40), shape_of(4, 4, 80, 0.7),
+                                  shape_of(6, 2, 96, 2, 33), shape_of(8, 1, 128, 0, 1),
+                                  shape_of(3, 1, 18, 0.5, 64), shape_of(2, 1, 64, 0, 8)};
 
 template <class T>
 void expect_truth_in_all_shapes(double out_within, double log_sum_within) {
@@ -232,6 +240,30 @@ TEST_F(Attention, MakesABadQueryNanInItsHeadAlone) {
       expect_nan(asked[0].out, 64, 128, true);
       expect_nan(asked[0].out, 128, 256, false);
     }
+}
+
+// What a window leaves out may hold anything, and is not looked at.
+TEST_F(Attention, SeesNothingBeforeItsWindow) {
+  for (Kernels which : all_kernels()) {
+    set_kernels(which);
+    std::mt19937 random(3);
+    Sequences<bf16> sequences(shape_of(4, 2, 66, 0, 20));
+    sequences.add(100, random);
+    std::vector<Asked<bf16>> asked = {ask<bf16>(sequences.shape, 0, 100, random),
+                                      ask<bf16>(sequences.shape, 0, 90, random)};
+    attend_all(sequences, asked);
+    const std::vector<Asked<bf16>> before = asked;
+    for (int64_t j = 0; j < 70; ++j)
+      for (int kv_head : {0, 1})
+        for (int d = 0; d < 66; ++d)
+          sequences.key(0, j, kv_head, d) = sequences.value(0, j, kv_head, d) = number<bf16>(NAN);
+    attend_all(sequences, asked);
+    expect_same(asked, before);
+    sequences.value(0, 70, 0, 0) = number<bf16>(NAN);  // control: the first that the second sees
+    attend_all(sequences, asked);
+    EXPECT_TRUE(std::isnan(widen(asked[1].out[0])));
+    EXPECT_FALSE(std::isnan(widen(asked[0].out[0])));
+  }
 }
 
 TEST_F(Attention, OfNothingIsNothing) {

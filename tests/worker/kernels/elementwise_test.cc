@@ -135,11 +135,11 @@ TYPED_TEST(Elementwise, Rotates) {
           truth[at] = a * c - b * s, truth[at + half] = b * c + a * s;
           back[at] = a * c + b * s, back[at + half] = b * c - a * s;
         }
-    rotate_gradient<T>(d.data(), cos.data(), sin.data(), rows, heads, head_dim, 1);
+    rotate_gradient<T>(d.data(), cos.data(), sin.data(), rows, {heads, head_dim, head_dim}, 1);
     EXPECT_LT(worst(d, back, 1), kSmall<T>);
     EXPECT_GT(worst(d, truth, 1), 0.01);
     std::vector<T> turned = x;
-    rotate<T>(turned.data(), cos.data(), sin.data(), rows, heads, head_dim, 1);
+    rotate<T>(turned.data(), cos.data(), sin.data(), rows, {heads, head_dim, head_dim}, 1);
     for (size_t i = 0; i < x.size(); ++i)
       EXPECT_LE(std::abs(widen(turned[i]) - truth[i]), 0.501 * spacing<T>(truth[i]) + kSmall<T>)
           << i;
@@ -160,8 +160,9 @@ TYPED_TEST(Elementwise, MultipliesWithTheGate) {
   const auto d_out = normals<W>(n, 1, 10);
   std::vector<T> out(n);
   std::vector<W> d_gate(n), d_up(n);
-  gate_product<T>(gate.data(), up.data(), n, out.data(), 1);
-  gate_product_gradient<T>(gate.data(), up.data(), d_out.data(), n, d_gate.data(), d_up.data(), 1);
+  gate_product<T>(Activation::kSilu, gate.data(), up.data(), n, out.data(), 1);
+  gate_product_gradient<T>(Activation::kSilu, gate.data(), up.data(), d_out.data(), n,
+                           d_gate.data(), d_up.data(), 1);
   std::vector<double> truth(n), of_gate(n), of_up(n);
   for (int64_t i = 0; i < n; ++i) {
     const double g = widen(gate[i]), u = widen(up[i]), h = 1e-5;
@@ -177,6 +178,111 @@ TYPED_TEST(Elementwise, MultipliesWithTheGate) {
   EXPECT_LT(worst(d_gate, of_gate, 1), sizeof(W) == 4 ? 2e-6 : 1e-8);
   EXPECT_LT(worst(d_up, of_up, 1), sizeof(T) == 2 ? 4e-3 : kSmall<T>);  // a tie taken otherwise
   EXPECT_GT(worst(d_up, of_gate, 1), 0.1);
+}
+
+double gelu(double g) {
+  return g * 0.5 * (1 + std::tanh(std::sqrt(2 / M_PI) * (g + 0.044715 * g * g * g)));
+}
+
+TYPED_TEST(Elementwise, MultipliesWithGelu) {
+  using T = TypeParam;
+  using W = Wide<T>;
+  const int64_t n = 1537;
+  auto gate = normals<T>(n, 2, 8);
+  const auto up = normals<T>(n, 1, 9);
+  gate[0] = narrow<T>(-200), gate[1] = narrow<T>(200), gate[2] = narrow<T>(0);
+  const auto d_out = normals<W>(n, 1, 10);
+  std::vector<T> out(n);
+  std::vector<W> d_gate(n), d_up(n);
+  gate_product<T>(Activation::kGeluTanh, gate.data(), up.data(), n, out.data(), 1);
+  gate_product_gradient<T>(Activation::kGeluTanh, gate.data(), up.data(), d_out.data(), n,
+                           d_gate.data(), d_up.data(), 1);
+  std::vector<double> truth(n), of_gate(n), of_up(n);
+  for (int64_t i = 0; i < n; ++i) {
+    const double g = widen(gate[i]), u = widen(up[i]), h = 1e-5;
+    truth[i] = rounded<T>(rounded<T>(gelu(g)) * u);
+    of_gate[i] = d_out[i] * u * (gelu(g + h) - gelu(g - h)) / (2 * h);
+    of_up[i] = d_out[i] * rounded<T>(gelu(g));
+  }
+  std::vector<double> values(n);
+  for (int64_t i = 0; i < n; ++i) values[size_t(i)] = widen(out[size_t(i)]);
+  EXPECT_LT(worst(values, truth, 1), sizeof(T) == 2 ? 8e-3 : kSmall<T>);
+  EXPECT_LT(worst(d_gate, of_gate, 1), sizeof(W) == 4 ? 4e-6 : 1e-8);
+  EXPECT_LT(worst(d_up, of_up, 1), sizeof(T) == 2 ? 4e-3 : kSmall<T>);
+  EXPECT_GT(worst(d_up, of_gate, 1), 0.1);  // control
+}
+
+// Gemma and OLMo 2 round once, behind a weight that is wide; Llama's order gives other bits.
+TEST(Norm, RoundsAsOftenAsItsFamily) {
+  const int64_t rows = 9, width = 601;
+  const auto x = normals<bf16>(rows * width, 0.7, 1), weight = normals<bf16>(width, 1, 2);
+  std::vector<float> wide(width);
+  for (int64_t i = 0; i < width; ++i) wide[size_t(i)] = 1 + widen(weight[size_t(i)]);
+  for (const Kernels which : every_kernels()) {
+    const WithKernels with(which);
+    std::vector<bf16> out(x.size()), twice(x.size());
+    rms_norm<bf16>(x.data(), wide.data(), rows, width, 1e-6, out.data(), nullptr, 1);
+    rms_norm<bf16>(x.data(), weight.data(), rows, width, 1e-6, twice.data(), nullptr, 1);
+    std::vector<double> once_truth(x.size()), twice_truth(x.size());
+    int64_t other = 0;
+    for (int64_t row = 0; row < rows; ++row) {
+      double squares = 0;
+      for (int64_t i = 0; i < width; ++i) squares += std::pow(widen(x[row * width + i]), 2);
+      const double s = 1 / std::sqrt(squares / double(width) + 1e-6);
+      for (int64_t i = 0; i < width; ++i) {
+        const double normed = widen(x[row * width + i]) * s;
+        once_truth[row * width + i] = rounded<bf16>(normed * wide[size_t(i)]);
+        other += once_truth[row * width + i] !=
+                 rounded<bf16>(rounded<bf16>(normed) * double(wide[size_t(i)]));
+      }
+    }
+    EXPECT_GT(share_on_truth(out, once_truth), 0.999);
+    EXPECT_GT(other, rows * width / 5);  // control: the other order
+    EXPECT_GT(share_on_truth(twice, norm_truth(x, weight, width, 1e-6)), 0.98);
+  }
+}
+
+TYPED_TEST(Elementwise, CapsSoftlyAndAddsScaled) {
+  using T = TypeParam;
+  using W = Wide<T>;
+  const int64_t n = 531;
+  auto x = normals<W>(n, 8, 21);
+  x[0] = W(1e6), x[1] = W(-1e6), x[2] = 0;
+  const std::vector<W> before = x;
+  std::vector<W> slope(n);
+  soft_cap<W>(x.data(), 5, n, slope.data(), 1);
+  const auto h = normals<T>(n, 1, 22), y = normals<T>(n, 1, 23);
+  std::vector<T> sum = h;
+  add_scaled<T>(sum.data(), y.data(), 0.22, n, 1);
+  for (int64_t i = 0; i < n; ++i) {
+    const double t = std::tanh(double(before[size_t(i)]) / 5);
+    EXPECT_NEAR(x[size_t(i)], 5 * t, sizeof(W) == 4 ? 2e-6 : 1e-14);
+    EXPECT_NEAR(slope[size_t(i)], 1 - t * t, sizeof(W) == 4 ? 1e-6 : 1e-14);
+    EXPECT_EQ(widen(sum[size_t(i)]),
+              rounded<T>(W(widen(h[size_t(i)]) + W(rounded<T>(W(widen(y[size_t(i)]) * W(0.22)))))));
+  }
+}
+
+// Half of each head turns, the rest stays.
+TYPED_TEST(Elementwise, TurnsAPartOfAHead) {
+  using T = TypeParam;
+  using W = Wide<T>;
+  const int rows = 3, heads = 2, head_dim = 12, half = 3;
+  const auto cos = normals<W>(rows * half, 1, 31), sin = normals<W>(rows * half, 1, 32);
+  const auto x = normals<T>(rows * heads * head_dim, 1, 33);
+  std::vector<T> turned = x;
+  rotate<T>(turned.data(), cos.data(), sin.data(), rows, {heads, head_dim, 2 * half}, 1);
+  for (int row = 0; row < rows; ++row)
+    for (int head = 0; head < heads; ++head)
+      for (int i = 0; i < head_dim; ++i) {
+        const int at = (row * heads + head) * head_dim, place = i % half;
+        const double a = widen(x[size_t(at + place)]), b = widen(x[size_t(at + half + place)]),
+                     c = cos[size_t(row * half + place)], s = sin[size_t(row * half + place)];
+        const double expected = i < half       ? a * c - b * s
+                                : i < 2 * half ? b * c + a * s
+                                               : double(widen(x[size_t(at + i)]));
+        EXPECT_NEAR(widen(turned[size_t(at + i)]), expected, sizeof(T) == 2 ? 0.04 : 1e-5);
+      }
 }
 
 TYPED_TEST(Elementwise, AddsRoundsAndScales) {
@@ -377,9 +483,10 @@ std::vector<std::string> all_of_it(int64_t first, int64_t rows, int head_dim, in
   rms_norm_gradient<T>(of_x, weight.data(), inverse.data() + shift, d, rows, width,
                        w.data() + shift, threads);
   keep(w, width);
-  gate_product<T>(of_x, of_y, n, t.data() + shift, threads);
+  gate_product<T>(Activation::kSilu, of_x, of_y, n, t.data() + shift, threads);
   keep(t, width);
-  gate_product_gradient<T>(of_x, of_y, d, n, w.data() + shift, v.data() + shift, threads);
+  gate_product_gradient<T>(Activation::kSilu, of_x, of_y, d, n, w.data() + shift, v.data() + shift,
+                           threads);
   keep(w, width), keep(v, width);
   round_to<T>(d, n, t.data() + shift, threads);
   keep(t, width);
@@ -388,11 +495,11 @@ std::vector<std::string> all_of_it(int64_t first, int64_t rows, int head_dim, in
   scale_rows<T>(d, normals<W>(width, 1, 28).data(), nullptr, rows, width, t.data() + shift,
                 threads);
   keep(t, width);
-  rotate<T>(x.data() + shift, cos.data() + shift, sin.data() + shift, rows, heads, head_dim,
-            threads);
+  rotate<T>(x.data() + shift, cos.data() + shift, sin.data() + shift, rows,
+            {heads, head_dim, head_dim}, threads);
   keep(x, width);
-  rotate_gradient<T>(wide.data() + shift, cos.data() + shift, sin.data() + shift, rows, heads,
-                     head_dim, threads);
+  rotate_gradient<T>(wide.data() + shift, cos.data() + shift, sin.data() + shift, rows,
+                     {heads, head_dim, head_dim}, threads);
   keep(wide, width);
   add_rows<T>(y.data() + shift, x.data() + shift, n, threads);
   keep(y, width);

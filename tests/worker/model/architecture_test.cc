@@ -55,7 +55,7 @@ class ConfigJson : public ::testing::Test {
 
 // The fields as transformers 4.57 wrote them, in the fixture.
 void expect_llama3(const Architecture& arch) {
-  EXPECT_TRUE(arch.rope.llama3);
+  EXPECT_EQ(arch.rope.kind, RopeKind::kLlama3);
   EXPECT_EQ(arch.rope.factor, 8);
   EXPECT_EQ(arch.rope.low_freq_factor, 1);
   EXPECT_EQ(arch.rope.high_freq_factor, 4);
@@ -84,9 +84,9 @@ TEST_F(ConfigJson, RopeInTheWordsOfEveryVersion) {
   expect_llama3(read());
   config_.erase("rope_parameters");
   config_["rope_theta"] = 10000;
-  EXPECT_FALSE(read().rope.llama3);
+  EXPECT_EQ(read().rope.kind, RopeKind::kDefault);
   config_["rope_scaling"] = {{"rope_type", "default"}};
-  EXPECT_FALSE(read().rope.llama3);
+  EXPECT_EQ(read().rope.kind, RopeKind::kDefault);
 }
 
 TEST_F(ConfigJson, RopeThatIsIncompleteOrContradictsItself) {

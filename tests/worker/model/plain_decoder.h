@@ -1,27 +1,38 @@
 // A decoder in float64 as one writes it down from the paper: full attention matrices, every
 // sequence alone, no cache, libtorch's autograd. It shares nothing with the engine but the weights'
-// files.
+// files and the frequencies of rotary positions, which the tests of families compare with
+// transformers' numbers.
 #pragma once
 
 #include <ATen/ATen.h>
 
 #include <cmath>
 #include <limits>
+#include <string>
 #include <vector>
 
 #include "worker/model/basis.h"
+#include "worker/model/model_tensors.h"
+#include "worker/model/read_weight.h"
 #include "worker/model/rope.h"
 
 namespace svfleet {
 
 class PlainDecoder {
  public:
-  explicit PlainDecoder(const Weights& weights) : weights_(weights) {
-    for (int i = 0; i < weights.architecture().layers; ++i)
-      for (const Linear& linear : weights.layer(i).linears) {
+  explicit PlainDecoder(const Weights& weights) : PlainDecoder(weights, weights.architecture()) {}
+  // With other flags than the weights' own, as a control; they must leave the shapes as they are.
+  PlainDecoder(const Weights& weights, const Architecture& arch) : weights_(weights), arch_(arch) {
+    for (int i = 0; i < arch_.layers; ++i)
+      for (size_t j = 0; j < 7; ++j) {
+        const Linear& linear = weights.layer(i).linears[j];
         matrices_.push_back(linear.weight.plain().to(at::kDouble));
-        biases_.push_back(linear.bias.defined() ? linear.bias.to(at::kDouble) : at::Tensor());
+        const bool biased = linear.bias.defined() && has_bias(arch_, j);
+        biases_.push_back(biased ? linear.bias.to(at::kDouble) : at::Tensor());
       }
+    const EmbeddingNames names = embedding_names(weights.files(), weights.architecture());
+    embedding_ = stored(names.embedding);
+    head_ = stored(names.head);
   }
   // W' = W + W Q diag(d) Q^T or W + Q diag(d) Q^T W for each target, d = z - 1 [r] float64: leaves
   // of the graph, where they require gradients.
@@ -37,47 +48,93 @@ class PlainDecoder {
   at::Tensor& bias(const Target& target) { return biases_[place(target)]; }  // may be undefined
 
   at::Tensor logits(const std::vector<int>& tokens) const {  // [T, vocabulary]
-    const Architecture& arch = weights_.architecture();
-    const int64_t n = int64_t(tokens.size()), d = arch.head_dim;
-    at::Tensor h = weights_.embed(tokens).to(at::kDouble);
-    const std::vector<double> frequencies = rope_frequencies(arch);
-    at::Tensor angle = at::empty({n, 1, d / 2}, at::kDouble);
-    for (int64_t i = 0; i < n; ++i)
-      for (int64_t j = 0; j < d / 2; ++j) angle[i][0][j] = double(i) * frequencies[size_t(j)];
-    const auto turned = [&](const at::Tensor& x, int64_t heads) {
-      const at::Tensor v = x.view({n, heads, d});
-      const at::Tensor a = v.narrow(2, 0, d / 2), b = v.narrow(2, d / 2, d / 2);
-      return at::cat({a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()}, 2);
-    };
-    for (int i = 0; i < arch.layers; ++i) {
-      const DecoderLayer& layer = weights_.layer(i);
+    const int64_t n = int64_t(tokens.size()), d = arch_.head_dim;
+    std::vector<int64_t> ids(tokens.begin(), tokens.end());
+    at::Tensor h = embedding_.index_select(0, at::tensor(ids, at::kLong)) * arch_.embedding_scale;
+    for (int i = 0; i < arch_.layers; ++i) {
+      const std::string layer = "model.layers." + std::to_string(i) + ".";
+      const LayerTraits& traits = arch_.layer_traits[size_t(i)];
       const auto linear = [&](int j, const at::Tensor& x) {
         const at::Tensor y = x.mm(matrices_[size_t(i) * 7 + size_t(j)].t());
         const at::Tensor& bias = biases_[size_t(i) * 7 + size_t(j)];
         return bias.defined() ? y + bias : y;
       };
-      const at::Tensor x = norm(h, layer.input_norm);
-      const at::Tensor q = turned(linear(0, x), arch.heads),
-                       k = turned(linear(1, x), arch.kv_heads),
-                       v = linear(2, x).view({n, arch.kv_heads, d});
+      const auto placed = [&](int j, const at::Tensor& x, int64_t heads, const char* norm_name) {
+        at::Tensor y = linear(j, x);
+        if (arch_.qk_norm == QkNorm::kWhole) y = norm(y, layer + norm_name);
+        y = y.view({n, heads, d});
+        if (arch_.qk_norm == QkNorm::kPerHead) y = norm(y, layer + norm_name);
+        return traits.rotary ? turned(y, traits.local_angles) : y;
+      };
+      const bool before = arch_.norm_place != NormPlace::kBehind,
+                 behind = arch_.norm_place != NormPlace::kBefore;
+      const at::Tensor x = before ? norm(h, layer + "input_layernorm.weight") : h;
+      const at::Tensor q = placed(0, x, arch_.heads, "self_attn.q_norm.weight"),
+                       k = placed(1, x, arch_.kv_heads, "self_attn.k_norm.weight"),
+                       v = linear(2, x).view({n, arch_.kv_heads, d});
       std::vector<at::Tensor> heads;
-      for (int64_t head = 0; head < arch.heads; ++head) {
-        const int64_t shared = head / (arch.heads / arch.kv_heads);
-        at::Tensor s = q.select(1, head).mm(k.select(1, shared).t()) / std::sqrt(double(d));
-        s = s + at::full({n, n}, -std::numeric_limits<double>::infinity(), at::kDouble).triu(1);
-        heads.push_back(at::softmax(s, -1).mm(v.select(1, shared)));
+      for (int64_t head = 0; head < arch_.heads; ++head) {
+        const int64_t shared = head / (arch_.heads / arch_.kv_heads);
+        const at::Tensor s =
+            capped(q.select(1, head).mm(k.select(1, shared).t()) * arch_.attention_scale,
+                   arch_.attention_cap);
+        heads.push_back(at::softmax(s + mask(n, traits.window), -1).mm(v.select(1, shared)));
       }
-      h = h + linear(3, at::cat(heads, 1));
-      const at::Tensor x2 = norm(h, layer.post_norm), gate = linear(4, x2);
-      h = h + linear(6, gate * at::sigmoid(gate) * linear(5, x2));
+      const auto added = [&](const at::Tensor& y, const char* norm_name) {
+        return (behind ? norm(y, layer + norm_name) : y) * arch_.residual_scale;
+      };
+      h = h + added(linear(3, at::cat(heads, 1)), "post_attention_layernorm.weight");
+      const at::Tensor x2 = !before ? h
+                                    : norm(h, layer + (behind ? "pre_feedforward_layernorm.weight"
+                                                              : "post_attention_layernorm.weight"));
+      h = h + added(linear(6, activated(linear(4, x2)) * linear(5, x2)),
+                    "post_feedforward_layernorm.weight");
     }
-    return norm(h, weights_.final_norm()).mm(weights_.head().matrix().plain().to(at::kDouble).t());
+    const at::Tensor scores = norm(h, "model.norm.weight").mm(head_.t()) / arch_.logit_divisor;
+    return capped(scores, arch_.logit_cap);
   }
 
  private:
-  at::Tensor norm(const at::Tensor& x, const at::Tensor& weight) const {
-    const double epsilon = weights_.architecture().rms_epsilon;
-    return x / (x.square().mean(1, true) + epsilon).sqrt() * weight.to(at::kDouble);
+  at::Tensor stored(const std::string& name) const {
+    return read_weight(weights_.files(), name, weights_.files().at(name).shape, at::kDouble);
+  }
+  at::Tensor norm(const at::Tensor& x, const std::string& name) const {
+    // As a control: a norm that the folder knows nothing of.
+    if (!weights_.files().has(name)) return norm_by(x, at::ones({x.size(-1)}, at::kDouble));
+    at::Tensor weight = stored(name);
+    if (arch_.norm_adds_one) weight = weight + 1;
+    return norm_by(x, weight);
+  }
+  at::Tensor norm_by(const at::Tensor& x, const at::Tensor& weight) const {
+    return x / (x.square().mean(-1, true) + arch_.rms_epsilon).sqrt() * weight;
+  }
+  at::Tensor activated(const at::Tensor& g) const {
+    return arch_.activation == Activation::kSilu ? g * at::sigmoid(g) : at::gelu(g, "tanh");
+  }
+  static at::Tensor capped(const at::Tensor& x, double cap) {
+    return cap > 0 ? cap * at::tanh(x / cap) : x;
+  }
+  // Keys behind the query, and those more than a window before it.
+  static at::Tensor mask(int64_t n, int64_t window) {
+    const at::Tensor never =
+        at::full({n, n}, -std::numeric_limits<double>::infinity(), at::kDouble);
+    const at::Tensor behind = never.triu(1);
+    return window > 0 ? behind + never.tril(-window) : behind;
+  }
+  // x [T, heads, head_dim]: the first rotary_dim of each head.
+  at::Tensor turned(const at::Tensor& x, bool locally) const {
+    const std::vector<double> frequencies =
+        locally ? local_rope_frequencies(arch_) : rope_frequencies(arch_);
+    const int64_t n = x.size(0), half = int64_t(frequencies.size());
+    at::Tensor angle = at::empty({n, 1, half}, at::kDouble);
+    for (int64_t i = 0; i < n; ++i)
+      for (int64_t j = 0; j < half; ++j)
+        angle.data_ptr<double>()[i * half + j] = double(i) * frequencies[size_t(j)];
+    const double magnitude = locally ? 1 : arch_.rope.magnitude;
+    const at::Tensor cos = angle.cos() * magnitude, sin = angle.sin() * magnitude;
+    const at::Tensor a = x.narrow(2, 0, half), b = x.narrow(2, half, half);
+    return at::cat(
+        {a * cos - b * sin, b * cos + a * sin, x.narrow(2, 2 * half, x.size(2) - 2 * half)}, 2);
   }
 
   static size_t place(const Target& target) {
@@ -87,6 +144,8 @@ class PlainDecoder {
   }
 
   const Weights& weights_;
+  const Architecture arch_;
+  at::Tensor embedding_, head_;
   std::vector<at::Tensor> matrices_, biases_;  // by layer, then kind
 };
 
