@@ -9,6 +9,7 @@
 #include "rl/adamw.h"
 #include "rl/advantage.h"
 #include "rl/task.h"
+#include "worker/tokenizer/chat_format.h"
 
 namespace svfleet {
 
@@ -21,6 +22,8 @@ struct ModelConfig {
   std::string device = "cpu";
   // Chat template by name; empty = recognise the one in the folder.
   std::string chat_template;
+  // A chat format written down piece by piece instead; none where every piece is empty.
+  ChatFormat chat_format;
 };
 
 struct SvdConfig {

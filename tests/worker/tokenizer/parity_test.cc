@@ -64,11 +64,13 @@ TEST_P(Parity, WithTheReference) {
   expect_equal(Tokenizer::load(folder), read_json(folder + "/expected.json"));
 }
 
-INSTANTIATE_TEST_SUITE_P(Kinds, Parity, testing::ValuesIn(kKinds), [](const auto& info) {
+std::string test_name(const testing::TestParamInfo<const char*>& info) {
   std::string name = info.param;
-  std::erase(name, '.');
+  std::erase_if(name, [](char c) { return c == '.' || c == '-'; });
   return name;
-});
+}
+INSTANTIATE_TEST_SUITE_P(Kinds, Parity, testing::ValuesIn(kKinds), test_name);
+INSTANTIATE_TEST_SUITE_P(Families, Parity, testing::ValuesIn(kFamilyKinds), test_name);
 
 TEST(TokenizerParity, RealSmolLM2) {
   const char* named = std::getenv("SVFLEET_MODEL");
@@ -106,6 +108,67 @@ TEST(TokenizerParity, AWrongFileIsNoticed) {
   auto no_nfc = qwen;
   no_nfc["normalizer"] = nullptr;
   EXPECT_GT(compare(load_bytes(no_nfc.dump()), qwen_expected).ids, 10);
+}
+
+bool ids_differ_in(int texts, const Tokenizer& tokenizer, const json& expected) {
+  for (const auto& row : expected["rows"])
+    if (tokenizer.encode(row[0].get<std::string>()) != row[1].get<std::vector<int>>() &&
+        --texts == 0)
+      return true;
+  return false;
+}
+
+// Controls: without any one of its components a family's tokenizer gives other tokens.
+TEST(TokenizerParity, AMissingComponentIsNoticed) {
+  const json none, no = false;
+  const json gpt2_pattern = {{"type", "ByteLevel"}, {"add_prefix_space", false}};
+  const auto added = [](const char* kind, const char* flag) {
+    json tokens = read_json(kFixtures + "/" + kind + "/tokenizer.json")["added_tokens"];
+    for (auto& token : tokens) token[flag] = false;
+    return tokens;
+  };
+  const auto without_added = [](const char* kind, const char* content) {
+    json kept = json::array();
+    for (const auto& token : read_json(kFixtures + "/" + kind + "/tokenizer.json")["added_tokens"])
+      if (token["content"] != content) kept.push_back(token);
+    return kept;
+  };
+  const auto llama3_split =
+      read_json(kFixtures + "/llama3/tokenizer.json")["pre_tokenizer"]["pretokenizers"][0];
+  struct Case {
+    const char* kind;
+    const char* component;
+    json instead;
+    int least;  // texts of 400 that are cut otherwise
+  };
+  const Case cases[] = {
+      {"gemma", "/normalizer", none, 100},
+      {"gemma", "/model/byte_fallback", no, 100},
+      {"gemma", "/added_tokens", without_added("gemma", "<b>"), 3},
+      {"phi3", "/normalizer/normalizers/0", {{"type", "NFC"}}, 100},
+      {"phi3", "/normalizer/normalizers/1", {{"type", "NFC"}}, 100},
+      {"phi3", "/added_tokens", added("phi3", "rstrip"), 3},
+      {"phi4", "/pre_tokenizer/pretokenizers/0/invert", no, 100},
+      {"phi4", "/added_tokens", added("phi4", "lstrip"), 3},
+      {"phi4", "/added_tokens", added("phi4", "rstrip"), 3},
+      {"phi4-mini", "/pre_tokenizer/pretokenizers/0", llama3_split, 10},
+      {"phi4-mini", "/added_tokens", added("phi4-mini", "rstrip"), 3},
+      {"olmo2", "/pre_tokenizer", gpt2_pattern, 30},
+      {"olmo2", "/added_tokens", without_added("olmo2", "|||IP_ADDRESS|||"), 3},
+      {"qwen3", "/normalizer", none, 10},
+      {"qwen3", "/added_tokens", without_added("qwen3", "<tool_response>"), 3},
+      {"smollm3", "/model/ignore_merges", no, 3},
+      {"smollm3", "/pre_tokenizer/pretokenizers/0/behavior", "Removed", 100},
+      {"granite", "/pre_tokenizer/pretokenizers/0", gpt2_pattern, 10},
+  };
+  for (const auto& test : cases) {
+    const std::string folder = kFixtures + "/" + test.kind;
+    json file = read_json(folder + "/tokenizer.json");
+    file[json::json_pointer(test.component)] = test.instead;
+    EXPECT_TRUE(
+        ids_differ_in(test.least, load_bytes(file.dump()), read_json(folder + "/expected.json")))
+        << test.kind << " without " << test.component;
+  }
 }
 
 TEST(TokenizerParity, NamesIdsAndHash) {
