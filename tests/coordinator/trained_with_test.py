@@ -152,9 +152,9 @@ def chat_format(folder, config, run_dir, model):
     check(done.returncode == 0 and runs.content_hash(spelt / final) == runs.content_hash(run_dir / final),
           "a template spelt out piece by piece trains the same expert")
     other = ["--set", "model.chat_format.answer=<|im_start|>assistant\n\n"]
-    done = svfleet("train", config, "--quiet", "--set", f"run_dir={folder}/other", *pieces, *other)
+    done = svfleet("train", config, "--quiet", "--set", f"run_dir={folder}/longer", *pieces, *other)
     check(done.returncode == 0 and
-          runs.content_hash(folder / "other" / final) != runs.content_hash(run_dir / final),
+          runs.content_hash(folder / "longer" / final) != runs.content_hash(run_dir / final),
           "control: one line more is another expert")
     done = svfleet("train", config, "--quiet", "--set", f"run_dir={spelt}", *pieces, *other)
     check(done.returncode == USER and "chat_format.answer" in one_line(done),
