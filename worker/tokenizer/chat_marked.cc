@@ -29,7 +29,7 @@ std::string gemma3(const Messages& messages, const ChatTokens& tokens) {
 }
 
 // <|role|>, `behind_role`, content, `end`.
-std::string phi_turns(const Messages& messages, const char* behind_role, const char* end) {
+std::string marked_turns(const Messages& messages, const char* behind_role, const char* end) {
   std::string text;
   for (const auto& m : messages)
     text.append("<|").append(m.role).append("|>").append(behind_role).append(m.content).append(end);
@@ -40,7 +40,7 @@ std::string phi35(const Messages& messages, const ChatTokens&) {
   Messages kept;
   for (const auto& m : messages)
     if (m.role != "system" || !m.content.empty()) kept.push_back(m);
-  return phi_turns(kept, "\n", "<|end|>\n");
+  return marked_turns(kept, "\n", "<|end|>\n");
 }
 
 std::string phi4(const Messages& messages, const ChatTokens&) {
@@ -62,7 +62,7 @@ std::string olmo2(const Messages& messages, const ChatTokens& tokens) {
 }
 
 std::string zephyr(const Messages& messages, const ChatTokens& tokens) {
-  return phi_turns(messages, "\n", (tokens.eos + "\n").c_str());
+  return marked_turns(messages, "\n", (tokens.eos + "\n").c_str());
 }
 
 constexpr const char* kGraniteAnswer = "<|start_of_role|>assistant<|end_of_role|>";
@@ -107,11 +107,11 @@ constexpr ChatFamily kMarked[] = {
     {"gemma2", true, false, "<end_of_turn>", gemma2},
     {"gemma3", true, false, "<end_of_turn>", gemma3},
     {"phi3", false, false, "<|end|>",
-     [](const auto& m, const auto&) { return phi_turns(m, "\n", "<|end|>\n"); }},
+     [](const auto& m, const auto&) { return marked_turns(m, "\n", "<|end|>\n"); }},
     {"phi3.5", false, false, "<|end|>", phi35},
     {"phi4", false, false, "<|im_end|>", phi4},
     {"phi4-mini", false, false, "<|end|>",
-     [](const auto& m, const auto&) { return phi_turns(m, "", "<|end|>"); }},
+     [](const auto& m, const auto&) { return marked_turns(m, "", "<|end|>"); }},
     {"olmo2", true, true, nullptr, olmo2},
     {"zephyr", false, true, nullptr, zephyr},
     {"granite3.0", false, false, "<|end_of_text|>",
