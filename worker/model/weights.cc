@@ -25,10 +25,10 @@ Weights::Weights(const std::string& folder, at::ScalarType type, at::Device devi
   };
   check_tensors(files_, arch_);
   const EmbeddingNames names = embedding_names(files_, arch_);
-  embedding_ = read(names.embedding, {arch_.vocabulary, arch_.hidden});
+  embedding_ = Matrix(read(names.embedding, {arch_.vocabulary, arch_.hidden}), /*looked_up=*/true);
   final_norm_ = read("model.norm.weight", {arch_.hidden});
-  head_ = Head(Matrix(arch_.tied_embeddings ? embedding_
-                                            : read(names.head, {arch_.vocabulary, arch_.hidden})));
+  head_ = Head(arch_.tied_embeddings ? embedding_
+                                     : Matrix(read(names.head, {arch_.vocabulary, arch_.hidden})));
   const std::vector<MatrixShape> shapes = arch_.linear_shapes();
   for (int i = 0; i < arch_.layers; ++i) {
     const std::string prefix = "model.layers." + std::to_string(i) + ".";
@@ -52,7 +52,7 @@ std::string Weights::hash() const {
     enter(Stage::kHash);
     if (t.defined()) hasher.raw(t.cpu().data_ptr(), t.nbytes());
   };
-  add(embedding_), add(final_norm_), add(head_.matrix().plain());
+  add(embedding_.plain()), add(final_norm_), add(head_.matrix().plain());
   for (const DecoderLayer& layer : layers_) {
     add(layer.input_norm), add(layer.post_norm);
     for (const Linear& linear : layer.linears) add(linear.weight.plain()), add(linear.bias);
@@ -65,7 +65,7 @@ NamedTensors Weights::frozen() const {
   const auto add = [&](const std::string& name, const at::Tensor& tensor) {
     if (tensor.defined()) all.emplace_back("'" + name + "'", tensor);
   };
-  add("model.embed_tokens.weight", embedding_);
+  add("model.embed_tokens.weight", embedding_.plain_if_kept());
   add("model.norm.weight", final_norm_);
   if (!arch_.tied_embeddings) add("lm_head.weight", head_.matrix().plain_if_kept());
   for (const at::Tensor& copy : head_.matrix().packed()) add("the head (packed)", copy);
@@ -89,7 +89,7 @@ NamedTensors Weights::frozen() const {
 at::Tensor Weights::embed(std::span<const int> tokens) const {
   for (const int token : tokens)
     SVFLEET_CHECK(token >= 0 && token < arch_.vocabulary, "token ", token);
-  return embedding_.index_select(0, index_tensor({tokens.begin(), tokens.end()}, device_));
+  return embedding_.look_up(tokens);
 }
 
 at::Tensor view_of(const std::vector<double>& values) {

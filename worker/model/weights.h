@@ -64,8 +64,9 @@ class Weights {
   const SafetensorsFolder files_;
   std::map<std::string, std::string> tensor_hashes_;
   const std::vector<double> rope_frequencies_;
-  at::Tensor embedding_, final_norm_;
-  Head head_;  // of the same tensor as the embedding where they are tied
+  Matrix embedding_;  // [vocabulary, hidden]
+  at::Tensor final_norm_;
+  Head head_;  // of the same matrix as the embedding where they are tied
   std::vector<DecoderLayer> layers_;
 };
 
