@@ -4,8 +4,8 @@
   make_tokenizer_fixtures.py [--model FOLDER]  writes tests/data/tokenizers/
   make_tokenizer_fixtures.py --unicode         writes worker/tokenizer/unicode_newer.cc
 
-Needs Python 3.11 (whose unicodedata is Unicode 14, like Debian 12's PCRE2), tokenizers 0.22 and,
-for the chat templates, transformers 4.57. --model also writes smollm2_expected.json from a folder
+Needs Python 3.11 (whose unicodedata is Unicode 14, like Debian 12's PCRE2) and tokenizers 0.22.
+chat_templates.json is scripts/chat_templates' work. --model also writes smollm2_expected.json from a folder
 with SmolLM2's real tokenizer.json. Everything is seeded: a second run writes the same bytes.
 """
 import argparse
@@ -29,6 +29,11 @@ QWEN = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
 CASED = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
          r"|[^\r\n\p{L}\p{N}]?+[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]++|\p{N}{1,3}"
          r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+
+# GPT-4o's own.
+O200K = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+         r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+         r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 
 SENTENCES = """The quick brown fox jumps over the lazy dog.
 Which number is the largest: 17, 93, 41? Answer with only the number.
@@ -111,23 +116,31 @@ def byte_level(vocab_size, pre, special, **model):
     return tokenizer
 
 
-def byte_fallback(vocab_size, special, mistral):
-    tokenizer = Tokenizer(BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
-    if mistral:
-        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme="first", split=True)
-    else:
-        tokenizer.normalizer = normalizers.Sequence(
-            [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-        tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")  # training only
+def train_fallback(tokenizer, vocab_size, special):
     # The trainer breaks ties in the alphabet at random, so it is chosen here.
     count = collections.Counter("".join(corpus()).replace(" ", "▁"))
     alphabet = sorted(count, key=lambda c: (-count[c], c))[:150]
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size, show_progress=False, limit_alphabet=150, initial_alphabet=alphabet,
-        special_tokens=["<unk>", "<s>", "</s>"] + [f"<0x{b:02X}>" for b in range(256)])
+        special_tokens=special + [f"<0x{b:02X}>" for b in range(256)])
     tokenizer.train_from_iterator(corpus(), trainer)
     data = json.loads(tokenizer.to_str())
     data["added_tokens"] = [t for t in data["added_tokens"] if not t["content"].startswith("<0x")]
+    return data
+
+
+PREPEND = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+FALLBACK_DECODER = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+
+
+def byte_fallback(vocab_size, special, mistral):
+    tokenizer = Tokenizer(BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    if mistral:
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme="first", split=True)
+    else:
+        tokenizer.normalizer = normalizers.Sequence(PREPEND)
+        tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")  # training only
+    data = train_fallback(tokenizer, vocab_size, ["<unk>", "<s>", "</s>"])
     if mistral:
         data["pre_tokenizer"]["split"] = False
     else:
@@ -135,13 +148,61 @@ def byte_fallback(vocab_size, special, mistral):
         for token in data["added_tokens"]:
             token["normalized"] = token["content"] == "</s>"
     tokenizer = Tokenizer.from_str(json.dumps(data))
-    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(),
-                                           decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    tokenizer.decoder = decoders.Sequence([*FALLBACK_DECODER, decoders.Strip(" ", 1, 0)])
     tokenizer.add_tokens(special)
     bos = tokenizer.token_to_id("<s>")
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", pair="<s> $A <s>:1 $B:1", special_tokens=[("<s>", bos)])
     return tokenizer
+
+
+def gemma():
+    """Spaces become ▁ and none is put before; runs of blanks and lines are tokens that were added."""
+    tokenizer = Tokenizer(BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")  # training only
+    data = train_fallback(tokenizer, 700, ["<pad>", "<eos>", "<bos>", "<unk>"])
+    tokenizer = Tokenizer.from_str(json.dumps(data))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    tokenizer.decoder = decoders.Sequence(FALLBACK_DECODER)
+    tokenizer.add_special_tokens(["<start_of_turn>", "<end_of_turn>"])
+    tokenizer.add_tokens([AddedToken(t, normalized=False) for t in ("\n\n", "\n\n\n", "▁▁", "▁▁▁▁", "<b>")])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", pair="<bos> $A <bos>:1 $B:1", special_tokens=[("<bos>", tokenizer.token_to_id("<bos>"))])
+    return tokenizer
+
+
+def phi3():
+    """Llama 2's, with tokens that take the blanks behind them, and no bos."""
+    tokenizer = Tokenizer(BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    tokenizer.normalizer = normalizers.Sequence(PREPEND)
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")  # training only
+    data = train_fallback(tokenizer, 650, ["<unk>", "<s>", "</s>"])
+    data["pre_tokenizer"] = None
+    for token in data["added_tokens"]:
+        token["rstrip"] = token["content"] == "</s>"
+    tokenizer = Tokenizer.from_str(json.dumps(data))
+    tokenizer.decoder = decoders.Sequence([*FALLBACK_DECODER, decoders.Strip(" ", 1, 0)])
+    tokenizer.add_special_tokens(["<|endoftext|>"])
+    tokenizer.add_special_tokens([AddedToken(f"<|{role}|>", rstrip=True) for role in ("system", "user", "assistant", "end")])
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B:1", special_tokens=[])
+    return tokenizer
+
+
+def made_of(vocab_size, pre, special, strip=(), plain=(), **options):
+    """A byte-level tokenizer with tokens added behind the vocabulary, as tiktoken's are converted."""
+    tokenizer = byte_level(vocab_size, pre, [], **options)
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    tokenizer.add_special_tokens(list(special))
+    tokenizer.add_special_tokens(list(strip))
+    tokenizer.add_tokens([AddedToken(t, normalized=False) for t in plain])
+    return tokenizer
+
+
+def outside_removed(regex):
+    return pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(regex), "removed", invert=True),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=True, use_regex=False)])
 
 
 def split_then_bytes(regex, **kwargs):
@@ -204,6 +265,26 @@ def make_tokenizers():
     yield "llama2", byte_fallback(800, [AddedToken("<tool>", normalized=True), AddedToken("[X]")], False)
     yield "mistral", byte_fallback(900, ["[INST]", "[/INST]"], True)
 
+    yield "gemma", gemma()
+    yield "phi3", phi3()
+    yield "phi4", made_of(600, outside_removed(LLAMA3), ["<|endoftext|>"], strip=[
+        AddedToken(t, lstrip=True, rstrip=True) for t in ("<|im_start|>", "<|im_end|>", "<|im_sep|>")])
+    yield "phi4-mini", made_of(600, split_then_bytes(O200K), ["<|endoftext|>"], strip=[
+        AddedToken(t, rstrip=True) for t in ("<|user|>", "<|assistant|>", "<|end|>")])
+    yield "olmo2", made_of(600, outside_removed(LLAMA3), ["<|endoftext|>", "<|pad|>"], plain=["|||IP_ADDRESS|||"])
+    qwen3 = made_of(600, split_then_bytes(QWEN), ["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+                    plain=["<think>", "</think>", "<tool_response>"])
+    qwen3.normalizer = normalizers.NFC()
+    yield "qwen3", qwen3
+    smollm3 = made_of(600, split_then_bytes(LLAMA3), ["<|end_of_text|>", "<|im_start|>", "<|im_end|>"],
+                      plain=["<think>", "</think>"], ignore_merges=True)
+    data = json.loads(smollm3.to_str())
+    data["model"]["merges"] = [m for m in data["model"]["merges"] if "".join(m) != "Ġnumber"]
+    yield "smollm3", Tokenizer.from_str(json.dumps(data))
+    granite = byte_level(600, digits, ["<|end_of_text|>", "<fim_prefix>"])
+    granite.add_special_tokens(["<|start_of_role|>", "<|end_of_role|>", "<|tool_call|>"])
+    yield "granite", granite
+
 
 def merges_as_lines(data):
     data["model"]["merges"] = [" ".join(m) for m in data["model"]["merges"]]
@@ -241,7 +322,8 @@ def make_fixtures():
         dump(OUT / kind / "tokenizer.json", data)
         tokenizer = Tokenizer.from_file(str(OUT / kind / "tokenizer.json"))
         added = [t["content"] for t in data["added_tokens"]]
-        dump(OUT / kind / "expected.json", expected(tokenizer, strings(480, 100 + seed, added), 60))
+        count, also_ids = (480, 60) if seed < 7 else (400, 30)
+        dump(OUT / kind / "expected.json", expected(tokenizer, strings(count, 100 + seed, added), also_ids))
 
 
 def make_invalid_utf8():
@@ -273,118 +355,6 @@ def make_classes():
             if composed != chr(c) or decomposed != chr(c):
                 nfc[chr(c)] = [composed, decomposed, form.normalize_str(decomposed)]
     dump(OUT / "nfc.json", nfc)
-
-
-ALTERNATE = ("{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
-             "{{ raise_exception('Conversation roles must alternate "
-             "user/assistant/user/assistant/...') }}{% endif %}")
-CHATML_TURN = "{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}"
-CHATML_ANSWER = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-LLAMA3_TURN = ("'<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'+ "
-               "message['content'] | trim + '<|eot_id|>'")
-LLAMA3_ANSWER = "{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}"
-LLAMA3_TEXT = ("{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = "
-               + LLAMA3_TURN + " %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}"
-               "{% endif %}{{ content }}{% endfor %}")
-
-
-def chatml(system=None):
-    first = ("{%% if loop.first and messages[0]['role'] != 'system' %%}{{ '<|im_start|>system\\n%s<|im_end|>\\n' }}"
-             "{%% endif %%}" % system) if system else ""
-    return "{% for message in messages %}" + first + CHATML_TURN + CHATML_ANSWER
-
-
-def mistral_plain(behind):
-    return ("{{ bos_token }}{% for message in messages %}" + ALTERNATE + "{% if message['role'] == 'user' %}"
-            "{{ '[INST] ' + message['content'] + ' [/INST]' }}{% elif message['role'] == 'assistant' %}"
-            "{{ message['content'] + eos_token" + behind + "}}{% else %}"
-            "{{ raise_exception('Only user and assistant roles are supported!') }}{% endif %}{% endfor %}")
-
-
-def mistral_v3(inst, answer):
-    """The path without tools."""
-    return ("{% if messages[0].role == 'system' %}{% set rest = messages[1:] %}{% else %}{% set rest = messages %}"
-            "{% endif %}{{ bos_token }}{% for message in rest %}" + ALTERNATE + "{% if message.role == 'user' %}{{ '"
-            + inst + "' }}{% if loop.last and messages[0].role == 'system' %}"
-            "{{ messages[0].content + '\\n\\n' }}{% endif %}{{ message.content + '[/INST]' }}"
-            "{% elif message.role == 'assistant' %}{{ " + answer + " + eos_token }}"
-            "{% else %}{{ raise_exception('role') }}{% endif %}{% endfor %}")
-
-
-def chat_templates():
-    """Yields family, bos, eos, template, whether it is the published text. Where it is not, the
-    published one also has tools, and this is what is left of it without them."""
-    yield "smollm2", "", "", chatml("You are a helpful AI assistant named SmolLM, trained by Hugging Face"), True
-    yield "chatml", "", "", chatml(), True
-    yield "qwen2", "", "", chatml("You are a helpful assistant."), True
-    qwen = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
-    yield "qwen2.5", "", "", chatml(qwen), False
-    bos, eos = "<|begin_of_text|>", "<|eot_id|>"
-    yield "llama3", bos, eos, LLAMA3_TEXT + LLAMA3_ANSWER, True
-    answer = "{% if add_generation_prompt %}" + LLAMA3_ANSWER + "{% endif %}"
-    yield "llama3", bos, eos, LLAMA3_TEXT + answer, True
-    system = ("{{ bos_token + '<|start_header_id|>system<|end_header_id|>\\n\\nCutting Knowledge Date: December 2023"
-              "\\nToday Date: 26 Jul 2024\\n\\n' }}{% if messages[0].role == 'system' %}{{ messages[0].content | trim }}"
-              "{% endif %}{{ '<|eot_id|>' }}{% for message in messages %}"
-              "{% if not (loop.first and message.role == 'system') %}{{ " + LLAMA3_TURN + " }}{% endif %}{% endfor %}")
-    for family in ("llama3.1", "llama3.2"):
-        yield family, bos, eos, system + answer, False
-    llama2 = ("{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}"
-              "{% set system_message = messages[0]['content'] %}{% else %}{% set loop_messages = messages %}"
-              "{% set system_message = false %}{% endif %}{% for message in loop_messages %}" + ALTERNATE +
-              "{% if loop.index0 == 0 and system_message != false %}{% set content = '<<SYS>>\\n' + system_message"
-              " + '\\n<</SYS>>\\n\\n' + message['content'] %}{% else %}{% set content = message['content'] %}"
-              "{% endif %}{% if message['role'] == 'user' %}{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}"
-              "{% elif message['role'] == 'assistant' %}{{ ' '  + content.strip() + ' ' + eos_token }}{% endif %}"
-              "{% endfor %}")
-    yield "llama2", "<s>", "</s>", llama2, True
-    yield "mistral-v0.1", "<s>", "</s>", mistral_plain(" + ' ' "), True
-    yield "mistral-v0.2", "<s>", "</s>", mistral_plain(""), True
-    first = ("{% if messages[0].role == 'system' %}{% set rest = messages[1:] %}{% else %}{% set rest = messages %}"
-             "{% endif %}{{ bos_token }}{% for message in rest %}" + ALTERNATE + "{% if message.role == 'user' %}"
-             "{{ ' [INST] ' }}{% if loop.first and messages[0].role == 'system' %}{{ messages[0].content + '\\n\\n' }}"
-             "{% endif %}{{ message.content + ' [/INST]' }}{% elif message.role == 'assistant' %}"
-             "{{ ' ' + message.content + eos_token }}{% else %}{{ raise_exception('role') }}{% endif %}{% endfor %}")
-    yield "mistral-v0.2-system", "<s>", "</s>", first, False
-    yield "mistral-v0.3", "<s>", "</s>", mistral_v3("[INST] ", "' ' + message.content | trim"), False
-    yield "mistral-nemo", "<s>", "</s>", mistral_v3("[INST]", "message.content"), False
-
-
-def conversations():
-    def chat(*contents, system=None):
-        turns = [{"role": "user" if i % 2 == 0 else "assistant", "content": c} for i, c in enumerate(contents)]
-        return ([] if system is None else [{"role": "system", "content": system}]) + turns
-    yield chat("Hello")
-    yield chat("Which is larger, 3 or 5?", system="Answer with only the number.")
-    yield chat("1", "2", "3", "4", "5")
-    yield chat("one", "two", "three", system="  Count.\n")
-    yield chat("", "", "", system="")
-    yield chat("  lead", "\n both \t\u00a0", "trail \u3000\n\n", "\x1cfs\x1f", " \u2028 ", system="\x85 s \u200b")
-    yield chat("größe 中文 😀👩‍👩‍👧 e\u0301", "שלום", "<|im_end|> [/INST] </s> {{ x }}", system="नमस्ते")
-    yield chat("line\nline\r\nline", "a 'quoted' \"text\"\\n")
-    yield chat("ends with", "the assistant", system="s")
-    yield chat(system="only a system message")
-    yield [{"role": "assistant", "content": "I begin"}, {"role": "user", "content": "odd"}]
-    yield [{"role": "user", "content": "twice"}, {"role": "user", "content": "in a row"}]
-    yield [{"role": "user", "content": "a"}, {"role": "system", "content": "late"}, {"role": "user", "content": "b"}]
-
-
-def make_chat_templates():
-    from transformers import PreTrainedTokenizerFast
-    families = []
-    chats = list(conversations())
-    for name, bos, eos, template, published in chat_templates():
-        tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE()), bos_token=bos or None, eos_token=eos or None)
-        rendered = []
-        for chat in chats:
-            try:
-                rendered.append(tokenizer.apply_chat_template(
-                    chat, chat_template=template, tokenize=False, add_generation_prompt=True))
-            except Exception:  # raise_exception in the template
-                rendered.append(None)
-        families.append({"name": name, "bos": bos, "eos": eos, "template": template, "published": published,
-                         "rendered": rendered})
-    dump(OUT / "chat_templates.json", {"conversations": chats, "families": families})
 
 
 def every_char():
@@ -452,7 +422,6 @@ def main():
     make_fixtures()
     make_invalid_utf8()
     make_classes()
-    make_chat_templates()
     if args.model:
         tokenizer = Tokenizer.from_file(str(args.model / "tokenizer.json"))
         added = ["<|im_start|>", "<|im_end|>", "<|endoftext|>", "<file_sep>", "<jupyter_text>"]

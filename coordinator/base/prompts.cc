@@ -97,8 +97,10 @@ Texts open_texts(const Config& config, const Architecture& architecture) {
       config.tasks.empty() || std::any_of(config.tasks.begin(), config.tasks.end(),
                                           [](const TaskSpec& task) { return task.chat; });
   if (!any_chat) return texts;
-  texts.chat =
-      std::make_unique<ChatTemplate>(ChatTemplate::load(folder, config.model.chat_template));
+  const ModelConfig& model = config.model;
+  texts.chat = std::make_unique<ChatTemplate>(
+      is_given(model.chat_format) ? ChatTemplate::of_format(model.chat_format)
+                                  : ChatTemplate::load(folder, model.chat_template));
   const std::string bos = texts.chat->bos();
   if (!bos.empty() && !texts.tokenizer->id_of(bos))
     throw user_error("'", folder, "': the chat template '", texts.chat->name(), "' begins with '",
@@ -110,7 +112,7 @@ Texts open_texts(const Config& config, const Architecture& architecture) {
 FolderHashes folder_hashes(const Architecture& architecture, const Tokenizer& tokenizer,
                            const ChatTemplate* chat) {
   return {architecture.content_hash(), tokenizer.content_hash(),
-          chat ? hash_bytes(chat->name() + chat->render({{"user", "question"}})) : "none",
+          chat ? hash_bytes(chat->identity() + chat->render({{"user", "question"}})) : "none",
           architecture.shape()};
 }
 

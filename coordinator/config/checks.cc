@@ -269,6 +269,23 @@ void check_task(const TaskSpec& task, const std::string& label, const std::strin
   }
 }
 
+namespace {
+
+void check_chat(const Config& config, const Places& places) {
+  const ChatFormat& format = config.model.chat_format;
+  if (!is_given(format)) return;
+  const std::string where = place_of(
+      places, config.file,
+      {"model.chat_format.begin", "model.chat_format.answer", "model.chat_format.default_system",
+       "model.chat_format.system", "model.chat_format.user", "model.chat_format.assistant"});
+  if (!config.model.chat_template.empty())
+    refuse(where, "model.chat_format and model.chat_template exclude each other; give one");
+  if (const std::string problem = chat_format_problem(format); !problem.empty())
+    refuse(where, "model.chat_format." + problem);
+}
+
+}  // namespace
+
 void check_config(const Config& config, const Places& places, bool for_training) {
   if (config.model.path.empty())
     refuse(config.file, "model.path is missing: the folder of the language model");
@@ -285,6 +302,7 @@ void check_config(const Config& config, const Places& places, bool for_training)
     refuse(place_of(places, config.file, {"svd.components"}),
            "svd.components must be all, or so many at an end such as top 64 or bottom 64, got '" +
                shown(config.svd.components) + "'");
+  check_chat(config, places);
   if (!config.experts.empty()) return check_experts(config, places, for_training);
   const bool several = config.tasks.size() > 1;
   for (size_t i = 0; i < config.tasks.size(); ++i) {

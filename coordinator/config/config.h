@@ -9,6 +9,7 @@
 #include "rl/adamw.h"
 #include "rl/advantage.h"
 #include "rl/task.h"
+#include "worker/tokenizer/chat_format.h"
 
 namespace svfleet {
 
@@ -23,6 +24,8 @@ struct ModelConfig {
   std::string chat_template;
   // The longest sequence, prompt and reply, in tokens; 0 = what the model was first trained on.
   int64_t max_length = 0;
+  // A chat format written down piece by piece instead; none where every piece is empty.
+  ChatFormat chat_format;
 };
 
 struct SvdConfig {

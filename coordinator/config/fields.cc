@@ -50,6 +50,22 @@ std::vector<Field<Config>> make_config_fields() {
        "on. "
        "Rotary positions that depend on a length (dynamic, longrope) are chosen for it, once.",
        AT(model.max_length), Bits::kUnlessDefault, between(0, 100000000)},
+      {"model.chat_format.begin",
+       "Written before the first message, such as the token that begins a text.",
+       AT(model.chat_format.begin), Bits::kUnlessDefault},
+      {"model.chat_format.system",
+       "A system message, with {content} where its text stands; empty = such a message is refused.",
+       AT(model.chat_format.system), Bits::kUnlessDefault},
+      {"model.chat_format.user", "A message of the user, with {content}.",
+       AT(model.chat_format.user), Bits::kUnlessDefault},
+      {"model.chat_format.assistant",
+       "A message of the assistant, with {content}; what follows it is the token that ends a turn.",
+       AT(model.chat_format.assistant), Bits::kUnlessDefault},
+      {"model.chat_format.answer", "Written last, where the assistant's answer starts.",
+       AT(model.chat_format.answer), Bits::kUnlessDefault},
+      {"model.chat_format.default_system",
+       "Content of a system message where a chat has none; empty = none is added.",
+       AT(model.chat_format.default_system), Bits::kUnlessDefault},
 
       {"run_dir", "Everything a run writes goes into this folder.", AT(run_dir), no, kRequiredPath},
 
@@ -378,6 +394,9 @@ std::string section_comment(const std::string& section) {
   if (section == "svd") return "Its decomposition: which matrices are adapted, and how.";
   if (section == "train") return "Training of an expert by reinforcement learning.";
   if (section == "evaluate") return "How accuracy is measured.";
+  if (section == "chat_format")
+    return "A chat format of your own, in place of a known template: each message is its role's "
+           "piece, in the order of the messages.";
   if (section == "few_shot") return "Solved examples before the question.";
   return "";
 }

@@ -142,24 +142,26 @@ void write_experts(std::string& out, Config& config) {
 template <class S>
 void write_mapping(std::string& out, const std::vector<Field<S>>& fields, S& owner,
                    const std::string& indent, bool comments) {
-  std::string section;
+  std::string section;  // that is open: "", "model." or "model.chat_format."
   for (const auto& field : fields) {
     if (field.bits == Bits::kFormer) continue;
     if constexpr (std::is_same_v<S, Config>)
       if (field.key == (owner.experts.empty() ? "experts" : "task")) continue;
-    const size_t dot = field.key.find('.');
-    const std::string its_section = dot == std::string::npos ? "" : field.key.substr(0, dot);
-    std::string inner = indent;
-    if (its_section != section) {
-      section = its_section;
-      if (!section.empty()) {
-        if (indent.empty()) out += "\n";
-        if (comments) write_comment(out, indent, section_comment(section));
-        out += indent + section + ":\n";
-      }
+    const size_t last = field.key.rfind('.') + 1;  // npos + 1 is 0
+    while (!field.key.starts_with(section))
+      section.resize(section.rfind('.', section.size() - 2) + 1);
+    const auto depth = [&] { return std::count(section.begin(), section.end(), '.'); };
+    while (section.size() < last) {
+      const std::string its = indent + std::string(2 * depth(), ' ');
+      const size_t dot = field.key.find('.', section.size());
+      const std::string name = field.key.substr(section.size(), dot - section.size());
+      if (its.empty()) out += "\n";
+      if (comments) write_comment(out, its, section_comment(name));
+      out += its + name + ":\n";
+      section = field.key.substr(0, dot + 1);
     }
-    if (!section.empty()) inner += "  ";
-    const std::string name = dot == std::string::npos ? field.key : field.key.substr(dot + 1);
+    const std::string inner = indent + std::string(2 * depth(), ' ');
+    const std::string name = field.key.substr(last);
     if (section.empty() && indent.empty()) out += "\n";
     if (comments) write_comment(out, inner, full_comment(field));
     const Ref ref = field.ref(owner);

@@ -47,7 +47,9 @@ std::vector<std::string> changed_model_files(const RunState& run, const Config& 
   const json model = model_of(run);
   FolderHashes before = {text_in(model, "config"), text_in(model, "tokenizer"),
                          text_in(model, "chat_template"), run.config_shape};
-  if (of_run->model.chat_template != config.model.chat_template) before.chat_template.clear();
+  if (of_run->model.chat_template != config.model.chat_template ||
+      of_run->model.chat_format != config.model.chat_format)
+    before.chat_template.clear();
   return changed_files(config.model.path, now, before);
 }
 

@@ -11,8 +11,9 @@
 
 namespace svfleet {
 
-// Files of the model's folder that are not what the run was trained with; none where model.path or
-// model.chat_template is set to something else than in the run, which is a wish.
+// Files of the model's folder that are not what the run was trained with; none where model.path,
+// model.chat_template or model.chat_format is set to something else than in the run, which is a
+// wish.
 std::vector<std::string> changed_model_files(const RunState& run, const Config& config,
                                              const FolderHashes& now);
 

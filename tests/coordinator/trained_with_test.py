@@ -121,9 +121,7 @@ def chat_template(folder, config, run_dir, model):
     done = svfleet("evaluate", run_dir, *few, "--set", "model.chat_template=smollm2", "--expert", expert)
     check(done.returncode == 0 and "another chat template" in done.stderr,
           f"another template by a setting is said: {done.stderr[-300:]}")
-    known = json.loads((runs.SOURCE / "tests/data/tokenizers/chat_templates.json").read_text())
-    families = known["families"] if isinstance(known, dict) else known
-    smollm2 = next(family["template"] for family in families if family["name"] == "smollm2")
+    smollm2 = (runs.SOURCE / "tests/data/chat_templates/smollm2.jinja").read_text()
     file = model / "tokenizer_config.json"
     before = file.read_text()
     file.write_text(json.dumps({**json.loads(before), "chat_template": smollm2}))
@@ -134,6 +132,36 @@ def chat_template(folder, config, run_dir, model):
     done = svfleet("evaluate", run_dir, *few, "--set", f"run_dir={folder}/nowhere", "--expert", expert)
     check(done.returncode == 0 and "another chat template" in done.stderr, "and said of the expert alone")
     file.write_text(before)
+
+
+def chat_format(folder, config, run_dir, model):
+    """Pieces that spell the folder's template out train the same expert, also where svfleet does not know it."""
+    turns = {role: f"<|im_start|>{role}\n{{content}}<|im_end|>\n" for role in ("system", "user", "assistant")}
+    pieces = [word for piece, text in {**turns, "answer": "<|im_start|>assistant\n"}.items()
+              for word in ("--set", f"model.chat_format.{piece}={text}")]
+    file = model / "tokenizer_config.json"
+    before = file.read_text()
+    file.write_text(json.dumps({**json.loads(before), "chat_template": "{{ messages }}"}))
+    spelt = folder / "spelt"
+    refused = svfleet("train", config, "--quiet", "--set", f"run_dir={spelt}")
+    check(refused.returncode == USER and "model.chat_format" in one_line(refused),
+          f"an unknown template, with the way out: {one_line(refused)[-200:]}")
+    done = svfleet("train", config, "--quiet", "--set", f"run_dir={spelt}", *pieces)
+    file.write_text(before)
+    final = "experts/final.safetensors"
+    check(done.returncode == 0 and runs.content_hash(spelt / final) == runs.content_hash(run_dir / final),
+          "a template spelt out piece by piece trains the same expert")
+    other = ["--set", "model.chat_format.answer=<|im_start|>assistant\n\n"]
+    done = svfleet("train", config, "--quiet", "--set", f"run_dir={folder}/longer", *pieces, *other)
+    check(done.returncode == 0 and
+          runs.content_hash(folder / "longer" / final) != runs.content_hash(run_dir / final),
+          "control: one line more is another expert")
+    done = svfleet("train", config, "--quiet", "--set", f"run_dir={spelt}", *pieces, *other)
+    check(done.returncode == USER and "chat_format.answer" in one_line(done),
+          f"a run keeps its pieces: {one_line(done)[-200:]}")
+    done = svfleet("evaluate", run_dir, "--quiet", "--set", "evaluate.items=2", *pieces,
+                   "--expert", folder / "expert.safetensors")
+    check(done.returncode == 0 and "another chat template" in done.stderr, "and a format is said of an expert")
 
 
 def items(folder, config, run_dir, tasks):
@@ -210,6 +238,7 @@ def main():
         runs.run(str(config), run_dir, 1)
         model_files(folder, config, run_dir, model)
         chat_template(folder, config, run_dir, model)
+        chat_format(folder, config, run_dir, model)
         items(folder, config, run_dir, tasks)
         cheap_first(folder, config, run_dir, model)
     finally:

@@ -15,7 +15,7 @@ constexpr std::array<std::string_view, 34> kCategories = {
     "Nl", "No", "P",  "Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "S", "Sm",
     "Sc", "Sk", "So", "Z",  "Zs", "Zl", "Zp", "Cc", "Cf", "Co"};
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   return std::string("'").append(text).append("'");
 }
 
@@ -76,7 +76,7 @@ class Translator {
     if (c == '[') return char_class();
     if (c == '\\') return escape();
     if (c == '{') return interval();
-    if (c == '^' || c == '$') refuse(quoted({&c, 1}));
+    if (c == '^' || c == '$') refuse(in_quotes({&c, 1}));
     if (c == ')') {
       if (groups_.empty()) refuse("a ')' without '('");
       groups_.pop_back();
@@ -99,7 +99,7 @@ class Translator {
       static constexpr std::string_view kFolds[] = {"ss", "st", "ff", "fi", "fl"};
       const char lower = static_cast<char>(std::tolower(static_cast<int>(c)));
       for (const auto fold : kFolds)
-        if (last_literal_ == fold[0] && lower == fold[1]) refuse(quoted(fold) + " under (?i:");
+        if (last_literal_ == fold[0] && lower == fold[1]) refuse(in_quotes(fold) + " under (?i:");
       last_literal_ = lower;
     }
     out_ += c < 0x80 && std::isalnum(static_cast<int>(c)) ? std::string(1, static_cast<char>(c))
@@ -119,7 +119,7 @@ class Translator {
       groups_.push_back(true);
       return;
     }
-    if (peek(1) == '?' || peek(1) == '*') refuse(quoted(at_text(4)));
+    if (peek(1) == '?' || peek(1) == '*') refuse(in_quotes(at_text(4)));
     out_ += "(?:";  // nothing here refers to a group by number
     ++at_;
     groups_.push_back(caseless());
@@ -146,7 +146,7 @@ class Translator {
     if (end >= pattern_.size() || pattern_[end] != '}' || (low.empty() && high.empty()))
       refuse("a '{' that is no repeat count");
     const char next = end + 1 < pattern_.size() ? pattern_[end + 1] : '\0';
-    if (next == '+' || next == '?') refuse(quoted(pattern_.substr(end, 2)));
+    if (next == '+' || next == '?') refuse(in_quotes(pattern_.substr(end, 2)));
     out_.append("{")
         .append(low.empty() ? "0" : low)
         .append(comma ? "," : "")
@@ -262,14 +262,14 @@ class Translator {
     }
     const size_t close = pattern_.find('}', at_);
     if ((kind != 'p' && kind != 'P') || peek(2) != '{' || close == std::string_view::npos)
-      refuse(quoted(at_text(2)));
+      refuse(in_quotes(at_text(2)));
     auto name = pattern_.substr(at_ + 3, close - at_ - 3);
     if (name.starts_with("^")) {
       negated = !negated;
       name.remove_prefix(1);
     }
     if (std::find(kCategories.begin(), kCategories.end(), name) == kCategories.end())
-      refuse("the property " + quoted(name));
+      refuse("the property " + in_quotes(name));
     at_ = close + 1;
     return category_class(name);
   }

@@ -96,6 +96,55 @@ TEST_F(ConfigTest, DefaultsAreThoseOfTheStruct) {
   EXPECT_EQ(c.tasks[0].prompt, "{question}");
 }
 
+TEST_F(ConfigTest, AChatFormatIsReadPieceByPiece) {
+  const std::string format = R"yaml(model:
+  path: m
+  chat_format:
+    begin: "<s>"
+    system: "<|system|>\n{content}\n"
+    user: "<|user|>\n{content}\n"
+    assistant: "<|assistant|>\n{content}</s>\n"
+    answer: "<|assistant|>\n"
+    default_system: "Be brief."
+run_dir: r
+task: {train: t.jsonl, reward: last_number}
+)yaml";
+  write_text("run.yaml", format);
+  const Config c = load_config("run.yaml", {"model.chat_format.begin=<bos>"});
+  const ChatFormat& f = c.model.chat_format;
+  EXPECT_EQ(f.begin, "<bos>");
+  EXPECT_EQ(f.system, "<|system|>\n{content}\n");
+  EXPECT_EQ(f.user, "<|user|>\n{content}\n");
+  EXPECT_EQ(f.assistant, "<|assistant|>\n{content}</s>\n");
+  EXPECT_EQ(f.answer, "<|assistant|>\n");
+  EXPECT_EQ(f.default_system, "Be brief.");
+  // Printed, and read again.
+  write_text("printed.yaml", print_config(c));
+  EXPECT_EQ(load_config("printed.yaml", {}).model.chat_format, f);
+  // A run from before the setting keeps its hash; each piece is in that of a run that has it.
+  write_text("small.yaml", kSmall);
+  EXPECT_EQ(bits_config(load_config("small.yaml", {})).find("chat_format"), std::string::npos);
+  EXPECT_NE(bits_config(c).find("model.chat_format.default_system"), std::string::npos);
+
+  const auto refused = [&](const std::vector<std::string>& overrides) -> std::string {
+    try {
+      load_config("run.yaml", overrides);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), kExitUser);
+      return error.what();
+    }
+    return "accepted";
+  };
+  EXPECT_EQ(refused({}), "accepted");
+  EXPECT_THAT(refused({"model.chat_template=chatml"}), HasSubstr("exclude each other"));
+  EXPECT_THAT(
+      refused({"model.chat_format.user=U"}),
+      HasSubstr("--set model.chat_format.user=U: model.chat_format.user must hold {content}"));
+  EXPECT_THAT(refused({"model.chat_format.system="}), HasSubstr("default_system needs"));
+  EXPECT_THAT(refused({"model.chat_format=x"}), HasSubstr("is a section"));
+  EXPECT_THAT(refused({"model.chat_format.usr=x"}), HasSubstr("model.chat_format.user"));
+}
+
 TEST_F(ConfigTest, PathsInATaskFileAreRelativeToIt) {
   write_text("tasks/max3.yaml", R"(
 train: ../data/train.jsonl
@@ -196,6 +245,13 @@ Change change_of(const Field<S>& field, S& owner, const std::string& prefix) {
             {"task.few_shot.file=f",
              key == "task.few_shot.count" ? "task.weight=1" : "task.few_shot.count=2"}};
   if (key == "task.rewards") return {"exact"};
+  if (key.starts_with("model.chat_format.")) {
+    const bool is_text =
+        key.ends_with("begin") || key.ends_with("answer") || key.ends_with("default_system");
+    return {is_text ? "other #\t\"" : "other #\t\"{content}",
+            {"model.chat_format.user={content}", "model.chat_format.assistant={content}",
+             "model.chat_format.system={content}"}};
+  }
   const Ref ref = field.ref(owner);
   const auto& names = field.limits.names;
   if (auto* text = std::get_if<std::string*>(&ref)) {
@@ -402,9 +458,15 @@ TEST(ConfigTable, HoldsEveryFieldOfEveryStruct) {
                                       {"TrainConfig", "train."},
                                       {"EvaluateConfig", "evaluate."}}) {
     for (const auto& field : declared_fields("coordinator/config/config.h", name)) {
+      if (field == "chat_format") continue;  // a section, below
       EXPECT_TRUE(in_table(config_fields(), section + field)) << section << field;
       ++count;
     }
+  }
+  for (const auto& field : declared_fields("worker/tokenizer/chat_format.h", "ChatFormat")) {
+    if (field == "operator") continue;
+    EXPECT_TRUE(in_table(config_fields(), "model.chat_format." + field)) << field;
+    ++count;
   }
   for (const auto& field : declared_fields("coordinator/config/config.h", "Config")) {
     if (field == "file" || field == "model" || field == "svd" || field == "train" ||

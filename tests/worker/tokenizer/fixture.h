@@ -17,6 +17,9 @@ namespace svfleet {
 inline const std::string kFixtures = SVFLEET_SOURCE_DIR "/tests/data/tokenizers";
 inline const char* const kKinds[] = {"llama3", "qwen2.5", "gpt2",   "smollm2",
                                      "cased",  "llama2",  "mistral"};
+// Made of the components of those families, which are those of the kinds above put together anew.
+inline const char* const kFamilyKinds[] = {"gemma", "phi3",  "phi4",    "phi4-mini",
+                                           "olmo2", "qwen3", "smollm3", "granite"};
 
 inline nlohmann::json read_json(const std::string& path) {
   std::ifstream file(path);
