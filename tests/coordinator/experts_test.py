@@ -4,6 +4,7 @@ of its own in the same form: z, p, m, v, updates, position, best. On 1 and 2 ran
 kills inside a step and between its records; swapped seeds and tasks are others. What they must share,
 and what may not change in a run that goes on, is refused in one line."""
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -258,6 +259,30 @@ def readers(config, run_dir, whole):
           runs.run(str(run_dir), run_dir, 1).returncode == 0, "it goes on by its folder, as printed")
 
 
+def one_copy_of_the_weights(folder):
+    """On the real model, where it is and is decomposed: at its peak, what three experts need more than one is
+    a small part of the weights."""
+    model = runs.SOURCE / "models/SmolLM2-135M-Instruct"
+    if not Path(f"{model}.factors").is_dir():
+        return print("skipped: no decomposed model in models/")
+    common = {"model": {"path": str(model)}, "svd": {"targets": ["mlp"], "layers": "10..14"}, "workers": 1,
+              "train": {"form": "activation", "steps": 1, "prompts_per_step": 2, "samples_per_prompt": 2}}
+    short = {"file": f"{DATA}/max3.yaml", "max_new_tokens": 8}
+    three = [{"name": f"e{seed}", "train": {"seed": seed}} for seed in range(3)]
+    peak = {}
+    for count, more in ((1, {}), (3, {"experts": three})):
+        config = write(folder / f"memory-{count}.yaml", folder, task=short, **common, **more)
+        job = subprocess.Popen(runs.command(config, folder / f"memory-{count}", 1), stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+        _, status, used = os.wait4(job.pid, 0)
+        check(status == 0, f"a step of {count} on the real model")
+        peak[count] = used.ru_maxrss * 1024
+    weights = sum(path.stat().st_size for path in model.glob("*.safetensors"))
+    more = peak[3] - peak[1]
+    check(more < weights / 2, f"three experts need {more / 2**20:.0f} MiB more than one, of weights of "
+          f"{weights / 2**20:.0f} MiB")
+
+
 def main():
     folder = runs.work_folder()
     truth = {expert["name"]: alone(folder, expert) for expert in EXPERTS}
@@ -273,6 +298,7 @@ def main():
     one_is_a_run_of_its_own(folder, truth)
     errors(config, folder, folder / "together-1-1-2")
     readers(config, folder / "together-1-1-2", whole)
+    one_copy_of_the_weights(folder)
     shutil.rmtree(folder)
     print("all passed")
 

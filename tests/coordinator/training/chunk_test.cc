@@ -244,6 +244,10 @@ TEST(Chunk, ExpertsTogetherHaveTheBitsOfEachAlone) {
     EXPECT_EQ(unpack({together[e].counts, together[e].sums}).mismatch_max, 0);
   }
   EXPECT_NE(together[0].z_hash, together[1].z_hash);
+  // What they have of their own is a row of one table: no weights.
+  EXPECT_EQ(policies[0].table, policies[1].table);
+  EXPECT_EQ(policies[0].table->size(), 3);  // with the base
+  EXPECT_FALSE(policies[0].merged || policies[1].merged);
 }
 
 // All rows of the first expert: its receipt gives it away, and nothing is trained on it.
