@@ -129,7 +129,8 @@ TEST(TokenizerParity, AMissingComponentIsNoticed) {
   };
   const auto without_added = [](const char* kind, const char* content) {
     json kept = json::array();
-    for (const auto& token : read_json(kFixtures + "/" + kind + "/tokenizer.json")["added_tokens"])
+    const json file = read_json(kFixtures + "/" + kind + "/tokenizer.json");
+    for (const auto& token : file["added_tokens"])
       if (token["content"] != content) kept.push_back(token);
     return kept;
   };
