@@ -9,12 +9,14 @@ namespace svfleet {
 
 constexpr int kPanelWidth = 32;  // columns of a panel: [inputs, kPanelWidth], zeros past the matrix
 
-// sums[r][c] (kPanelWidth apart) = the fused sum, in order of k from 0 on, of x[r][k] panel[k][c].
-// x is [rows, inputs], wide; 1 <= rows <= most_rows. All have the same bits.
+// sums[r][c] (kPanelWidth apart) = the fused sum, in order of k from 0 on, of x[r][k] panel[k][c],
+// going on from what is there if `more`. x: [rows, inputs], wide, its rows `stride` apart; 1 <=
+// rows <= most_rows. All have the same bits, and so has a sum made at once or in parts.
 template <class T>
 struct PanelKernel {
   int most_rows;
-  void (*multiply)(const Wide<T>* x, int rows, int64_t inputs, const T* panel, Wide<T>* sums);
+  void (*multiply)(const Wide<T>* x, int rows, int64_t stride, int64_t inputs, const T* panel,
+                   Wide<T>* sums, bool more);
 };
 
 template <class T>

@@ -1,6 +1,8 @@
 // product_weights.h by this room's own kernels, in panels of outputs.
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <type_traits>
 #include <vector>
 
 #include "worker/kernels/instruction_set.h"
@@ -11,17 +13,45 @@ namespace svfleet {
 namespace {
 
 constexpr int64_t kRowBlock = 240;  // rows whose inputs are wide at one time: of all kernels' rows
+constexpr int64_t kMostInputs = 2048;  // of a sum that is made at once; a longer one is in parts
+constexpr int kMostRows = 12;          // of any kernel
 
 template <class T>
-void multiply_plain(const Wide<T>* x, int rows, int64_t inputs, const T* panel, Wide<T>* sums) {
+void multiply_plain(const Wide<T>* x, int rows, int64_t stride, int64_t inputs, const T* panel,
+                    Wide<T>* sums, bool more) {
   for (int r = 0; r < rows; ++r) {
-    Wide<T> sum[kPanelWidth] = {};
+    Wide<T>* sum = sums + r * kPanelWidth;
+    if (!more) std::fill_n(sum, kPanelWidth, Wide<T>(0));
     for (int64_t k = 0; k < inputs; ++k) {
       for (int c = 0; c < kPanelWidth; ++c)
-        sum[c] = std::fma(x[r * inputs + k], widen(panel[k * kPanelWidth + c]), sum[c]);
+        sum[c] = std::fma(x[r * stride + k], widen(panel[k * kPanelWidth + c]), sum[c]);
     }
-    std::copy_n(sum, kPanelWidth, sums + r * kPanelWidth);
   }
+}
+
+// to[c][r] = from[r][c], both kPanelWidth wide and high: eight entries a side at a time.
+template <class T>
+void turn_tile(const T* from, T* to) {
+  using Bits = std::conditional_t<sizeof(T) == 2, uint16_t,
+                                  std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>>;
+  constexpr int kSide = 8;
+  typedef Bits Eight __attribute__((vector_size(kSide * sizeof(Bits)), may_alias, aligned(2)));
+  for (int r = 0; r < kPanelWidth; r += kSide)
+    for (int c = 0; c < kPanelWidth; c += kSide) {
+      Eight row[kSide], next[kSide];
+      for (int i = 0; i < kSide; ++i)
+        row[i] = *reinterpret_cast<const Eight*>(from + (r + i) * kPanelWidth + c);
+      // Three shuffles of pairs four rows apart leave every entry in its column's row.
+      for (int round = 0; round < 3; ++round) {
+        for (int i = 0; i < kSide / 2; ++i) {
+          next[2 * i] = __builtin_shufflevector(row[i], row[i + 4], 0, 8, 1, 9, 2, 10, 3, 11);
+          next[2 * i + 1] = __builtin_shufflevector(row[i], row[i + 4], 4, 12, 5, 13, 6, 14, 7, 15);
+        }
+        std::copy_n(next, kSide, row);
+      }
+      for (int i = 0; i < kSide; ++i)
+        *reinterpret_cast<Eight*>(to + (c + i) * kPanelWidth + r) = row[i];
+    }
 }
 
 template <class T>
@@ -46,10 +76,12 @@ class PanelWeights : public ProductWeights {
 
   void multiply(const void* x, int64_t rows, void* y, bool wide_result,
                 const ProductExtra& extra) const override {
-    if (wide_result)
-      multiply_to<Wide<T>>(static_cast<const T*>(x), rows, static_cast<Wide<T>*>(y), extra);
-    else
-      multiply_to<T>(static_cast<const T*>(x), rows, static_cast<T*>(y), extra);
+    multiply_typed(Straight{this}, x, rows, y, wide_result, extra);
+  }
+  bool turns() const override { return true; }
+  void multiply_turned(const void* x, int64_t rows, void* y, bool wide_result,
+                       const ProductExtra& extra) const override {
+    multiply_typed(Turned{this}, x, rows, y, wide_result, extra);
   }
 
   void unpack(void* matrix) const override {
@@ -57,6 +89,11 @@ class PanelWeights : public ProductWeights {
     each_entry([&](size_t given, size_t packed) { to[given] = packed_[packed]; });
   }
 
+  void unpack_output(int64_t output, void* entries) const override {
+    const T* column = panel(output / kPanelWidth) + output % kPanelWidth;
+    for (int64_t k = 0; k < shape().inputs; ++k)
+      static_cast<T*>(entries)[k] = column[k * kPanelWidth];
+  }
   const void* data() const override { return packed_.data(); }
   size_t bytes() const override { return packed_.size() * sizeof(T); }
   std::string implementation() const override { return "panels"; }
@@ -74,46 +111,102 @@ class PanelWeights : public ProductWeights {
     }
   }
 
-  template <class Y>
-  void multiply_to(const T* x, int64_t rows, Y* y, const ProductExtra& extra) const {
-    const auto* add = static_cast<const Wide<T>*>(extra.add);
+  const T* panel(int64_t n) const { return packed_.data() + n * shape().inputs * kPanelWidth; }
+
+  // Where a product reads its panels: the matrix's own, or those of the matrix turned round, which
+  // are made of tiles of all its own. tile: of panel n, the inputs from `first` on.
+  struct Straight {
+    const PanelWeights* weights;
+    int64_t inputs() const { return weights->shape().inputs; }
+    int64_t outputs() const { return weights->shape().outputs; }
+    const T* tile(int64_t n, int64_t first, int64_t, std::vector<T>&) const {
+      return weights->panel(n) + first * kPanelWidth;
+    }
+  };
+  struct Turned {
+    const PanelWeights* weights;
+    int64_t inputs() const { return weights->shape().outputs; }
+    int64_t outputs() const { return weights->shape().inputs; }
+    const T* tile(int64_t n, int64_t first, int64_t count, std::vector<T>& room) const {
+      constexpr int64_t kTile = kPanelWidth * kPanelWidth;
+      const int64_t from = n * kPanelWidth, high = std::min<int64_t>(kPanelWidth, outputs() - from);
+      room.resize(size_t((count + kPanelWidth - 1) / kPanelWidth * kTile));
+      T edge[kTile] = {};
+      for (int64_t done = 0; done < count; done += kPanelWidth) {
+        const T* tile = weights->panel((first + done) / kPanelWidth) + from * kPanelWidth;
+        if (high < kPanelWidth) {
+          std::copy_n(tile, high * kPanelWidth, edge);
+          tile = edge;
+        }
+        turn_tile(tile, room.data() + done * kPanelWidth);
+      }
+      return room.data();
+    }
+  };
+
+  template <class Source>
+  void multiply_typed(const Source& source, const void* x, int64_t rows, void* y, bool wide_result,
+                      const ProductExtra& extra) const {
+    const T* from = static_cast<const T*>(x);
+    if (wide_result)
+      multiply_to(source, from, rows, static_cast<Wide<T>*>(y), extra);
+    else
+      multiply_to(source, from, rows, static_cast<T*>(y), extra);
+  }
+
+  template <class Source, class Y>
+  void multiply_to(const Source& source, const T* x, int64_t rows, Y* y,
+                   const ProductExtra& extra) const {
     const auto* bias = static_cast<const T*>(extra.bias);
-    const int64_t inputs = shape().inputs, outputs = shape().outputs;
+    const auto* add = static_cast<const Wide<T>*>(extra.add);
+    const int64_t inputs = source.inputs(), outputs = source.outputs();
+    const int64_t panels = (outputs + kPanelWidth - 1) / kPanelWidth;
+    const int64_t block = std::min(rows, kRowBlock), part = std::min(inputs, kMostInputs);
     const int threads = shape().threads;
-    std::vector<Wide<T>> wide(size_t(std::min(rows, kRowBlock) * inputs));
-    for (int64_t first = 0; first < rows; first += kRowBlock) {
-      const int64_t count = std::min(kRowBlock, rows - first);
-      for (int64_t i = 0; i < count * inputs; ++i) wide[size_t(i)] = widen(x[first * inputs + i]);
+    std::vector<Wide<T>> wide(size_t(block * part));
+    // Of a sum in parts: [panel][row][kPanelWidth].
+    std::vector<Wide<T>> unfinished(size_t(part < inputs ? panels * block * kPanelWidth : 0));
+    for (int64_t top = 0; top < rows; top += kRowBlock) {
+      const int64_t count = std::min(kRowBlock, rows - top);
+      for (int64_t first = 0; first < inputs; first += part) {
+        const int64_t here = std::min(part, inputs - first);
+        for (int64_t row = 0; row < count; ++row)
+          for (int64_t k = 0; k < here; ++k)
+            wide[size_t(row * here + k)] = widen(x[(top + row) * inputs + first + k]);
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
-      for (int64_t panel = 0; panel < panels_; ++panel) {
-        multiply_panel(panel, wide.data(), count, y + first * outputs,
-                       add ? add + first * outputs : nullptr, bias);
+        for (int64_t n = 0; n < panels; ++n) {
+          Wide<T>* sums = part < inputs ? &unfinished[size_t(n * count * kPanelWidth)] : nullptr;
+          multiply_panel(source, n, wide.data(), count, first, here, sums,
+                         [&](int64_t row, const Wide<T>* sum) {
+                           const int64_t place = (top + row) * outputs + n * kPanelWidth;
+                           const int64_t width =
+                               std::min<int64_t>(kPanelWidth, outputs - n * kPanelWidth);
+                           for (int64_t c = 0; c < width; ++c) {
+                             Wide<T> all = sum[c];
+                             if (bias) all += widen(bias[n * kPanelWidth + c]);
+                             if (add) all += add[place + c];
+                             y[place + c] = narrow<Y>(all);
+                           }
+                         });
+        }
       }
     }
   }
 
-  template <class Y>
-  void multiply_panel(int64_t panel, const Wide<T>* x, int64_t rows, Y* y, const Wide<T>* add,
-                      const T* bias) const {
-    constexpr int kMostRows = 12;
+  // The inputs from `first` on of all rows with panel n; those whose sums are whole then are done.
+  template <class Source, class Done>
+  void multiply_panel(const Source& source, int64_t n, const Wide<T>* x, int64_t rows,
+                      int64_t first, int64_t inputs, Wide<T>* unfinished, const Done& done) const {
     const PanelKernel<T> kernel = panel_kernel<T>();
-    const int64_t inputs = shape().inputs, outputs = shape().outputs;
-    const int64_t begin = panel * kPanelWidth;
-    const int64_t width = std::min<int64_t>(kPanelWidth, outputs - begin);
-    Wide<T> sums[kMostRows * kPanelWidth];
+    thread_local std::vector<T> room;
+    const T* tile = source.tile(n, first, inputs, room);
+    Wide<T> whole[kMostRows * kPanelWidth];
     for (int64_t row = 0; row < rows; row += kernel.most_rows) {
       const int count = int(std::min<int64_t>(kernel.most_rows, rows - row));
-      kernel.multiply(x + row * inputs, count, inputs,
-                      packed_.data() + panel * inputs * kPanelWidth, sums);
-      for (int r = 0; r < count; ++r) {
-        const int64_t place = (row + r) * outputs + begin;
-        for (int64_t c = 0; c < width; ++c) {
-          Wide<T> sum = sums[r * kPanelWidth + c];
-          if (bias) sum += widen(bias[begin + c]);
-          if (add) sum += add[place + c];
-          y[place + c] = narrow<Y>(sum);
-        }
-      }
+      Wide<T>* sums = unfinished ? unfinished + row * kPanelWidth : whole;
+      kernel.multiply(x + row * inputs, count, inputs, inputs, tile, sums, first > 0);
+      if (first + inputs < source.inputs()) continue;
+      for (int r = 0; r < count; ++r) done(row + r, sums + r * kPanelWidth);
     }
   }
 

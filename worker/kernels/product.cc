@@ -20,6 +20,14 @@ std::unique_ptr<ProductWeights> pack(const ProductShape& shape, const void* matr
 
 }  // namespace
 
+void ProductWeights::multiply_turned(const void*, int64_t, void*, bool, const ProductExtra&) const {
+  throw std::logic_error("a packed matrix that does not turn");
+}
+
+void ProductWeights::unpack_output(int64_t, void*) const {
+  throw std::logic_error("a packed matrix that gives no single outputs");
+}
+
 PackedMatrix::PackedMatrix(NumberType type, const void* matrix, int64_t inputs, int64_t outputs,
                            WeightOrder order, int threads)
     : weights_(pack({type, inputs, outputs, order, threads}, matrix)) {}
@@ -34,6 +42,19 @@ PackedMatrix::~PackedMatrix() = default;
 void PackedMatrix::multiply(const void* x, int64_t rows, void* y, bool wide_result,
                             const Extra& extra) const {
   if (rows > 0) weights_->multiply(x, rows, y, wide_result, extra);
+}
+
+bool PackedMatrix::turns() const {
+  return weights_->turns();
+}
+
+void PackedMatrix::multiply_turned(const void* x, int64_t rows, void* y, bool wide_result,
+                                   const Extra& extra) const {
+  if (rows > 0) weights_->multiply_turned(x, rows, y, wide_result, extra);
+}
+
+void PackedMatrix::unpack_output(int64_t output, void* entries) const {
+  weights_->unpack_output(output, entries);
 }
 
 void PackedMatrix::unpack(void* matrix) const {

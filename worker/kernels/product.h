@@ -49,6 +49,16 @@ class PackedMatrix {
   void multiply(const void* x, int64_t rows, void* y, bool wide_result,
                 const Extra& extra = {}) const;
 
+  // Whether it also multiplies by the matrix turned round, and gives single outputs.
+  bool turns() const;
+  // y [rows, inputs] = x [rows, outputs] times the matrix turned round, with the bits of one that
+  // was packed so; `extra` is of y's size. Each tile is turned when it is read, which costs as much
+  // as a few rows.
+  void multiply_turned(const void* x, int64_t rows, void* y, bool wide_result,
+                       const Extra& extra = {}) const;
+  // What an output is made with: [inputs].
+  void unpack_output(int64_t output, void* entries) const;
+
   // The matrix as it was given, row-major in the order it was given in, bit for bit.
   void unpack(void* matrix) const;
 

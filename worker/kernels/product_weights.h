@@ -23,7 +23,11 @@ class ProductWeights {
   // As in PackedMatrix; rows > 0.
   virtual void multiply(const void* x, int64_t rows, void* y, bool wide_result,
                         const ProductExtra& extra) const = 0;
+  virtual bool turns() const { return false; }
+  virtual void multiply_turned(const void* x, int64_t rows, void* y, bool wide_result,
+                               const ProductExtra& extra) const;
   virtual void unpack(void* matrix) const = 0;
+  virtual void unpack_output(int64_t output, void* entries) const;
   virtual const void* data() const = 0;
   virtual size_t bytes() const = 0;
   virtual std::string implementation() const = 0;

@@ -17,7 +17,7 @@ namespace {
 // Parts are computed together as long as they have no more tokens: more rows multiply faster, up to
 // here, and take more memory.
 int64_t most_together(at::Device device) {
-  return device.is_cuda() ? 8192 : 320;
+  return device.is_cuda() ? 8192 : 128;
 }
 
 // Again::kAuto: bytes that a thread may keep of layers.
@@ -226,7 +226,8 @@ void pack_for_training(const Weights& weights, const Basis& basis, Apply form, b
       const bool merged = t >= 0 && form == Apply::kMerged;
       const bool times = base_too || !merged || reads_base_product(basis, size_t(t));
       weights.layer(int(layer)).linears[j].weight.keep_packed(times, layer >= lowest);
-      if (t >= 0 && basis.core().decomposed()) basis.q(size_t(t)).keep_packed(true, true);
+      if (t >= 0 && basis.core().decomposed())
+        basis.q(size_t(t)).keep_packed(true, true, /*few_rows=*/form == Apply::kActivation);
     }
   });
 }
@@ -237,7 +238,8 @@ void pack_for_sampling(const Weights& weights, const Basis& basis, const SideByS
     for (int j = 0; j < 7; ++j) {
       weights.layer(int(layer)).linears[j].weight.keep_packed(true, false);
       const int t = basis.find(int(layer), j);
-      if (t >= 0 && basis.core().decomposed()) basis.q(size_t(t)).keep_packed(true, true);
+      if (t >= 0 && basis.core().decomposed())
+        basis.q(size_t(t)).keep_packed(true, true, /*few_rows=*/true);
     }
   });
 }

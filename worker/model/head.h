@@ -29,7 +29,7 @@ struct TrainedTokens {
 class Head {
  public:
   // Rows of logits that training holds at a time: so many times the vocabulary, wide.
-  static int64_t rows_at_once(at::Device device) { return device.is_cuda() ? 1024 : 128; }
+  static int64_t rows_at_once(at::Device device) { return device.is_cuda() ? 1024 : 32; }
 
   // What logits are made of the matrix's product: divided, then capped where `cap` is above 0.
   struct Shape {

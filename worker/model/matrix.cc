@@ -12,6 +12,7 @@
 #ifdef SVFLEET_HAVE_CUDA
 #include "worker/model/gpu_kernels.h"
 #endif
+#include "worker/model/operations.h"
 #include "worker/model/row_probe.h"
 #include "worker/model/typed.h"
 #include "worker/threads.h"
@@ -44,11 +45,13 @@ at::Tensor on_gpu(const at::Tensor& x, const at::Tensor& plain, bool back,
 
 struct Matrix::Held {
   struct Pack {
-    std::once_flag made;
+    std::once_flag once;
     std::optional<PackedMatrix> matrix;
     int64_t least_rows = 1;  // from which on a row's bits do not depend on their number
+    std::atomic<bool> made = false;
   };
   at::Tensor plain;
+  bool looked_up;
   at::ScalarType type;
   int64_t outputs, inputs;
   Pack packs[2];  // x M^T, x M
@@ -65,25 +68,34 @@ struct Matrix::Held {
     return made;
   }
 
+  // What multiplies: a copy of its own direction, or else one of the other that turns.
+  const Pack& pack_for(bool back) {
+    const Pack& other = packs[!back];
+    if (!packs[back].made && other.made && other.matrix->turns()) return other;
+    return pack(back);
+  }
+
   const Pack& pack(bool back) {
     Pack& pack = packs[back];
-    std::call_once(pack.made, [&] {
+    std::call_once(pack.once, [&] {
       const at::Tensor from = plain.defined() ? plain : unpacked();
       const WeightOrder order = back ? WeightOrder::kInputs : WeightOrder::kOutputs;
       const int threads = compute_threads();
       pack.matrix.emplace(number_type(type), from.data_ptr(), back ? outputs : inputs,
                           back ? inputs : outputs, order, threads);
       pack.least_rows = least_rows(*pack.matrix, number_type(type), order, threads);
+      pack.made = true;
     });
     return pack;
   }
 };
 
-Matrix::Matrix(at::Tensor plain) : held_(std::make_shared<Held>()) {
+Matrix::Matrix(at::Tensor plain, bool looked_up) : held_(std::make_shared<Held>()) {
   held_->type = plain.scalar_type();
   held_->outputs = plain.size(0);
   held_->inputs = plain.size(1);
   held_->plain = plain.contiguous();
+  held_->looked_up = looked_up;
 }
 
 at::Tensor Matrix::plain() const {
@@ -99,11 +111,24 @@ at::ScalarType Matrix::type() const {
   return held_->type;
 }
 
-void Matrix::keep_packed(bool times, bool back) const {
-  if (held_->plain.is_cuda()) return;
-  if (times) held_->pack(false);
-  if (back) held_->pack(true);
-  if (times || back) held_->plain.reset();
+at::Tensor Matrix::look_up(std::span<const int> rows) const {
+  if (held_->plain.defined())
+    return held_->plain.index_select(
+        0, index_tensor({rows.begin(), rows.end()}, held_->plain.device()));
+  at::Tensor found = at::empty({int64_t(rows.size()), held_->inputs}, at::TensorOptions(type()));
+  auto* to = static_cast<std::byte*>(found.data_ptr());
+  for (size_t i = 0; i < rows.size(); ++i)
+    held_->packs[0].matrix->unpack_output(rows[i],
+                                          to + i * size_t(found.stride(0)) * found.element_size());
+  return found;
+}
+
+void Matrix::keep_packed(bool times, bool back, bool few_rows) const {
+  if (held_->plain.is_cuda() || (!times && !back)) return;
+  for (const bool direction : {false, true})
+    if (direction ? back : times) few_rows ? held_->pack(direction) : held_->pack_for(direction);
+  const Held::Pack& straight = held_->packs[0];
+  if (!held_->looked_up || (straight.made && straight.matrix->turns())) held_->plain.reset();
 }
 
 std::vector<at::Tensor> Matrix::packed() const {
@@ -126,7 +151,7 @@ at::Tensor Matrix::product(const at::Tensor& x, bool back, bool wide, const Adde
                 x.size(-1), " for a matrix of ", in, " inputs");
   ++held_->products;
   if (x.is_cuda()) return on_gpu(x, held_->plain, back, added, wide);
-  const Held::Pack& pack = held_->pack(back);
+  const Held::Pack& pack = held_->pack_for(back);
   const int64_t rows = x.size(0), padded = std::max(rows, pack.least_rows);
   at::Tensor from = x.contiguous(),
              add = added.rows.defined() ? added.rows.contiguous() : at::Tensor();
@@ -135,8 +160,11 @@ at::Tensor Matrix::product(const at::Tensor& x, bool back, bool wide, const Adde
     if (add.defined()) add = at::constant_pad_nd(add, {0, 0, 0, padded - rows});
   }
   at::Tensor y = at::empty({padded, out}, x.options().dtype(wide ? wide_of(x) : held_->type));
-  pack.matrix->multiply(from.data_ptr(), padded, y.data_ptr(), wide,
-                        {.add = data_of<void>(add), .bias = data_of<void>(added.bias)});
+  const ProductExtra extra{.add = data_of<void>(add), .bias = data_of<void>(added.bias)};
+  if (&pack == &held_->packs[back])
+    pack.matrix->multiply(from.data_ptr(), padded, y.data_ptr(), wide, extra);
+  else
+    pack.matrix->multiply_turned(from.data_ptr(), padded, y.data_ptr(), wide, extra);
   return padded > rows ? y.narrow(0, 0, rows) : y;
 }
 

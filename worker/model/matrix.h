@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 namespace svfleet {
@@ -21,7 +22,9 @@ class Matrix {
   using Added = AddedToProduct;
 
   Matrix() = default;
-  explicit Matrix(at::Tensor plain);  // [outputs, inputs], bfloat16, float32 or float64
+  // [outputs, inputs], bfloat16, float32 or float64. Of one that is also looked up, the plain
+  // tensor is given up only where its rows can be read from a packed copy.
+  explicit Matrix(at::Tensor plain, bool looked_up = false);
 
   // x M^T + added: x [rows, inputs] of the matrix's type -> [rows, outputs], of its type or wide.
   at::Tensor times(const at::Tensor& x, const Added& added = {}) const;
@@ -32,10 +35,13 @@ class Matrix {
 
   // [outputs, inputs]; made anew where only packed copies are kept.
   at::Tensor plain() const;
+  // [rows, inputs], rows of it.
+  at::Tensor look_up(std::span<const int> rows) const;
   at::ScalarType type() const;
   // On the CPU: packs what these products need and gives the plain tensor up, unless neither is
-  // wanted. Not while others use it.
-  void keep_packed(bool times, bool back) const;
+  // wanted. Where the kernels turn a matrix as they read it, one copy does for both, which costs as
+  // much as a few rows: `few_rows` makes a copy for each. Not while others use it.
+  void keep_packed(bool times, bool back, bool few_rows = false) const;
   // What it holds: the plain tensor, or undefined, and the packed copies, as bytes. Nothing may
   // change them.
   at::Tensor plain_if_kept() const;

@@ -58,7 +58,7 @@ Weights::Weights(const std::string& folder, Architecture arch, at::ScalarType ty
   };
   check_tensors(files_, arch_);
   const EmbeddingNames names = embedding_names(files_, arch_);
-  embedding_ = read(names.embedding, {arch_.vocabulary, arch_.hidden});
+  embedding_ = Matrix(read(names.embedding, {arch_.vocabulary, arch_.hidden}), /*looked_up=*/true);
   const auto read_norm = [&](const std::string& name, int64_t length) {
     const at::Tensor stored = read(name, {length});
     if (!arch_.norm_rounds_once) return stored;
@@ -66,8 +66,8 @@ Weights::Weights(const std::string& folder, Architecture arch, at::ScalarType ty
     return arch_.norm_adds_one ? wide + 1 : wide;
   };
   final_norm_ = read_norm("model.norm.weight", arch_.hidden);
-  head_ = Head(Matrix(arch_.tied_embeddings ? embedding_
-                                            : read(names.head, {arch_.vocabulary, arch_.hidden})),
+  head_ = Head(arch_.tied_embeddings ? embedding_
+                                     : Matrix(read(names.head, {arch_.vocabulary, arch_.hidden})),
                {arch_.logit_divisor, arch_.logit_cap});
   const std::vector<MatrixShape> shapes = arch_.linear_shapes();
   const NormNames norms = norm_names(arch_);
@@ -99,7 +99,7 @@ std::string Weights::hash() const {
     enter(Stage::kHash);
     if (t.defined()) hasher.raw(t.cpu().data_ptr(), t.nbytes());
   };
-  add(embedding_), add(final_norm_), add(head_.matrix().plain());
+  add(embedding_.plain()), add(final_norm_), add(head_.matrix().plain());
   for (const DecoderLayer& layer : layers_) {
     add(layer.attention_norm), add(layer.mlp_norm);
     add(layer.attention_out_norm), add(layer.mlp_out_norm), add(layer.q_norm), add(layer.k_norm);
@@ -113,7 +113,7 @@ NamedTensors Weights::frozen() const {
   const auto add = [&](const std::string& name, const at::Tensor& tensor) {
     if (tensor.defined()) all.emplace_back("'" + name + "'", tensor);
   };
-  add("model.embed_tokens.weight", embedding_);
+  add("model.embed_tokens.weight", embedding_.plain_if_kept());
   add("model.norm.weight", final_norm_);
   if (!arch_.tied_embeddings) add("lm_head.weight", head_.matrix().plain_if_kept());
   for (const at::Tensor& copy : head_.matrix().packed()) add("the head (packed)", copy);
@@ -143,8 +143,7 @@ NamedTensors Weights::frozen() const {
 at::Tensor Weights::embed(std::span<const int> tokens) const {
   for (const int token : tokens)
     SVFLEET_CHECK(token >= 0 && token < arch_.vocabulary, "token ", token);
-  const at::Tensor rows =
-      embedding_.index_select(0, index_tensor({tokens.begin(), tokens.end()}, device_));
+  const at::Tensor rows = embedding_.look_up(tokens);
   return embedding_scale_ == 1 ? rows : rows.mul_(embedding_scale_);
 }
 

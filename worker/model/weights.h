@@ -76,8 +76,9 @@ class Weights {
   std::map<std::string, std::string> tensor_hashes_;
   const std::vector<double> rope_frequencies_, local_frequencies_;
   const double embedding_scale_;
-  at::Tensor embedding_, final_norm_;
-  Head head_;  // of the same tensor as the embedding where they are tied
+  Matrix embedding_;  // [vocabulary, hidden]
+  at::Tensor final_norm_;
+  Head head_;  // of the same matrix as the embedding where they are tied
   std::vector<DecoderLayer> layers_;
 };
 

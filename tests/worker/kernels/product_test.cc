@@ -127,6 +127,49 @@ TYPED_TEST(ProductOf, IsTheSumOfProducts) {
   }
 }
 
+// One packed matrix multiplies in both directions, with the bits of one packed for the other; sums
+// of over 2,048 inputs are made in parts.
+TYPED_TEST(ProductOf, TurnedIsPackedTheOtherWay) {
+  using T = TypeParam;
+  const int64_t shapes[][3] = {{1, 1, 1},    {3, 5, 2},     {64, 16, 17},   {71, 101, 65},
+                               {33, 130, 5}, {32, 192, 80}, {15, 257, 250}, {45, 4200, 13}};
+  for (const auto& [inputs, outputs, rows] : shapes) {
+    Problem<T> problem(outputs, inputs, rows, WeightOrder::kInputs);  // x M of M [outputs, inputs]
+    for (const int threads : {1, 2}) {
+      const PackedMatrix turned = problem.packed(By::kPanels, threads),
+                         other = pack(By::kPanels, problem.matrix, inputs, outputs,
+                                      WeightOrder::kOutputs, threads);
+      ASSERT_TRUE(other.turns());
+      for (int extras = 0; extras < 4; ++extras) {
+        const ProductExtra extra{extras & 1 ? problem.add.data() : nullptr,
+                                 extras & 2 ? problem.bias.data() : nullptr};
+        std::vector<T> narrow(size_t(rows * inputs));
+        std::vector<Wide<T>> wide(narrow.size());
+        other.multiply_turned(problem.x.data(), rows, narrow.data(), false, extra);
+        other.multiply_turned(problem.x.data(), rows, wide.data(), true, extra);
+        EXPECT_TRUE(problem.holds(wide, extra)) << inputs << " x " << outputs;
+        EXPECT_TRUE(same_bits(narrow.data(), multiply<T>(turned, problem.x, rows, extra).data(),
+                              narrow.size()))
+            << inputs << " x " << outputs;
+        EXPECT_TRUE(same_bits(wide.data(), multiply<Wide<T>>(turned, problem.x, rows, extra).data(),
+                              wide.size()))
+            << inputs << " x " << outputs;
+      }
+    }
+  }
+}
+
+TYPED_TEST(ProductOf, GivesSingleOutputs) {
+  using T = TypeParam;
+  const Problem<T> problem(71, 101, 1);
+  const PackedMatrix matrix = problem.packed(By::kPanels);
+  for (const int64_t n : {0, 31, 32, 100}) {
+    std::vector<T> entries(71);
+    matrix.unpack_output(n, entries.data());
+    EXPECT_TRUE(same_bits(entries.data(), &problem.matrix[size_t(n * 71)], entries.size()));
+  }
+}
+
 TYPED_TEST(ProductOf, OfAnotherMatrixIsFoundOut) {
   using T = TypeParam;
   for (const By by : ways<T>()) {
