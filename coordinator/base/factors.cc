@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 
 #include "checkpoints/file.h"
@@ -28,8 +29,19 @@ void check_shape(const SafetensorsFolder& files, const Target& target) {
     read_weight(files, target.name, {target.rows, target.cols}, at::kFloat);  // says what is wrong
 }
 
-bool knows_all(const FactorStore::Manifest& manifest, const SafetensorsFolder& files) {
-  const std::vector<std::string>& names = files.names();
+// The tensors in the files, and the matrices that have another name or are a slice there.
+std::vector<std::string> hashed_names(const SafetensorsFolder& files, const Architecture& arch) {
+  std::vector<std::string> names = files.names();
+  const std::set<std::string> in_files(names.begin(), names.end());
+  for (int layer = 0; layer < arch.layers; ++layer)
+    for (const std::string& kind : linear_kinds())
+      if (const std::string name = weight_name(layer, kind);
+          files.has(name) && !in_files.contains(name))
+        names.push_back(name);
+  return names;
+}
+
+bool knows_all(const FactorStore::Manifest& manifest, const std::vector<std::string>& names) {
   return std::all_of(names.begin(), names.end(), [&](const std::string& name) {
     return manifest.tensor_hashes.contains(name);
   });
@@ -38,18 +50,19 @@ bool knows_all(const FactorStore::Manifest& manifest, const SafetensorsFolder& f
 // Collective. The manifest that rank 0 reads; where there is none, or the folder has changed since,
 // the model is hashed. Nothing when stopped.
 std::optional<FactorStore::Manifest> read_manifest(Crew& crew, const FactorStore& store,
-                                                   const SafetensorsFolder& files, bool* changed) {
+                                                   const SafetensorsFolder& files,
+                                                   const Architecture& arch, bool* changed) {
+  const std::vector<std::string> names = hashed_names(files, arch);
   FactorStore::Manifest manifest;
   std::string bytes;
   const std::string fingerprint = files.quick_fingerprint();
   int32_t unknown[1] = {0};
   if (crew.leads())
     unknown[0] = !store.load_manifest(&manifest) || manifest.model_fingerprint != fingerprint ||
-                 !knows_all(manifest, files);
+                 !knows_all(manifest, names);
   crew.group().all_reduce_max(unknown, "look for model hashes");
   *changed = unknown[0];
   if (unknown[0]) {
-    const std::vector<std::string>& names = files.names();
     const auto hashes =
         crew.collect({"hash the model", "hash the model", "tensors", int64_t(names.size())},
                      [&](int64_t i, int64_t) { return files.tensor_hash(names[i]); });
@@ -58,7 +71,7 @@ std::optional<FactorStore::Manifest> read_manifest(Crew& crew, const FactorStore
     Hasher model;  // as SafetensorsFolder::content_hash makes it
     for (size_t i = 0; i < hashes->size(); ++i) {
       manifest.tensor_hashes[names[i]] = (*hashes)[i];
-      model.text(names[i]).text((*hashes)[i]);
+      if (i < files.names().size()) model.text(names[i]).text((*hashes)[i]);
     }
     manifest.model_hash = model.hex();
   }
@@ -113,7 +126,7 @@ class Decomposition {
   std::optional<Decomposed> run(const ModelCheck& check) {
     if (!check) choose();
     bool changed = false;
-    const auto manifest = read_manifest(crew_, store_, files_, &changed);
+    const auto manifest = read_manifest(crew_, store_, files_, architecture_, &changed);
     if (!manifest) return std::nullopt;
     if (check) {  // first: of another model the targets may not even be there
       if (!check(manifest->model_hash)) return std::nullopt;

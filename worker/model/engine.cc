@@ -120,8 +120,7 @@ Engine::~Engine() = default;
 
 int64_t Engine::submit(Request request) {
   const Prompt& prompt = request.prompt;
-  const int64_t length = int64_t(prompt.tokens.size()),
-                positions = weights_.architecture().longest;
+  const int64_t length = int64_t(prompt.tokens.size()), positions = weights_.architecture().longest;
   SVFLEET_CHECK(length > 0 && !request.samples.empty(), "empty prompt ", prompt.key);
   if (positions && length + prompt.max_new_tokens > positions)
     throw user_error("prompt ", prompt.key, " has ", length, " tokens and may be answered with ",

@@ -46,12 +46,14 @@ void elementwise(int64_t rows) {
     rms_norm_gradient<bf16>(x.data(), weight.data(), inverse.data(), d.data(), rows, width,
                             d_x.data(), 1);
   });
-  tell("rotate", n, 4. * n,
-       [&] { rotate<bf16>(h.data(), angles.data(), angles.data(), rows, {9, 64, 64}, 1); });
+  tell("rotate", n, 4. * n, [&] {
+    rotate<bf16>(h.data(), angles.data(), angles.data(), rows, {9, 64, 64}, 1);
+  });
   tell("gate_product", m, 6. * m,
        [&] { gate_product<bf16>(Activation::kSilu, gate.data(), up.data(), m, out.data(), 1); });
   tell("gate_product_gradient", m, 16. * m, [&] {
-    gate_product_gradient<bf16>(Activation::kSilu, gate.data(), up.data(), d.data(), m, d_x.data(), d_y.data(), 1);
+    gate_product_gradient<bf16>(Activation::kSilu, gate.data(), up.data(), d.data(), m, d_x.data(),
+                                d_y.data(), 1);
   });
   tell("add_rows", n, 6. * n, [&] { add_rows<bf16>(h.data(), x.data(), n, 1); });
   tell("round_to", m, 6. * m, [&] { round_to<bf16>(d.data(), m, out.data(), 1); });

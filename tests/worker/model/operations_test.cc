@@ -50,7 +50,7 @@ TEST(Operations, RotaryAndGate) {
   at::manual_seed(2);
   for (const at::ScalarType type : kTypes) {
     const std::vector<int64_t> positions = {0, 3, 9, 40};
-    const Angles by = angles(positions, {1, 0.5, 0.1, 0.01}, wide(type), at::kCPU);
+    const Angles by = angles(positions, {1, 0.5, 0.1, 0.01}, 1, wide(type), at::kCPU);
     const at::Tensor x = some({4, 24}, type), y = x.clone();
     rotate(x, by, 8);
     gpu::rotate(y, by, 8);
