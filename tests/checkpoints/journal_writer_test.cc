@@ -126,7 +126,7 @@ TEST(JournalWriter, AStaleOneDoesNotTearItsSuccessorsJournal) {
   std::filesystem::remove(run + "/owner.json");
   const std::string path = run + "/chunks/step-000001-rank-0001-" + successors + ".journal";
   const std::string before =
-      encode_frame({FrameKind::kChunk, 1, 2, "run", "z", successors}, example_chunk(1, 2));
+      encode_frame({FrameKind::kChunk, 1, 2, 0, "run", "z", successors}, example_chunk(1, 2));
   std::ofstream(path, std::ios::binary) << before;
   stale.add(example_chunk(1, 1));
   stale.flush();
