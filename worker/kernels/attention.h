@@ -18,8 +18,9 @@ namespace svfleet {
 // their order, whatever else is in the call, however many threads there are and which instructions
 // they use, and wherever the pages lie. Consecutive rows whose lists name the same page at the same
 // place share its loads. What is not finite in q, or in a key or value attended to, makes the row's
-// head NaN; slots that are not attended to may hold anything. keys = 0: out = 0, log_sum = -inf.
-// T: bf16, float, double (double is plain and slow, for tests).
+// head NaN (but a soft cap makes an infinite score finite); slots that are not attended to may hold
+// anything. keys = 0: out = 0, log_sum = -inf. T: bf16, float, double (double is plain and slow,
+// for tests).
 template <class T>
 void attend(const AttentionShape& shape, std::span<const AttentionRow<T>> rows, int threads);
 
