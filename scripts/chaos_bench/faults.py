@@ -77,8 +77,8 @@ def flipped(scene):
     rank = scene.chance.choice(ranks)
     name = scene.chance.choice(sorted(scene.store.glob("*.h5"))).stem
     what = scene.chance.choice(["W", "Q"])
-    content = (memory.tensor_bytes(scene.store.parent / "model", name) if what == "W" else
-               memory.basis_bytes(scene.store, name))
+    model = scene.store.parent / "model"
+    content = memory.tensor_bytes(model, name) if what == "W" else memory.basis_bytes(model, scene.store, name)
     scene.now()
     if not memory.flip(rank.pid, content):
         raise Broken(f"{what} of {name} is not in the memory of {rank}")

@@ -6,27 +6,38 @@ from pathlib import Path
 
 BIT = 0x01  # of a number's last byte: of its exponent, so that no rounding hides it
 SAMPLE = 96  # bytes of a tensor, in which it is looked for
-WINDOW = 32  # as many of them stand together in a packed copy, whose rows are cut into panels
+WINDOW = 32  # as many of them stand together in a packed copy, which is cut into panels
 
 
-def tensor_bytes(model, name):
-    """Some bytes from the middle of a tensor in a folder of safetensors, stored in the model's own type."""
+def along_both(raw, at, item, row):
+    """From `at` on, along a row of a matrix and along a column: packed, either may stand together. `item`, `row`: bytes
+    of a number and of a row."""
+    return [raw[at:at + SAMPLE], b"".join(raw[at + i * row:at + i * row + item] for i in range(SAMPLE // item))]
+
+
+def entry_of(model, name):
+    """(bytes of its file, first and last byte of the tensor, shape) in a folder of safetensors."""
     for path in Path(model).glob("*.safetensors"):
         raw = path.read_bytes()
         start = 8 + int.from_bytes(raw[:8], "little")
         entry = json.loads(raw[8:start]).get(name)
         if entry:
             begin, end = (start + offset for offset in entry["data_offsets"])
-            middle = begin + (end - begin) // 2 // 8 * 8
-            return raw[middle:middle + SAMPLE]
+            return raw, begin, end, entry["shape"]
     raise KeyError(name)
 
 
-def basis_bytes(store, name):
-    """Some bytes of Q of a factor: its file is mostly Q, so its middle is."""
+def tensor_bytes(model, name):
+    """Some bytes from the middle of a tensor, stored in the model's own type, along a row and along a column."""
+    raw, begin, end, (rows, columns) = entry_of(model, name)
+    item = (end - begin) // (rows * columns)
+    return along_both(raw, begin + (end - begin) // 2 // 8 * 8, item, columns * item)
+
+
+def basis_bytes(model, store, name):
+    """The same of Q of a factor, float32: its file is mostly Q, so its middle is."""
     raw = (Path(store) / f"{name}.h5").read_bytes()
-    middle = len(raw) // 2 // 8 * 8
-    return raw[middle:middle + SAMPLE]
+    return along_both(raw, len(raw) // 2 // 8 * 8, 4, 4 * min(entry_of(model, name)[3]))
 
 
 def read(memory, at, end):
@@ -58,12 +69,12 @@ def places_of(pid, content):
     return places
 
 
-def flip(pid, content):
-    """One bit of each copy of `content`, or of WINDOW bytes of it; how many there were. Memory that was given up
-    may still hold one, too."""
+def flip(pid, contents):
+    """One bit of each copy of one of `contents`, or of WINDOW bytes of it; how many there were. Memory that was given
+    up may still hold one, too."""
     flipped = []
-    for start in range(0, len(content) - WINDOW + 1, 4):
-        window = content[start:start + WINDOW]
+    for window in (content[start:start + WINDOW] for content in contents
+                   for start in range(0, len(content) - WINDOW + 1, 4)):
         for place in places_of(pid, window):
             if any(abs(place - other) < SAMPLE for other in flipped):
                 continue

@@ -90,7 +90,7 @@ def nothing_flipped(folder, config, expected):
     wait_for_step(job, run_dir, FLIP_IN)
     pid = runs.ranks_of(job.pid)[0]
     os.kill(pid, signal.SIGSTOP)
-    places = memory.flip(pid, os.urandom(memory.SAMPLE))
+    places = memory.flip(pid, [os.urandom(memory.SAMPLE)])
     os.kill(pid, signal.SIGCONT)
     job.communicate(timeout=300)
     check(places == 0 and job.returncode == 0 and runs.content_hash(run_dir) == expected,
@@ -118,7 +118,7 @@ def main():
         expected = runs.content_hash(undisturbed)
         model = runs.SOURCE / "tests/data/models/tiny_llama3"
         weight = memory.tensor_bytes(model, W)
-        basis = memory.basis_bytes(folder / "store", Q)
+        basis = memory.basis_bytes(model, folder / "store", Q)
         flipped(folder, config, expected, "W", W, weight, 0, 1)
         flipped(folder, config, expected, "Q", f"Q of {Q}", basis, 0, 1)
         run_dir = flipped(folder, config, expected, "W", W, weight, 1, 2)
