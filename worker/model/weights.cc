@@ -14,7 +14,7 @@ namespace svfleet {
 
 namespace {
 
-// Of several GPUs' kernels some read fewer flags than those of the CPU.
+// The kernels of a GPU read fewer flags than the CPU's.
 void check_device(const Architecture& arch, at::Device device) {
   if (!device.is_cuda()) return;
   const std::pair<const char*, bool> missing[] = {

@@ -16,11 +16,6 @@ class Attention : public ::testing::Test {
   Kernels before_ = kernels();
 };
 
-AttentionShape shape_of(int heads, int kv_heads, int head_dim, double soft_cap = 0,
-                        int64_t window = 0) {
-  return {heads, kv_heads, head_dim, 1 / std::sqrt(double(head_dim)), soft_cap, window};
-}
-
 // What attend gives, in double.
 struct Truth {
   std::vector<double> out, log_sum;
@@ -88,14 +83,6 @@ std::vector<Asked<T>> many_rows(Sequences<T>& sequences, std::mt19937& random) {
   for (int64_t keys : {31, 1, 30, 31}) asked.push_back(ask<T>(sequences.shape, 2, keys, random));
   return asked;
 }
-
-const AttentionShape kShapes[] = {shape_of(9, 3, 64), shape_of(4, 4, 80), shape_of(6, 2, 96),
-                                  shape_of(8, 1, 128), shape_of(2, 1, 2), shape_of(3, 1, 18),
-                                  shape_of(7, 1, 34), shape_of(1, 1, 62), shape_of(80, 1, 30),
-                                  // soft caps, and windows of a part of a page and of several
-                                  shape_of(9, 3, 64, 0, 40), shape_of(4, 4, 80, 0.7),
-                                  shape_of(6, 2, 96, 2, 33), shape_of(8, 1, 128, 0, 1),
-                                  shape_of(3, 1, 18, 0.5, 64), shape_of(2, 1, 64, 0, 8)};
 
 template <class T>
 void expect_truth_in_all_shapes(double out_within, double log_sum_within) {
