@@ -13,6 +13,7 @@
 
 #include "comm/chunk_ledger.h"
 #include "comm/error.h"
+#include "comm/hand.h"
 #include "tests/comm/world_main.h"
 
 namespace svfleet {
