@@ -106,7 +106,9 @@ TEST(Hand, TakesWhileThereIsEnoughAndHandsInEachByItself) {
   world().all_reduce_sum(all, "count");
   EXPECT_EQ(all[0], 40);
   EXPECT_LE(most, 3);
-  if (world().size() == 1) EXPECT_EQ(most, 3);
+  if (world().size() == 1) {
+    EXPECT_EQ(most, 3);
+  }
 }
 
 TEST(Hand, TwoWorkersWithTwoChunksGetOneEach) {

@@ -92,8 +92,8 @@ TEST(InFlight, EachPieceHasTheBitsThatItHasAlone) {
       }
       // As many as fit; more come as replies end, so that they may be more than rows / piece.
       EXPECT_GE(flown.most, std::clamp<int64_t>(rows / step.rows(), 1, kPieces)) << rows;
-      if (rows < step.rows()) EXPECT_EQ(flown.most, 1) << rows;
-      if (rows == 256) EXPECT_EQ(flown.most, kPieces);
+      EXPECT_EQ(flown.most == 1, rows <= step.rows()) << rows;
+      EXPECT_EQ(flown.most == kPieces, rows == 256) << rows;
     }
   }
 }
@@ -124,10 +124,11 @@ TEST(InFlight, AMixedEntryIsRefused) {
   });
   EXPECT_GT(flown.most, 1);
   for (const auto& [piece, chunk] : flown.chunks)
-    if (piece == 5)
+    if (piece == 5) {
       EXPECT_THROW(check_receipt(chunk, 0, step.policy.hash), Error);
-    else
+    } else {
       EXPECT_NO_THROW(check_receipt(chunk, 0, step.policy.hash));
+    }
 }
 
 TEST(InFlight, OneOfTwoWorkersLeavesTheOtherItsPart) {
