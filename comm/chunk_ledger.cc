@@ -7,13 +7,14 @@
 
 namespace svfleet {
 
-void ChunkLedger::start(const std::vector<int>& order) {
+void ChunkLedger::start(const std::vector<int>& order, int64_t workers) {
   std::lock_guard<std::mutex> lock(mutex_);
   SVFLEET_CHECK(cancelled_ || (held_.empty() && next_ == order_.size()), held_.size(),
                 " chunks held and ", order_.size() - next_, " not handed out of round ", round_);
   SVFLEET_CHECK(std::set<int>(order.begin(), order.end()).size() == order.size(),
                 "a chunk twice among ", order.size());
   order_ = order;
+  workers_ = workers;
   next_ = 0;
   ++round_;
   cancelled_ = false;
@@ -26,9 +27,11 @@ int64_t ChunkLedger::round() const {
   return round_;
 }
 
-std::optional<int> ChunkLedger::hand_out(int rank, int64_t round) {
+std::optional<int> ChunkLedger::hand_out(int rank, int64_t round, int held) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (round != round_ || cancelled_ || next_ == order_.size()) return std::nullopt;
+  const int64_t left = int64_t(order_.size() - next_) - 1;
+  if (held > 0 && left < (workers_ - 1) * (held + 1)) return std::nullopt;
   const int chunk = order_[next_++];
   held_[chunk] = {rank, Clock::now()};
   return chunk;

@@ -15,12 +15,14 @@ namespace svfleet {
 
 class ChunkLedger {
  public:
-  // Begins the next round. The round before must be finished or cancelled.
-  void start(const std::vector<int>& order);
+  // Begins the next round, of so many workers on all ranks. The round before must be finished or
+  // cancelled.
+  void start(const std::vector<int>& order, int64_t workers = 1);
   int64_t round() const;
   // Nothing when `round` is over, cancelled or not the present one: a message of an old round
-  // cannot take a chunk of a new one.
-  std::optional<int> hand_out(int rank, int64_t round);
+  // cannot take a chunk of a new one. Who `held` some already gets one more only where as many stay
+  // for every other worker as this one then holds, so that none is idle for what another hoards.
+  std::optional<int> hand_out(int rank, int64_t round, int held = 0);
   void finish(int rank, int64_t round, int chunk);
   void cancel(int64_t round);
   // Nothing is out, and nothing more will be handed out in this round.
@@ -38,6 +40,7 @@ class ChunkLedger {
   mutable std::mutex mutex_;
   std::vector<int> order_;
   size_t next_ = 0;
+  int64_t workers_ = 1;
   int64_t round_ = 0;
   bool cancelled_ = false;
   std::map<int, Held> held_;  // by chunk

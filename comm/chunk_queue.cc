@@ -25,7 +25,7 @@ struct Request {
   int64_t round;
   int64_t ticket;  // of kAsk and kIsOver: tells a late reply from the one that is waited for
   int32_t kind;
-  int32_t chunk;
+  int32_t chunk;  // of kAsk: how many the worker holds
 };
 
 struct Reply {
@@ -39,6 +39,7 @@ struct Reply {
 struct AtStart {
   int64_t said;     // messages to rank 0 so far that wanted no answer
   int64_t willing;  // 0: no chunk of this round may be started
+  int64_t workers;
 };
 
 template <class Message>
@@ -61,11 +62,11 @@ class LoneQueue : public ChunkQueue {
   }
   ~LoneQueue() override { watch().look_after(nullptr); }
 
-  void start_round(const std::vector<int>& order, bool willing) override {
-    ledger_.start(order);
+  void start_round(const std::vector<int>& order, bool willing, int workers) override {
+    ledger_.start(order, workers);
     if (!willing) cancel_round();
   }
-  std::optional<int> next() override { return ledger_.hand_out(0, ledger_.round()); }
+  std::optional<int> next(int held) override { return ledger_.hand_out(0, ledger_.round(), held); }
   void finished(int chunk) override { ledger_.finish(0, ledger_.round(), chunk); }
   Watch& watch() override { return group_.watch(); }
   void wait_until_over(std::string_view, const std::function<bool()>&) override {}
@@ -125,19 +126,23 @@ class ServingQueue : public SharedQueue {
     service_.join();
   }
 
-  void start_round(const std::vector<int>& order, bool willing) override {
+  void start_round(const std::vector<int>& order, bool willing, int workers) override {
     const std::vector<std::string> said = group_.gather("", "start a round of chunks");
     wait_to_hear(said);
-    for (int rank = 1; rank < group_.size(); ++rank)
-      willing = willing && message_in<AtStart>(said[rank]).willing;
-    ledger_.start(order);
+    int64_t all_workers = workers;
+    for (int rank = 1; rank < group_.size(); ++rank) {
+      const auto theirs = message_in<AtStart>(said[rank]);
+      willing = willing && theirs.willing;
+      if (replicas_.leads(rank)) all_workers += theirs.workers;
+    }
+    ledger_.start(order, all_workers);
     if (!willing) cancel_round();  // while nobody can ask yet
     group_.barrier("round of chunks started");
   }
 
-  std::optional<int> next() override {
+  std::optional<int> next(int held) override {
     rethrow_service_error();
-    return ledger_.hand_out(0, ledger_.round());
+    return ledger_.hand_out(0, ledger_.round(), held);
   }
   void finished(int chunk) override { ledger_.finish(0, ledger_.round(), chunk); }
 
@@ -213,7 +218,7 @@ class ServingQueue : public SharedQueue {
     }
     if (request.kind == kAsk) {
       SVFLEET_CHECK(replicas_.leads(rank), "rank ", rank, " asks for a chunk but does not lead");
-      const auto chunk = ledger_.hand_out(rank, request.round);
+      const auto chunk = ledger_.hand_out(rank, request.round, request.chunk);
       const Reply reply{request.round, request.ticket, chunk.has_value(), chunk.value_or(0)};
       group_.mailbox().send(rank, reply_tag_, bytes_of(reply));
       return;
@@ -244,18 +249,18 @@ class AskingQueue : public SharedQueue {
   using SharedQueue::SharedQueue;
   ~AskingQueue() override { leave_together(); }
 
-  void start_round(const std::vector<int>&, bool willing) override {
-    const AtStart mine{said_, willing};
+  void start_round(const std::vector<int>&, bool willing, int workers) override {
+    const AtStart mine{said_, willing, workers};
     group_.gather(bytes_of(mine), "start a round of chunks");
     group_.barrier("round of chunks started");
     cancelled_ = false;
     ++round_;
   }
 
-  std::optional<int> next() override {
+  std::optional<int> next(int held) override {
     std::lock_guard<std::mutex> lock(asking_);
     if (cancelled_) return std::nullopt;
-    const Reply reply = ask(kAsk);
+    const Reply reply = ask(kAsk, held);
     if (!reply.any) return std::nullopt;
     if (cancelled_) {  // while it was asked: rank 0 must not wait for this chunk
       finished(reply.chunk);
@@ -293,9 +298,9 @@ class AskingQueue : public SharedQueue {
 
  private:
   // One question at a time; the threads of a rank take turns.
-  Reply ask(Kind kind) {
+  Reply ask(Kind kind, int held = 0) {
     if (rank_0_is_silent_) throw_silence();
-    const Request request{round_, ++ticket_, kind, 0};
+    const Request request{round_, ++ticket_, kind, held};
     group_.mailbox().send(0, request_tag_, bytes_of(request));
     const Deadline deadline(timeout_s_);
     Patience patience;

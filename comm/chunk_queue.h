@@ -3,7 +3,7 @@
 //
 // A replica asks by its leader (comm/replicas.h), which brings its other ranks along. Rank 0 runs a
 // service thread; other ranks ask by plain messages. With one rank it is a locked loop. Nothing in
-// a result may depend on who was given what.
+// a result may depend on who was given what. A worker may hold several at a time (comm/hand.h).
 #pragma once
 
 #include <cstdint>
@@ -30,11 +30,12 @@ class ChunkQueue {
   virtual ~ChunkQueue() = default;
   // Collective. Starts a round. `order` (read on rank 0 only) lists the chunks to hand out, first
   // one first; all previous chunks must have been finished. Where any rank is not `willing`, the
-  // round is cancelled before its first chunk.
-  virtual void start_round(const std::vector<int>& order, bool willing = true) = 0;
-  // Any thread of any leader: the next chunk, or nothing when the round has been handed out.
-  // Throws kExitRequeue after the timeout, naming rank 0.
-  virtual std::optional<int> next() = 0;
+  // round is cancelled before its first chunk. `workers`: threads of this rank that will ask.
+  virtual void start_round(const std::vector<int>& order, bool willing = true, int workers = 1) = 0;
+  // Any thread of any leader: the next chunk, or nothing when the round has been handed out, or
+  // when this worker, which `held` some already, would take what another one could do
+  // (comm/chunk_ledger.h). Throws kExitRequeue after the timeout, naming rank 0.
+  virtual std::optional<int> next(int held = 0) = 0;
   // Any thread: tells the queue that this replica has finished `chunk`.
   virtual void finished(int chunk) = 0;
   // The group's, of which rank 0 is told who holds what.
@@ -55,16 +56,5 @@ class ChunkQueue {
 // Collective. The queue must end (be destroyed, collectively) before the group.
 std::unique_ptr<ChunkQueue> make_chunk_queue(Group& group, double timeout_s,
                                              Replicas replicas = {});
-
-// Runs `work(chunk)` in `workers` threads of this rank until the round is over. The first exception
-// cancels the round and is thrown again here. `idle` is called about every 0.2 s in the calling
-// thread (progress, signals); when it returns false the round is cancelled. On rank 0 it
-// also throws Error(kExitRequeue) when another rank that holds a chunk is lost. `may_start` is
-// asked before each chunk, in the thread that would work on it: once it has said no, the round is
-// cancelled and nothing more is asked for. `op` is what messages call the work, whose stages are
-// counted (comm/stage.h).
-void work_through(ChunkQueue& queue, int workers, const std::function<void(int)>& work,
-                  const std::function<bool()>& idle, std::string_view op = "chunks",
-                  const std::function<bool()>& may_start = nullptr);
 
 }  // namespace svfleet

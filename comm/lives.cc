@@ -25,6 +25,15 @@ T take(const std::string& bytes, size_t& at) {
   return value;
 }
 
+// Whether its worker is at another chunk, which the rank says that it has: one that waits behind
+// nothing has been forgotten, and its clock runs.
+bool waits(const Sign& sign, const Sign::Work& work) {
+  return work.behind != Sign::kNothing &&
+         std::any_of(sign.works.begin(), sign.works.end(), [&](const Sign::Work& other) {
+           return other.chunk == work.behind && other.behind == Sign::kNothing;
+         });
+}
+
 }  // namespace
 
 std::string Sign::pack() const {
@@ -33,6 +42,7 @@ std::string Sign::pack() const {
   for (const Work& work : works) {
     put(bytes, work.chunk);
     put(bytes, work.value);
+    put(bytes, work.behind);
   }
   return bytes;
 }
@@ -43,7 +53,8 @@ Sign Sign::unpack(const std::string& bytes) {
   for (uint64_t& bits : sign.seen) bits = take<uint64_t>(bytes, at);
   while (at < bytes.size()) {
     const auto chunk = take<int32_t>(bytes, at);
-    sign.works.push_back({chunk, take<uint64_t>(bytes, at)});
+    const auto value = take<uint64_t>(bytes, at);
+    sign.works.push_back({chunk, value, take<int32_t>(bytes, at)});
   }
   return sign;
 }
@@ -60,7 +71,9 @@ void Lives::heard(int rank, const Sign& sign, double now_s) {
   for (const Sign::Work& work : sign.works) {
     const auto before = life.works.find(work.chunk);
     double for_s = 0;
-    if (before != life.works.end() && before->second.value == work.value) {
+    if (waits(sign, work)) {
+      // Neither does it stand still, nor has a stage of it come to an end.
+    } else if (before != life.works.end() && before->second.value == work.value) {
       for_s = before->second.for_s + since;
     } else {
       if (StageCounter::class_of(work.value).stage != Stage::kWaiting) life.moved_s = now_s;

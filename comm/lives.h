@@ -20,8 +20,10 @@ struct Sign {
   struct Work {
     int32_t chunk;   // kOutside: the rank's own thread, outside of chunks
     uint64_t value;  // StageCounter::value
+    // Its worker holds several chunks and is at this one instead; kNothing: it is at work.
+    int32_t behind = kNothing;
   };
-  static constexpr int32_t kOutside = -1;
+  static constexpr int32_t kOutside = -1, kNothing = -1;
   std::array<uint64_t, kStages> seen{};  // stages_seen()
   std::vector<Work> works;               // kOutside first
 
@@ -50,7 +52,8 @@ class Lives {
   // Since something in the rank moved.
   double still_s(int rank, double now_s) const;
 
-  // The longest of what is held that is still; by rank and chunk as the ledger has it.
+  // The longest of what is held that is still; by rank and chunk as the ledger has it. A chunk
+  // that waits behind another of its worker is not still: the other one is, where the worker hangs.
   // A stage may stand still for max(least_s, 6 times the longest of its class so far), and for
   // kPatience times the timeout while no stage of its class has come to an end anywhere.
   std::optional<Still> worst(const std::vector<Holding>& held) const;

@@ -2,11 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace svfleet {
 namespace {
 
-thread_local StageCounter* counter_here = nullptr;
+thread_local std::span<StageCounter* const> counters_here;
 std::atomic<uint64_t> seen[kStages];  // as stages_seen() tells it
 
 }  // namespace
@@ -73,29 +74,33 @@ std::array<uint64_t, kStages> stages_seen() {
 }
 
 StageCounter* stage_counter() {
-  return counter_here;
+  return counters_here.empty() ? nullptr : counters_here.front();
 }
 
-Counted::Counted(StageCounter* counter) : before_(counter_here) {
-  counter_here = counter;
+Counted::Counted(StageCounter* counter)
+    : Counted(counter ? std::vector{counter} : std::vector<StageCounter*>()) {}
+
+Counted::Counted(std::vector<StageCounter*> counters)
+    : counters_(std::move(counters)), before_(counters_here) {
+  counters_here = counters_;
 }
 
 Counted::~Counted() {
-  counter_here = before_;
+  counters_here = before_;
 }
 
 void enter(Stage stage, double work) {
-  if (counter_here) counter_here->enter(stage_class(stage, work));
+  for (StageCounter* const counter : counters_here) counter->enter(stage_class(stage, work));
 }
 
-InStage::InStage(Stage stage, double work) : counter_(counter_here) {
-  if (!counter_) return;
-  before_ = StageCounter::class_of(counter_->value());
-  counter_->enter(stage_class(stage, work));
+InStage::InStage(Stage stage, double work) : counters_(counters_here) {
+  if (counters_.empty()) return;
+  before_ = StageCounter::class_of(counters_.front()->value());
+  for (StageCounter* const counter : counters_) counter->enter(stage_class(stage, work));
 }
 
 InStage::~InStage() {
-  if (counter_) counter_->enter(before_);
+  for (StageCounter* const counter : counters_) counter->enter(before_);
 }
 
 }  // namespace svfleet

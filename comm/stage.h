@@ -6,6 +6,8 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <span>
+#include <vector>
 
 namespace svfleet {
 
@@ -61,19 +63,22 @@ class StageCounter {
 // By stage, bit i for size i: what this process has been through to its end.
 std::array<uint64_t, kStages> stages_seen();
 
-// The counter of the calling thread; nullptr where nobody counts.
+// The counter of the calling thread, of several the first; nullptr where nobody counts.
 StageCounter* stage_counter();
 
-// While it lives, what the calling thread enters is counted on `counter` (nullptr: nowhere).
+// While it lives, what the calling thread enters is counted on `counter` (nullptr: nowhere), or on
+// each of several, where a stage is the work of all of them.
 class Counted {
  public:
   explicit Counted(StageCounter* counter);
+  explicit Counted(std::vector<StageCounter*> counters);
   ~Counted();
   Counted(const Counted&) = delete;
   Counted& operator=(const Counted&) = delete;
 
  private:
-  StageCounter* const before_;
+  const std::vector<StageCounter*> counters_;
+  const std::span<StageCounter* const> before_;
 };
 
 // The calling thread begins the next stage, and so ends the one before. `work`: how much there is
@@ -90,7 +95,7 @@ class InStage {
   InStage& operator=(const InStage&) = delete;
 
  private:
-  StageCounter* const counter_;
+  const std::span<StageCounter* const> counters_;
   StageClass before_;
 };
 

@@ -40,15 +40,20 @@ Watch::~Watch() {
   if (messenger_.joinable()) messenger_.join();
 }
 
-Watch::Hold::Hold(Watch& watch, int chunk) : watch_(watch), chunk_(chunk), counted_(&counter_) {
+Watch::Hold::Hold(Watch& watch, int chunk) : watch_(watch), chunk_(chunk) {
   std::lock_guard<std::mutex> lock(watch_.mutex_);
-  watch_.holds_[chunk] = &counter_;
+  watch_.holds_[chunk] = this;
 }
 
 Watch::Hold::~Hold() {
   counter_.enter({});  // its last stage has come to an end
   std::lock_guard<std::mutex> lock(watch_.mutex_);
   watch_.holds_.erase(chunk_);
+}
+
+void Watch::Hold::wait_behind(int other) {
+  std::lock_guard<std::mutex> lock(watch_.mutex_);
+  behind_ = other;
 }
 
 void Watch::look_after(Holdings holdings) {
@@ -78,7 +83,8 @@ Sign Watch::sign() const {
   sign.seen = stages_seen();
   sign.works.push_back({Sign::kOutside, outside_.value()});
   std::lock_guard<std::mutex> lock(mutex_);
-  for (const auto& [chunk, counter] : holds_) sign.works.push_back({chunk, counter->value()});
+  for (const auto& [chunk, hold] : holds_)
+    sign.works.push_back({chunk, hold->counter_.value(), hold->behind_});
   return sign;
 }
 
@@ -100,7 +106,7 @@ void Watch::end_if_stuck() const {
   std::vector<Holding> own;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    for (const auto& [chunk, counter] : holds_) own.push_back({chunk, rank, 0});
+    for (const auto& [chunk, hold] : holds_) own.push_back({chunk, rank, 0});
   }
   auto still = lives_.worst(own);
   if (!still || !still->over()) still = lives_.outside(rank);

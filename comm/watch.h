@@ -30,18 +30,24 @@ class Watch {
   ~Watch();
   Watch(const Watch&) = delete;
 
-  // While it lives, the calling thread works on `chunk`: its stages are counted and told.
+  // While it lives, this rank tells of `chunk`, as far as stages are counted on its counter.
   class Hold {
    public:
     Hold(Watch& watch, int chunk);
     ~Hold();
     Hold(const Hold&) = delete;
 
+    StageCounter& counter() { return counter_; }
+    // Its worker is at another chunk that it holds, and will come back (comm/lives.h).
+    void wait_behind(int other);
+    void go_on() { wait_behind(Sign::kNothing); }
+
    private:
+    friend class Watch;
     Watch& watch_;
     const int chunk_;
+    int behind_ = Sign::kNothing;
     StageCounter counter_;
-    Counted counted_;
   };
 
   // Rank 0: who holds what. Asked in any thread until it is replaced; must not block.
@@ -51,6 +57,8 @@ class Watch {
   // that holds a chunk has been silent for the timeout, or its chunk stands still for too long.
   void check(std::string_view op);
 
+  Sign sign() const;  // what this rank tells
+
   // Since something in that rank moved: of rank 0 known everywhere, of the others on rank 0.
   double still_s(int rank) const { return lives_.still_s(rank, now_s_); }
 
@@ -58,7 +66,6 @@ class Watch {
   void keep_watch();
   void tell();    // the messages of another rank
   void listen();  // those of rank 0
-  Sign sign() const;
   void end_if_stuck() const;
   std::string what_stands(const Still& still) const;
   bool pause(double seconds);  // false: it is over
@@ -71,7 +78,7 @@ class Watch {
   StageCounter outside_;
   Counted outside_counted_{&outside_};
   mutable std::mutex mutex_;
-  std::map<int, const StageCounter*> holds_;  // by chunk
+  std::map<int, const Hold*> holds_;  // by chunk
   Holdings holdings_;
   std::string op_;
   std::condition_variable changed_;

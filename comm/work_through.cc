@@ -1,23 +1,20 @@
-// Threads that work through the chunks of a queue (comm/chunk_queue.h), and their first error.
+// Threads that work through the chunks of a queue (comm/hand.h), and their first error.
 #include <condition_variable>
 #include <exception>
 #include <mutex>
 #include <thread>
 
-#include "comm/chunk_queue.h"
 #include "comm/error.h"
-#include "comm/stage.h"
-#include "comm/watch.h"
+#include "comm/hand.h"
 
 namespace svfleet {
 
-void work_through(ChunkQueue& queue, int workers, const std::function<void(int)>& work,
-                  const std::function<bool()>& idle, std::string_view op,
-                  const std::function<bool()>& may_start) {
-  SVFLEET_CHECK(workers >= 1, workers, " workers");
+void work_through(ChunkQueue& queue, const std::function<void(Hand&)>& worker,
+                  const WorkRules& rules) {
+  SVFLEET_CHECK(rules.workers >= 1, rules.workers, " workers");
   std::mutex mutex;
   std::condition_variable changed;
-  int running = workers;
+  int running = rules.workers;
   std::exception_ptr first;
 
   // Called in a catch block. The error that came first is the one worth telling.
@@ -32,29 +29,14 @@ void work_through(ChunkQueue& queue, int workers, const std::function<void(int)>
       // Rank 0 cannot be told; the error above already ends this rank, and so the job.
     }
   };
-  auto failed = [&] {
-    std::lock_guard<std::mutex> lock(mutex);
-    return first != nullptr;
-  };
 
   std::vector<std::thread> threads;
-  for (int i = 0; i < workers; ++i) {
+  for (int i = 0; i < rules.workers; ++i) {
     threads.emplace_back([&] {
       try {
-        while (!failed()) {
-          // Here and not in `idle`, which looks a little later: by then a chunk would be out.
-          if (may_start && !may_start()) {
-            queue.cancel_round();
-            break;
-          }
-          const auto chunk = queue.next();
-          if (!chunk) break;
-          {
-            const Watch::Hold hold(queue.watch(), *chunk);
-            work(*chunk);
-          }
-          queue.finished(*chunk);
-        }
+        Hand hand(queue, rules.hand);
+        worker(hand);
+        hand.leave();
       } catch (...) {
         fail();
       }
@@ -71,8 +53,8 @@ void work_through(ChunkQueue& queue, int workers, const std::function<void(int)>
     const bool stopping = cancelled || first;
     lock.unlock();
     try {
-      queue.watch().check(op);
-      if (idle && !stopping && !idle()) {
+      queue.watch().check(rules.op);
+      if (rules.idle && !stopping && !rules.idle()) {
         cancelled = true;
         queue.cancel_round();
       }
@@ -84,6 +66,17 @@ void work_through(ChunkQueue& queue, int workers, const std::function<void(int)>
   lock.unlock();
   for (std::thread& thread : threads) thread.join();
   if (first) std::rethrow_exception(first);
+}
+
+void work_through(ChunkQueue& queue, int workers, const std::function<void(int)>& work,
+                  const std::function<bool()>& idle) {
+  const auto worker = [&](Hand& hand) {
+    while (const auto chunk = hand.take()) {
+      work(*chunk);
+      hand.finished(*chunk);
+    }
+  };
+  work_through(queue, worker, {.workers = workers, .idle = idle});
 }
 
 }  // namespace svfleet

@@ -32,9 +32,11 @@ Failure out_of_memory(int64_t asked, const Memory& memory) {
                      " this process holds " + gigabytes(memory.own) + " and others " +
                      gigabytes(memory.others);
   if (too_much_for_one(asked, memory))
-    return {Error(kExitUser, text + "; lower workers, train.prompts_per_chunk, "
-                                    "train.samples_per_prompt or max_new_tokens, or use a larger "
-                                    "machine")};
+    return {Error(
+        kExitUser,
+        text + "; lower workers, train.prompts_per_chunk, "
+               "train.rows_per_worker, train.samples_per_prompt or max_new_tokens, or use a larger "
+               "machine")};
   return {Error(kExitRequeue,
                 text + "; alone it would have enough: look at what else runs on that host", true)};
 }

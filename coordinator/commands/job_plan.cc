@@ -1,5 +1,6 @@
 #include "coordinator/commands/job_plan.h"
 
+#include <algorithm>
 #include <cctype>
 #include <cstring>
 #include <filesystem>
@@ -90,8 +91,8 @@ JobScript plan_job(const CommandLine& line, const Config& config, const RunProgr
   job.libraries = library_folders(program);
   check_all_shared(job, config, start_expert(line, config), mounts);
   if (ask.name.empty()) ask.name = default_name(job.run_dir, ask.chain > 1);
-  const auto [chunk_s, save_s] = longest_times(job.run_dir);
-  job.warning_s = warning_s(chunk_s, save_s);
+  const LongestTimes longest = longest_times(job.run_dir);
+  job.warning_s = warning_s(std::max(longest.chunk_s, longest.held_s), longest.save_s);
   check_cluster(job, line.dry_run);
   job.command = command_of(line, ask, mounts);
   return job;

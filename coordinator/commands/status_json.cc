@@ -59,14 +59,19 @@ json to_json(const Status& now) {
               {"last_steps", steps},
               {"last_validation", now.validation},
               {"best_validation", now.best}};
-  if (now.sign)
+  if (now.sign) {
+    json held = json::array();  // chunks, with who computes them since when
+    for (const Holding& one : now.sign->out)
+      held.push_back({{"chunk", one.chunk}, {"rank", one.rank}, {"seconds", one.seconds}});
     out["sign"] = {{"time", now.sign->time_s},
                    {"doing", now.sign->doing},
                    {"step", now.sign->step},
                    {"steps", now.sign->steps},
                    {"chunks", now.sign->chunks},
                    {"chunks_per_step", now.sign->chunks_per_step},
-                   {"steps_per_s", now.sign->steps_per_s}};
+                   {"steps_per_s", now.sign->steps_per_s},
+                   {"out", std::move(held)}};
+  }
   for (const auto& [name, of] : now.experts)
     out["experts"].push_back(
         {{"name", name}, {"last_validation", of.evaluation}, {"best_validation", of.best}});

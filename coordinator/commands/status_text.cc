@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdio>
 #include <ctime>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "comm/clock.h"
@@ -31,6 +32,23 @@ std::string validation_text(const json& found) {
   return text + " after step " + std::to_string(found.value("step", int64_t{0}));
 }
 
+// A line a rank: the chunks that it has held for long, longest first, of any worker. "rank 1 holds
+// chunk 4 for 2:10 and chunk 7 for 0:40".
+std::vector<std::string> held_texts(const std::vector<Holding>& out) {
+  std::map<int, std::vector<std::string>> by_rank;
+  for (const Holding& held : out)
+    if (held.seconds > 2 * kPulseSeconds)
+      by_rank[held.rank].push_back("chunk " + std::to_string(held.chunk) + " for " +
+                                   time_text(held.seconds));
+  std::vector<std::string> lines;
+  for (const auto& [rank, chunks] : by_rank) {
+    std::string& line = lines.emplace_back("rank " + std::to_string(rank) + " holds ");
+    for (size_t i = 0; i < chunks.size(); ++i)
+      line += (i == 0 ? "" : i + 1 < chunks.size() ? ", " : " and ") + chunks[i];
+  }
+  return lines;
+}
+
 void print_progress(const Status& now) {
   const auto row = [](const char* name, const std::string& text) {
     std::printf("%-12s %s\n", name, text.c_str());
@@ -56,10 +74,7 @@ void print_progress(const Status& now) {
         std::snprintf(rate, sizeof rate, "%.1f steps a minute", per_hour / 60);
       row("rate", std::string(rate) + ", " + time_text(left) + " left");
     }
-    for (const Holding& held : now.sign->out)
-      if (held.seconds > 2 * kPulseSeconds)
-        row("out", "chunk " + std::to_string(held.chunk) + " at rank " + std::to_string(held.rank) +
-                       " for " + time_text(held.seconds));
+    for (const std::string& text : held_texts(now.sign->out)) row("out", text);
   }
   std::string saved;
   for (const int64_t one : now.checkpoints)

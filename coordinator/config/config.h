@@ -60,6 +60,9 @@ struct TrainConfig {
   int64_t samples_per_prompt = 4;
   // A chunk is the unit of work and of restart; it divides prompts_per_step. It alters no bits.
   int64_t prompts_per_chunk = 2;
+  // Replies that a worker writes at a time, of several chunks; 0 = kAutoRows within kAutoRowBytes
+  // (coordinator/training/in_flight.h). It alters no bits.
+  int64_t rows_per_worker = 0;
   double temperature = 1.0;
   // leave_one_out, group_mean, whitened, none.
   std::string baseline = "leave_one_out";

@@ -160,6 +160,11 @@ std::vector<Field<Config>> make_config_fields() {
       {"train.prompts_per_chunk",
        "Prompts of one chunk, the unit of work and of restart; must divide prompts_per_step.",
        AT(train.prompts_per_chunk), no, between(1, 1000000)},
+      {"train.rows_per_worker",
+       "A worker takes a further chunk while its replies and those that it is writing are no more "
+       "than this, so that its batch stays full; 1: one chunk at a time. 0: 32, or fewer, so that "
+       "their keys and values stay within 256 MiB.",
+       AT(train.rows_per_worker), no, between(0, 256)},
       {"train.temperature", "Replies are sampled from softmax(logits / temperature), untruncated.",
        AT(train.temperature), yes, between(1e-6, 100)},
       {"train.baseline",

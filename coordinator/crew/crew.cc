@@ -150,22 +150,36 @@ void Crew::compare(const std::string& what, const std::string& value) {
                     at_fault);
 }
 
-std::string Crew::place_of(const std::string& what, int piece) const {
-  const std::string piece_text =
-      (what == "chunks" ? "chunk " : what + ", piece ") + std::to_string(piece);
-  return group_->step() < 0 ? piece_text
-                            : "step " + std::to_string(group_->step()) + ", " + piece_text;
+// Of several pieces the first: a failure of the same work is found there again on another host.
+std::string Crew::place_of(const std::string& what, const std::vector<int>& pieces) const {
+  std::string text = what;
+  if (!pieces.empty())
+    text = (what == "chunks" ? "chunk " : what + ", piece ") + std::to_string(pieces.front());
+  return group_->step() < 0 ? text : "step " + std::to_string(group_->step()) + ", " + text;
 }
 
 bool Crew::share(const std::vector<int>& pieces, const std::string& what,
-                 const std::function<void(int)>& work,
-                 const std::function<void(const ShareReport&)>& report, int most_workers) {
+                 const std::function<void(int)>& work, const Report& report, int most_workers) {
+  const auto one_by_one = [&](Hand& hand) {
+    while (const auto piece = hand.take()) {
+      work(*piece);
+      hand.finished(*piece);
+    }
+  };
+  return share(pieces, what, std::function<void(Hand&)>(one_by_one), report, most_workers);
+}
+
+bool Crew::share(const std::vector<int>& pieces, const std::string& what,
+                 const std::function<void(Hand&)>& worker, const Report& report, int most_workers) {
   std::mutex mutex;
   double& longest_s = longest_s_[what];
-  const auto may_start = [&] {
+  // Where the time is short, what a worker holds may still be finished: only who holds nothing asks
+  // for the stop.
+  const auto may_take = [&](int held) {
     std::lock_guard lock(mutex);
-    if (allocation_->time_is_short(longest_s, longest_save_s_)) request_stop();
-    return !stop_requested();
+    const bool short_of_time = allocation_->time_is_short(longest_s, longest_save_s_);
+    if (short_of_time && held == 0) request_stop();
+    return !short_of_time && !stop_requested();
   };
   const auto idle = [&] {
     const InStage telling(Stage::kTelling);
@@ -182,26 +196,27 @@ bool Crew::share(const std::vector<int>& pieces, const std::string& what,
     }
     queue_->cancel_round();
   };
-  queue_->start_round(pieces, may_start());
-  work_through(
-      *queue_, most_workers > 0 ? std::min(most_workers, workers_) : workers_,
-      [&](int piece) {
-        set_compute_threads_here();
-        const double start = steady_clock_s();
-        try {
-          work(piece);
-        } catch (const StopWork&) {
-          return;
-        } catch (const Error& error) {
-          return failed({error}, "");
-        } catch (...) {
-          return failed(failure_of(std::current_exception(), device_), place_of(what, piece));
-        }
-        std::lock_guard lock(mutex);
-        mine.did_some = true;
-        longest_s = std::max(longest_s, steady_clock_s() - start);
-      },
-      idle, what, may_start);
+  const auto finished = [&](double held_s) {
+    std::lock_guard lock(mutex);
+    mine.did_some = true;
+    longest_s = std::max(longest_s, held_s);
+  };
+  const int workers = most_workers > 0 ? std::min(most_workers, workers_) : workers_;
+  queue_->start_round(pieces, may_take(0), workers);
+  work_through(*queue_,
+               [&](Hand& hand) {
+                 set_compute_threads_here();
+                 try {
+                   worker(hand);
+                 } catch (const StopWork&) {
+                 } catch (const Error& error) {
+                   failed({error}, "");
+                 } catch (...) {
+                   failed(failure_of(std::current_exception(), device_),
+                          place_of(what, hand.working_on()));
+                 }
+               },
+               {workers, idle, what, {may_take, finished}});
   queue_->wait_until_over(what, idle);
   // A signal or a fault may have reached some ranks only: agree on it.
   mine.stop = stop_requested();

@@ -16,6 +16,7 @@
 #include "comm/clock.h"
 #include "comm/error.h"
 #include "comm/group.h"
+#include "comm/hand.h"
 #include "comm/reducer.h"
 #include "coordinator/config/config.h"
 #include "worker/device.h"
@@ -63,9 +64,14 @@ class Crew {
   // at most `most_workers` at a time (0: workers()). Work that throws StopWork is
   // left. Another exception in `work` ends the round: what other threads and ranks hold is
   // finished, and every rank throws the same AgreedError.
+  using Report = std::function<void(const ShareReport&)>;
   bool share(const std::vector<int>& pieces, const std::string& what,
-             const std::function<void(int)>& work,
-             const std::function<void(const ShareReport&)>& report, int most_workers = 0);
+             const std::function<void(int)>& work, const Report& report, int most_workers = 0);
+  // Collective. The same where a worker may hold several pieces at a time: `worker` is called once
+  // in each thread, takes pieces until it gets none, and hands in each by itself. Where it throws,
+  // the pieces that it holds are left.
+  bool share(const std::vector<int>& pieces, const std::string& what,
+             const std::function<void(Hand&)>& worker, const Report& report, int most_workers = 0);
 
   // Collective. share() of `total` things, `batch` at a time, with a progress line: work(first,
   // last) is called once for each batch, and rank 0 gets what it returned, in order. Nothing, on
@@ -97,7 +103,7 @@ class Crew {
   void side_by_side(int64_t count, const std::function<void(int64_t)>& work);
 
  private:
-  std::string place_of(const std::string& what, int piece) const;
+  std::string place_of(const std::string& what, const std::vector<int>& pieces) const;
 
   std::unique_ptr<Group> group_;
   std::unique_ptr<Reducer> reducer_;

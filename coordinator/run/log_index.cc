@@ -34,7 +34,7 @@ class Line : public nlohmann::json_sax<json> {
   bool is_record = false;
   std::string kind, expert;
   std::optional<int64_t> step, attempt;
-  double longest_chunk_s = 0, save_s = 0;
+  double longest_chunk_s = 0, longest_held_s = 0, save_s = 0;
 
   bool null() override { return other(); }
   bool boolean(bool) override { return other(); }
@@ -82,6 +82,7 @@ class Line : public nlohmann::json_sax<json> {
   }
   bool number(double value) {
     if (is_at("longest_chunk_s")) longest_chunk_s = value;
+    if (is_at("longest_held_s")) longest_held_s = value;
     if (depth_ == 2 && keys_[0] == "seconds" && keys_[1] == "save") save_s = value;
     return true;
   }
@@ -95,6 +96,7 @@ class Line : public nlohmann::json_sax<json> {
 void note_longest(const Line& line, LongestTimes& longest) {
   if (line.kind != "step") return;
   longest.chunk_s = std::max(longest.chunk_s, line.longest_chunk_s);
+  longest.held_s = std::max(longest.held_s, line.longest_held_s);
   longest.save_s = std::max(longest.save_s, line.save_s);
 }
 

@@ -11,8 +11,11 @@
 
 namespace svfleet {
 
+// 0: there was none.
 struct LongestTimes {
-  double chunk_s = 0, save_s = 0;  // 0: there was none
+  double chunk_s = 0;  // of a chunk's own, of one expert
+  double held_s = 0;   // for which a worker held one, and chunks of other experts with it
+  double save_s = 0;
 };
 // Over the steps of log.jsonl.
 LongestTimes longest_times(const std::string& run_dir);

@@ -262,7 +262,11 @@ std::vector<FinishedChunk> compute_together(const Base& base, const std::vector<
                                             const Replies& replies) {
   Stopwatch watch;
   const std::vector<Sampled> sampled = sample(base, works, replies);
-  const double generate_s = watch.lap();
+  return finish_together(base, works, sampled, watch.lap());
+}
+
+std::vector<FinishedChunk> finish_together(const Base& base, const std::vector<ChunkWork>& works,
+                                           const std::vector<Sampled>& sampled, double generate_s) {
   // Of the time that they share, each has as much as it has of the tokens.
   int64_t all_tokens = 0;
   for (const Sampled& one : sampled) all_tokens += one.tokens();

@@ -14,6 +14,8 @@
 
 namespace svfleet {
 
+struct Sampled;
+
 // What a chunk's replies are, and what they are trained by.
 enum class Method {
   kPolicyGradient,  // the policy's own, by their advantages
@@ -77,6 +79,10 @@ struct ChunkWork {
 };
 std::vector<FinishedChunk> compute_together(const Base& base, const std::vector<ChunkWork>& works,
                                             const Replies& replies = {});
+// What comes after their replies (of each its own), which took `generate_s` together: what the base
+// says of them, rewards, gradients.
+std::vector<FinishedChunk> finish_together(const Base& base, const std::vector<ChunkWork>& works,
+                                           const std::vector<Sampled>& sampled, double generate_s);
 
 // A rollout made with another policy would be trained on without a sign: Error(kExitInternal)
 // unless the chunk belongs to this step and was made with the z of this hash.

@@ -3,18 +3,15 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <mutex>
 
 #include "checkpoints/file.h"
-#include "checkpoints/payload.h"
 #include "checkpoints/run_checkpoint.h"
 #include "comm/counted.h"
 #include "comm/error.h"
 #include "comm/exact_sum.h"
 #include "coordinator/run/stop_request.h"
-#include "coordinator/training/chunk.h"
+#include "coordinator/training/chunks_of_step.h"
 #include "coordinator/training/evaluation.h"
-#include "coordinator/training/population.h"
 
 namespace svfleet {
 namespace {
@@ -33,7 +30,7 @@ bool reads_base(const ChunkRules& rules, const TrainConfig& train) {
 
 }  // namespace
 
-TrainingLoop::TrainingLoop(const Run& run, RunState start, bool saved, Narrator::To to,
+TrainingLoop::TrainingLoop(const TrainingRun& run, RunState start, bool saved, Narrator::To to,
                            double load_s)
     : run_(run), narrator_(run.config, run.experts, run.crew, to), load_s_(load_s) {
   const std::vector<RunState*> states = states_of(start);
@@ -58,22 +55,9 @@ RunState TrainingLoop::state() const {
   return all;
 }
 
-int64_t TrainingLoop::step() const {
-  int64_t last = 0;
-  for (const Trainee& one : trainees_) last = std::max(last, one.state().step);
-  return last;
-}
-
 bool TrainingLoop::finished() const {
   return std::all_of(trainees_.begin(), trainees_.end(),
                      [](const Trainee& one) { return one.learner.finished(); });
-}
-
-std::vector<TrainingLoop::Trainee*> TrainingLoop::active() {
-  std::vector<Trainee*> active;
-  for (Trainee& one : trainees_)
-    if (!one.learner.finished()) active.push_back(&one);
-  return active;
 }
 
 int TrainingLoop::run() {
@@ -83,7 +67,7 @@ int TrainingLoop::run() {
     if (end_asked()) return end_as_asked();
     Stopwatch watch;
     if (!chunks()) return stop("a stop was asked for");
-    const std::vector<Trainee*> active = this->active();
+    const std::vector<Trainee*> active = active_of(trainees_);
     std::vector<StepRecord> records = take_step(active);
     put_in_force();
     for (Trainee* one : active)
@@ -144,154 +128,22 @@ void TrainingLoop::put_in_force() {
   });
 }
 
-// On rank 0, which alone has the journal.
-void TrainingLoop::restore(Trainee& one) {
-  const auto& [name, config, plan] = one.plan;
-  std::vector<std::string> ignored;
-  one.own = run_.folder.journal().read(step(), one.policy.hash, &ignored, plan.rules.expert);
-  for (const std::string& line : ignored) spdlog::warn("chunk not used: {}", line);
-  // Of a process with chunks of another size: what a number stands for has changed.
-  const size_t cut_otherwise = std::erase_if(one.own, [&](const FinishedChunk& chunk) {
-    return chunk.prompts != config.train.chunk_size() || chunk.chunk >= plan.chunks_per_step;
-  });
-  if (cut_otherwise)
-    spdlog::warn("step {}: {} of another train.{} computed again", step(),
-                 counted(int64_t(cut_otherwise), "finished chunk"),
-                 config.train.evolves() ? "members_per_chunk" : "prompts_per_chunk");
-  for (int c = 0; c < plan.chunks_per_step; ++c)
-    if (std::none_of(one.own.begin(), one.own.end(),
-                     [&](const FinishedChunk& chunk) { return chunk.chunk == c; }))
-      one.missing.insert(c);
-  one.restored = int64_t(one.own.size());
-}
-
-std::vector<int> TrainingLoop::missing_pieces(const std::vector<Trainee*>& active) {
-  if (trainees_.size() > 1) {
-    std::string told;
-    for (const Trainee* one : active) {
-      std::vector<int64_t> numbers{int64_t(one->missing.size())};
-      numbers.insert(numbers.end(), one->missing.begin(), one->missing.end());
-      put_numbers(told, numbers.data(), numbers.size());
-    }
-    run_.crew.group().broadcast(told, 0, "tell missing chunks");
-    std::string_view left = told;
-    for (Trainee* one : active) {
-      std::vector<int64_t> count, numbers;
-      SVFLEET_CHECK(take_numbers(left, 1, count) && take_numbers(left, uint64_t(count[0]), numbers),
-                    "missing chunks in ", told.size(), " bytes");
-      one->missing = {numbers.begin(), numbers.end()};
-    }
-  }
-  std::set<int> pieces;
-  for (const Trainee* one : active) pieces.insert(one->missing.begin(), one->missing.end());
-  return {pieces.begin(), pieces.end()};
-}
-
-Replies TrainingLoop::replies_of(const std::vector<Trainee*>& active) {
-  std::string told;
-  int64_t count = 0;
-  if (run_.crew.leads())
-    for (const Trainee* one : active) {
-      if (one->missing.empty()) continue;
-      std::vector<std::string> ignored;
-      std::vector<FinishedReply> found = run_.folder.journal().read_replies(
-          step(), one->policy.hash, &ignored, one->plan.plan.rules.expert);
-      for (const std::string& line : ignored) spdlog::warn("reply not used: {}", line);
-      const TrainConfig& train = one->plan.config.train;
-      std::erase_if(found, [&](const FinishedReply& reply) {
-        const int64_t place =
-            train.evolves() ? reply.place.member : reply.place.position - one->state().position;
-        return !one->missing.contains(int(place / train.chunk_size()));
-      });
-      count += int64_t(found.size());
-      told += packed(found);
-    }
-  if (count > 0)
-    spdlog::info("step {}: {} finished {} of unfinished chunks restored", step(), count,
-                 count == 1 ? "reply" : "replies");
-  run_.crew.group().broadcast(told, 0, "tell finished replies");
-  std::vector<std::string> hashes;
-  for (const Trainee& one : trainees_) hashes.push_back(one.policy.hash);
-  return {unpacked(told), step(), std::move(hashes), &run_.folder.journal()};
-}
-
 bool TrainingLoop::chunks() {
   run_.crew.group().set_step(step());
   narrator_.doing("chunks");
-  const std::vector<Trainee*> active = this->active();
-  int64_t pieces = 0;
-  for (Trainee* one : active) {
-    one->own.clear();
-    one->missing.clear();
-    one->restored = 0;
-    if (run_.crew.leads()) restore(*one);
-    pieces = std::max(pieces, one->plan.plan.chunks_per_step);
-  }
-  const std::vector<int> missing = missing_pieces(active);
-  const Replies replies = replies_of(active);
-  std::vector<FinishedChunk> restored;
-  for (const Trainee* one : active)
-    restored.insert(restored.end(), one->own.begin(), one->own.end());
-  narrator_.restored(step(), restored, pieces - int64_t(missing.size()), pieces);
-  std::mutex mutex;
-  const auto finish = [&](int piece) {
-    narrator_.handing_out(load_s_);
-    std::vector<FinishedChunk> finished = compute(piece, active, replies);
-    Stopwatch watch;
-    for (const FinishedChunk& chunk : finished) run_.folder.journal().add(chunk);
-    std::lock_guard lock(mutex);
-    seconds_["journal"] += watch.lap();
-    for (FinishedChunk& chunk : finished)
-      trainees_[size_t(chunk.expert)].own.push_back(std::move(chunk));
-  };
-  const auto report = [&](const ShareReport& now) {
-    if (!missing.empty()) narrator_.handing_out(load_s_);
-    narrator_.at_work(step(), now);
-  };
-  if (!timed("chunks", [&] { return run_.crew.share(missing, "chunks", finish, report); }))
-    return false;
-  for (const Trainee* one : active) {
-    // The hash is made anew from today's p: an update that never reached the policy shows here.
-    const std::string today = z_hash(as_expert(*run_.base.basis, one->learner.z()));
-    for (const FinishedChunk& chunk : one->own) check_receipt(chunk, step(), today);
-  }
-  return true;
-}
-
-std::vector<FinishedChunk> TrainingLoop::compute(int piece, const std::vector<Trainee*>& active,
-                                                 const Replies& replies) {
-  if (run_.config.train.evolves()) {
-    const Trainee& one = *active.front();
-    const int64_t size = run_.config.train.members_per_chunk;
-    const Policy members =
-        with_members(run_.base, one.policy, one.learner.members(piece * size, size));
-    return compute_together(run_.base, {work_of(one, piece, members)}, replies);
-  }
-  std::vector<ChunkWork> works;
-  for (const Trainee* one : active)
-    if (trainees_.size() == 1 || one->missing.contains(piece))
-      works.push_back(work_of(*one, piece, one->policy));
-  return compute_together(run_.base, works, replies);
-}
-
-ChunkWork TrainingLoop::work_of(const Trainee& one, int chunk, const Policy& policy) const {
-  ChunkWork work{&policy, one.plan.plan.rules, chunk,
-                 one.plan.plan.prompts(one.plan.config, one.state().position, chunk)};
-  work.rules.run_id = run_.folder.run_id();
-  work.rules.step = step();
-  const int64_t every = one.plan.config.train.log_kl_every;
-  work.rules.measure_kl = every > 0 && work.rules.step % every == 0;
-  if (trainees_.size() > 1)
-    for (ChunkPrompt& prompt : work.prompts) prompt.entry = policy.entry;
-  return work;
+  ChunksOfStep chunks(run_, trainees_, narrator_, load_s_);
+  const bool done = timed("chunks", [&] { return chunks.compute(); });
+  handled_ = chunks.handled();
+  seconds_["journal"] += chunks.journal_s();
+  return done;
 }
 
 std::vector<StepRecord> TrainingLoop::take_step(const std::vector<Trainee*>& active) {
   const int64_t before = step();
   std::vector<StepRecord> records;
   for (Trainee* one : active) {
-    StepRecord& record =
-        records.emplace_back(gather_record(run_.crew, one->own, one->restored, one->plan.plan));
+    StepRecord& record = records.emplace_back(
+        gather_record(run_.crew, one->own, one->restored, handled_, one->plan.plan));
     // Every rank has the fitness of all members: nothing else is exchanged.
     record.update = one->plan.plan.rules.method == Method::kEvolution
                         ? one->learner.take(record.tally.fitness)

@@ -8,20 +8,13 @@
 
 #include <map>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
 #include "comm/clock.h"
-#include "coordinator/base/base.h"
-#include "coordinator/crew/crew.h"
-#include "coordinator/run/folder.h"
-#include "coordinator/training/chunk.h"
-#include "coordinator/training/learner.h"
 #include "coordinator/training/narrator.h"
-#include "coordinator/training/plan.h"
-#include "coordinator/training/policy.h"
 #include "coordinator/training/step_record.h"
+#include "coordinator/training/trainee.h"
 #include "coordinator/training/trust.h"
 
 namespace svfleet {
@@ -29,16 +22,9 @@ namespace svfleet {
 // Collective in all it does: every rank has one, with the same state.
 class TrainingLoop {
  public:
-  // What must stay while it lives.
-  struct Run {
-    const Config& config;
-    Crew& crew;
-    Base& base;
-    RunFolder& folder;
-    const std::vector<ExpertPlan>& experts;
-  };
-  // `saved`: the state is on the disk. `load_s`: spent on model and factors so far.
-  TrainingLoop(const Run& run, RunState start, bool saved, Narrator::To to, double load_s);
+  // `run` is copied. `saved`: the state is on the disk. `load_s`: spent on model and factors so
+  // far.
+  TrainingLoop(const TrainingRun& run, RunState start, bool saved, Narrator::To to, double load_s);
 
   // Until finished or told to stop; returns the exit code.
   int run();
@@ -52,35 +38,12 @@ class TrainingLoop {
   bool asked_to_end() const { return asked_to_end_; }  // by `svfleet stop`
 
  private:
-  // An expert, and what this rank has of its step.
-  struct Trainee {
-    const ExpertPlan& plan;
-    Learner learner;
-    Policy policy = {};
-    std::vector<FinishedChunk> own = {};  // chunks; the first `restored` by an earlier process
-    int64_t restored = 0;
-    std::set<int> missing = {};  // chunks that the journal did not have
-    const RunState& state() const { return learner.state(); }
-    const std::string& name() const { return plan.name; }
-  };
-
-  int64_t step() const;  // that are finished
+  int64_t step() const { return step_of(trainees_); }
   bool finished() const;
-  std::vector<Trainee*> active();  // that are not finished
   void begin();
   // Applies today's z on this rank; replies from now on are made with it.
   void put_in_force();
-  // The step's chunks on this rank: restored from the journal, or computed by whoever is free.
-  // False when a stop was asked for.
-  bool chunks();
-  void restore(Trainee& one);
-  // The pieces that are to be computed, and in a run of several, on every rank, of whom.
-  std::vector<int> missing_pieces(const std::vector<Trainee*>& active);
-  std::vector<FinishedChunk> compute(int piece, const std::vector<Trainee*>& active,
-                                     const Replies& replies);
-  ChunkWork work_of(const Trainee& one, int chunk, const Policy& policy) const;
-  Replies replies_of(
-      const std::vector<Trainee*>& active);  // that the journal has of missing chunks
+  bool chunks();  // of the step; false when a stop was asked for
   // The exact sum over all chunks of all ranks, or the fitness of a population, and the optimizer's
   // step.
   std::vector<StepRecord> take_step(const std::vector<Trainee*>& active);
@@ -112,12 +75,13 @@ class TrainingLoop {
     return work();
   }
 
-  const Run run_;
+  const TrainingRun run_;
   RunState shared_;  // of several: what they have in common
   std::vector<Trainee> trainees_;
   Narrator narrator_;
   std::optional<Trust> trust_;  // from begin() on
   double load_s_;
+  Handled handled_;                        // chunks of the current step, by this rank
   std::map<std::string, double> seconds_;  // of the current step, by phase
   int64_t saved_step_ = -1;
   bool asked_to_end_ = false;

@@ -92,7 +92,7 @@ void Narrator::at_work(int64_t step, const ShareReport& now) {
   progress_->update(step * pieces_ + finished, note_);
   to_.pulse->at(step, steps_, finished, pieces_now_);
   to_.pulse->out(now.out);
-  for (const std::string& line : stragglers_.while_out(now.out, longest_chunk_s_))
+  for (const std::string& line : stragglers_.while_out(now.out, longest_held_s_))
     spdlog::warn("step {}: {}", step, line);
 }
 
@@ -124,13 +124,11 @@ void Narrator::stepped(int64_t step, const std::vector<Stepped>& experts, const 
 
 void Narrator::account(int64_t step, const std::vector<Stepped>& experts) {
   ChunkSeconds computed_now;
-  double longest_s = 0;
   std::vector<int> chunks_by_rank(experts.front().record.chunks_by_rank.size());
   std::vector<double> chunk_s_by_rank(chunks_by_rank.size());
   for (const Stepped& expert : experts) {
     const StepRecord& record = expert.record;
     computed_now.add(record.tally.seconds);
-    longest_s += record.longest_chunk_s;  // those of one piece follow each other
     for (size_t rank = 0; rank < chunks_by_rank.size(); ++rank) {
       chunks_by_rank[rank] += record.chunks_by_rank[rank];
       chunk_s_by_rank[rank] += record.chunk_s_by_rank[rank];
@@ -144,7 +142,8 @@ void Narrator::account(int64_t step, const std::vector<Stepped>& experts) {
     if (const auto found = seconds.find(phase); found != seconds.end()) parts[on] += found->second;
   scribe_->post(
       [this, parts, step, now = wall_clock_s()] { to_.ledger->spent(parts, "idle", step, now); });
-  longest_chunk_s_ = std::max(longest_chunk_s_, longest_s);
+  // Of the piece, which several experts have in common.
+  longest_held_s_ = std::max(longest_held_s_, experts.front().record.handled.longest_held_s);
   for (const std::string& line : stragglers_.after_step(chunks_by_rank, chunk_s_by_rank))
     spdlog::warn("step {}: {}", step, line);
 }

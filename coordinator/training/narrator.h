@@ -94,9 +94,9 @@ class Narrator {
   int64_t restored_ = 0;                 // pieces that it left nothing of
   int64_t pieces_now_ = 0;               // of this step
   std::atomic<bool> handed_out_{false};  // a chunk, by this process
-  double longest_chunk_s_ = 0;
-  std::vector<Seen> seen_;        // by expert
-  std::optional<Scribe> scribe_;  // last: ends before what it writes to
+  double longest_held_s_ = 0;            // a chunk, by a worker
+  std::vector<Seen> seen_;               // by expert
+  std::optional<Scribe> scribe_;         // last: ends before what it writes to
 };
 
 }  // namespace svfleet

@@ -1,5 +1,7 @@
 #include "coordinator/training/opening.h"
 
+#include <algorithm>
+
 #include "checkpoints/file.h"
 #include "cluster/exit_report.h"
 #include "comm/clock.h"
@@ -17,8 +19,9 @@ namespace {
 void remember_times(const RunLog* log, int64_t experts, Crew& crew) {
   std::string told;
   if (log)  // of all experts, whose chunks are one piece of work
-    told = std::to_string(double(experts) * log->longest().chunk_s) + " " +
-           std::to_string(log->longest().save_s);
+    told =
+        std::to_string(std::max(double(experts) * log->longest().chunk_s, log->longest().held_s)) +
+        " " + std::to_string(log->longest().save_s);
   crew.group().broadcast(told, 0, "times of chunks so far");
   crew.note_piece("chunks", std::stod(told));
   crew.note_save(std::stod(told.substr(told.find(' '))));

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "cluster/signals.h"
+#include "comm/clock.h"
 #include "comm/error.h"
 
 namespace svfleet {
@@ -38,59 +39,126 @@ Sampled asked(const Base& base, const ChunkWork& work) {
   return sampled;
 }
 
-// Of all of them in one batch.
-void sample_together(const Base& base, const std::vector<ChunkWork>& works, const Replies& replies,
-                     std::vector<Sampled>& sampled) {
-  const ChunkRules& rules = works.front().rules;
-  for (const ChunkWork& work : works)
-    SVFLEET_CHECK(
-        work.policy->table == works.front().policy->table && work.rules.method == rules.method &&
-            work.rules.temperature == rules.temperature,
-        "chunk ", work.chunk, " of expert ", work.rules.expert, " has a batch of its own");
+ReplyPlace place_of(const ChunkWork& work, const Sampled& sampled, size_t group, int sample) {
+  return {sampled.prompts[group].key, work.prompts[group].member, sample, work.rules.expert};
+}
+
+SamplingOptions options_of(const ChunkRules& rules) {
   SamplingOptions sampling;  // untruncated: log-probabilities are of the same distribution
   sampling.temperature = rules.temperature;
-  const Adapter adapter =
-      rules.method == Method::kRightReplies ? Adapter() : works.front().policy->adapter();
-  Engine engine(*base.weights, *base.tokenizer, adapter, sampling);
-  const auto place = [&](size_t w, size_t g, int s) {
-    return ReplyPlace{sampled[w].prompts[g].key, works[w].prompts[g].member, s,
-                      works[w].rules.expert};
-  };
-  std::vector<std::pair<size_t, size_t>> asked_for;  // by request: which of them, which prompt
-  for (size_t w = 0; w < works.size(); ++w) {
-    sampled[w].rollouts.resize(sampled[w].prompts.size() * size_t(sampled[w].samples));
-    for (size_t g = 0; g < sampled[w].prompts.size(); ++g) {
-      std::vector<int> missing;
-      for (int s = 0; s < sampled[w].samples; ++s)
-        if (const FinishedReply* reply = replies.find(place(w, g, s)))
-          sampled[w].at(g, s) = rollout_of(*reply);
-        else
-          missing.push_back(s);
-      if (missing.empty()) continue;
-      engine.submit({sampled[w].prompts[g], missing});
-      asked_for.emplace_back(w, g);
-    }
-  }
-  while (!engine.idle()) {
-    if (stop_requested()) throw StopWork{};
-    for (Engine::Finished& done : engine.step()) {
-      const auto [w, g] = asked_for[size_t(done.request)];
-      replies.keep(place(w, g, done.rollout.sample), done.rollout);
-      sampled[w].at(g, done.rollout.sample) = std::move(done.rollout);
-    }
-  }
+  return sampling;
 }
 
 }  // namespace
 
+Sampler::Sampler(const Base& base, const ChunkWork& like, const Replies& replies)
+    : base_(base),
+      like_(like),
+      replies_(replies),
+      adapter_(like.rules.method == Method::kRightReplies ? Adapter() : like.policy->adapter()) {}
+
+Sampler::~Sampler() = default;
+
+void Sampler::begin(int number, std::vector<ChunkWork> works) {
+  Stopwatch watch;
+  if (!engine_)
+    engine_ = std::make_unique<Engine>(*base_.weights, *base_.tokenizer, adapter_,
+                                       options_of(like_.rules));
+  const auto piece = pieces_.insert(pieces_.end(), Piece{.number = number});
+  for (size_t w = 0; w < works.size(); ++w) {
+    const ChunkWork& work = works[w];
+    SVFLEET_CHECK(
+        work.policy->table == like_.policy->table && work.rules.method == like_.rules.method &&
+            work.rules.temperature == like_.rules.temperature,
+        "chunk ", work.chunk, " of expert ", work.rules.expert, " has a batch of its own");
+    Sampled& sampled = piece->sampled.emplace_back(asked(base_, work));
+    sampled.rollouts.resize(sampled.prompts.size() * size_t(sampled.samples));
+    for (size_t g = 0; g < sampled.prompts.size(); ++g) {
+      std::vector<int> missing;
+      for (int s = 0; s < sampled.samples; ++s)
+        if (const FinishedReply* reply = replies_.find(place_of(work, sampled, g, s)))
+          sampled.at(g, s) = rollout_of(*reply);
+        else
+          missing.push_back(s);
+      if (missing.empty()) continue;
+      piece->left += int64_t(missing.size());
+      asked_for_[engine_->submit({sampled.prompts[g], missing})] = {piece, w, g};
+    }
+  }
+  piece->works = std::move(works);
+  piece->seconds = watch.lap();
+}
+
+int64_t Sampler::rows() const {
+  int64_t rows = 0;
+  for (const Piece& piece : pieces_) rows += piece.left;
+  return rows;
+}
+
+int64_t Sampler::longest_row() const {
+  int64_t longest = 0;
+  for (const Piece& piece : pieces_)
+    for (const Sampled& sampled : piece.sampled)
+      for (const Prompt& prompt : sampled.prompts)
+        longest = std::max(longest, int64_t(prompt.tokens.size()) + prompt.max_new_tokens);
+  return longest;
+}
+
+std::vector<int> Sampler::unfinished() const {
+  std::vector<int> numbers;
+  for (const Piece& piece : pieces_)
+    if (piece.left > 0) numbers.push_back(piece.number);
+  return numbers;
+}
+
+void Sampler::step() {
+  const int64_t all = rows();
+  std::vector<int64_t> rows_before;
+  for (const Piece& piece : pieces_) rows_before.push_back(piece.left);
+  Stopwatch watch;
+  for (Engine::Finished& done : engine_->step()) {
+    const auto& [piece, w, g] = asked_for_.at(done.request);
+    Sampled& sampled = piece->sampled[w];
+    const int sample = done.rollout.sample;
+    replies_.keep(place_of(piece->works[w], sampled, g, sample), done.rollout);
+    sampled.at(g, sample) = std::move(done.rollout);
+    --piece->left;
+  }
+  const double took_s = watch.lap();
+  size_t p = 0;
+  for (Piece& piece : pieces_) piece.seconds += took_s * double(rows_before[p++]) / double(all);
+}
+
+std::optional<Sampler::Piece> Sampler::take_finished() {
+  const auto found = std::find_if(pieces_.begin(), pieces_.end(),
+                                  [](const Piece& piece) { return piece.left == 0; });
+  if (found == pieces_.end()) return std::nullopt;
+  Piece piece = std::move(*found);
+  std::erase_if(asked_for_, [&](const auto& one) { return one.second.piece == found; });
+  pieces_.erase(found);
+  if (rows() == 0) {
+    asked_for_.clear();
+    engine_.reset();
+  }
+  return piece;
+}
+
 std::vector<Sampled> sample(const Base& base, const std::vector<ChunkWork>& works,
                             const Replies& replies) {
+  if (works.front().rules.method != Method::kAnswers) {
+    Sampler sampler(base, works.front(), replies);
+    sampler.begin(0, works);
+    while (sampler.rows() > 0) {
+      if (stop_requested()) throw StopWork{};
+      sampler.step();
+    }
+    return std::move(sampler.take_finished()->sampled);
+  }
   std::vector<Sampled> sampled;
-  for (const ChunkWork& work : works) sampled.push_back(asked(base, work));
-  if (works.front().rules.method != Method::kAnswers)
-    sample_together(base, works, replies, sampled);
-  else
-    for (size_t w = 0; w < works.size(); ++w) give_answers(base, works[w].prompts, sampled[w]);
+  for (const ChunkWork& work : works) {
+    sampled.push_back(asked(base, work));
+    give_answers(base, work.prompts, sampled.back());
+  }
   return sampled;
 }
 

@@ -53,24 +53,32 @@ std::string to_bytes(const json& value) {
 }  // namespace
 
 StepRecord gather_record(Crew& crew, const std::vector<FinishedChunk>& own, int64_t restored,
-                         const TrainingPlan& plan) {
+                         const Handled& handled, const TrainingPlan& plan) {
   json mine = json::array();
   for (const FinishedChunk& chunk : own) {
     mine.push_back({chunk.chunk, chunk.counts, chunk.sums, chunk.texts,
                     int64_t(mine.size()) < restored, crew.group().rank()});
   }
   // CBOR, not text: not-a-numbers stay what they are.
-  json all = json::array();
-  for (const std::string& part : crew.group().gather(to_bytes(mine), "gather step"))
-    for (json& row : json::from_cbor(part)) all.push_back(std::move(row));
-  std::string bytes = to_bytes(all);
+  json parts = json::array();
+  const json here = {mine, handled.most_in_flight, handled.longest_held_s};
+  for (const std::string& part : crew.group().gather(to_bytes(here), "gather step"))
+    parts.push_back(json::from_cbor(part));
+  std::string bytes = to_bytes(parts);
   crew.group().broadcast(bytes, 0, "broadcast step");
-  all = json::from_cbor(bytes);
+  json all = json::array();
+  Handled most;
+  for (json& part : parts = json::from_cbor(bytes)) {
+    for (json& row : part[0]) all.push_back(std::move(row));
+    most.most_in_flight = std::max(most.most_in_flight, part[1].get<int>());
+    most.longest_held_s = std::max(most.longest_held_s, part[2].get<double>());
+  }
   std::sort(all.begin(), all.end(),
             [](const json& a, const json& b) { return a[0].get<int>() < b[0].get<int>(); });
   SVFLEET_CHECK(int64_t(all.size()) == plan.chunks_per_step, all.size(), " chunks of ",
                 plan.chunks_per_step);
   StepRecord record;
+  record.handled = most;
   record.tally = ChunkTally(plan.tasks.size());
   for (const Task& task : plan.tasks) record.tasks.push_back(task.spec.name);
   record.chunks_by_rank.assign(crew.ranks(), 0);
@@ -151,6 +159,8 @@ json StepRecord::to_json(const RunState& state, const Policy& policy) const {
               {"chunks_by_rank", chunks_by_rank},
               {"chunk_s_by_rank", chunk_s_by_rank},
               {"longest_chunk_s", longest_chunk_s},
+              {"longest_held_s", handled.longest_held_s},
+              {"chunks_in_flight", handled.most_in_flight},
               {"z_hash", policy.hash},
               {"state_hash", state_hash(state)}};
   out.update(with_tasks(all, by_task));

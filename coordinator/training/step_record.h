@@ -18,6 +18,12 @@
 
 namespace svfleet {
 
+// How a rank handled the chunks of a step that it computed.
+struct Handled {
+  int most_in_flight = 0;     // chunks that one of its workers held at a time
+  double longest_held_s = 0;  // a chunk, from being taken to being handed in, beside others or not
+};
+
 struct StepRecord {
   ChunkTally tally;                // of all chunks
   std::vector<std::string> tasks;  // their names
@@ -27,7 +33,8 @@ struct StepRecord {
   int64_t restored_chunks = 0;          // found in the journal
   std::vector<int> chunks_by_rank;      // computed now
   std::vector<double> chunk_s_by_rank;  // seconds that they took, summed
-  double longest_chunk_s = 0;
+  double longest_chunk_s = 0;           // of its own: what it shared with others is divided
+  Handled handled;                      // the most of any rank
   std::vector<nlohmann::json> texts;
 
   nlohmann::json to_json(const RunState& state, const Policy& policy) const;
@@ -36,10 +43,10 @@ struct StepRecord {
 };
 
 // Collective. Chunks in order of their number, so that nothing depends on who computed what. The
-// first `restored` of this rank's own were computed by an earlier process. Error(kExitInternal)
-// unless each chunk of the step is there exactly once.
+// first `restored` of this rank's own were computed by an earlier process, the others `handled` by
+// it. Error(kExitInternal) unless each chunk of the step is there exactly once.
 StepRecord gather_record(Crew& crew, const std::vector<FinishedChunk>& own, int64_t restored,
-                         const TrainingPlan& plan);
+                         const Handled& handled, const TrainingPlan& plan);
 
 // Mean, min, max and std of z in each matrix.
 nlohmann::json z_statistics(const Policy& policy, const Basis& basis);

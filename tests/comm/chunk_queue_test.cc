@@ -13,6 +13,7 @@
 
 #include "comm/chunk_ledger.h"
 #include "comm/error.h"
+#include "comm/hand.h"
 #include "tests/comm/world_main.h"
 
 namespace svfleet {
@@ -181,13 +182,16 @@ TEST_P(ChunkQueues, NoChunkIsAskedForOnceOneMayNotStart) {
   const bool stopper = world().rank() == world().size() - 1;
   queue->start_round(numbers(100000));
   std::atomic<int> started{0};
-  work_through(
-      *queue, GetParam(),
-      [&](int) {
-        ++started;
-        std::this_thread::sleep_for(milliseconds(300));
-      },
-      nullptr, "chunks", [&] { return !stopper || started == 0; });
+  WorkRules rules{.workers = GetParam()};
+  rules.hand.may_take = [&](int) { return !stopper || started == 0; };
+  const auto worker = [&](Hand& hand) {
+    while (const auto chunk = hand.take()) {
+      ++started;
+      std::this_thread::sleep_for(milliseconds(300));
+      hand.finished(*chunk);
+    }
+  };
+  work_through(*queue, worker, rules);
   if (stopper) {
     EXPECT_LE(started, GetParam());  // side by side; never a second one after the first
   }

@@ -14,6 +14,7 @@
 #include "comm/chunk_queue.h"
 #include "comm/error.h"
 #include "comm/group.h"
+#include "comm/hand.h"
 #include "comm/stage.h"
 
 using namespace svfleet;
@@ -91,6 +92,27 @@ void run_round(const std::string& mode, Group& world, double timeout_s) {
     queue->wait_until_over("chunks", nullptr);
     world.barrier("end");
     if (rank == 0) std::fprintf(stderr, "finished 3\n");
+  } else if (mode == "waiting_chunk" || mode == "hanging_hand") {
+    // The last rank holds two chunks, and is at the second for long: it moves there or hangs.
+    auto queue = make_chunk_queue(world, timeout_s);
+    queue->start_round({1, 2, 3, 4, 5, 6});
+    const auto worker = [&](Hand& hand) {
+      if (rank != world.size() - 1) sleep_s(0.3);
+      while (const auto chunk = hand.take()) {
+        const auto second = hand.most() < 2 ? hand.take() : std::nullopt;
+        if (rank == world.size() - 1 && second) {
+          hand.at({*second});
+          work_for(mode == "waiting_chunk" ? 14 : 1);
+          if (mode == "hanging_hand") sleep_s(120);
+        }
+        if (second) hand.finished(*second);
+        hand.finished(*chunk);
+      }
+    };
+    work_through(*queue, worker, {});
+    queue->wait_until_over("chunks", nullptr);
+    world.barrier("end");
+    if (rank == 0) std::fprintf(stderr, "finished 6\n");
   } else if (mode == "slow_chunk" || mode == "stopped_chunk") {
     // Rank 1 takes far longer than the timeout for a chunk, or is stopped inside it.
     auto queue = make_chunk_queue(world, timeout_s);

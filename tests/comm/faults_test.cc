@@ -192,6 +192,29 @@ TEST(Faults, AChunkThatStandsStillIsGivenUp) {
   }
 }
 
+// Of a worker with several chunks: one that waits for another stands for three times the limit
+// here.
+TEST(Faults, AChunkThatWaitsBehindAnotherIsNotStill) {
+  for (int ranks : {1, 2}) {
+    const Job job = mpirun(ranks, "waiting_chunk", 60, "", 4);
+    EXPECT_THAT(job.output, HasSubstr("finished 6"));
+    EXPECT_THAT(job.output, Not(HasSubstr("timeout")));
+    EXPECT_EQ(job.code, kExitFinished);
+  }
+}
+
+TEST(Faults, AWorkerThatHangsIsNamedByTheChunkThatItHangsIn) {
+  for (int ranks : {1, 2}) {
+    const Job job = mpirun(ranks, "hanging_hand", 60, "", 4);
+    EXPECT_THAT(job.output, HasSubstr("in 'chunks' of step 12: rank " + std::to_string(ranks - 1) +
+                                      " (host " + host() +
+                                      ") lives, but its chunk 2 stands "
+                                      "still in a token"));
+    EXPECT_EQ(job.code, kExitRequeue) << job.output;
+    EXPECT_LT(job.seconds, 5 + kPatience);
+  }
+}
+
 // Signs of life count in collectives too.
 TEST(Faults, ARankThatStillLoadsIsNotMissing) {
   for (const char* mode : {"loading", "loading_root"}) {

@@ -168,16 +168,91 @@ TEST_F(Outside, IsGivenUpAsAChunkIsWhereTheStageIsKnown) {
   EXPECT_TRUE(lives.outside(1)->over());
 }
 
+// A worker of two chunks is at one of them; the other one waits.
+struct TwoInHand : testing::Test {
+  Lives lives{2, kTimeout, kLeast};
+  StageCounter at, waiting;
+  int32_t behind = 1;
+  double now = 0;
+
+  TwoInHand() {
+    at.enter(kLayer);
+    at.enter(kLayer);
+    waiting.enter(kLayer);
+    waiting.enter(kLayer);
+  }
+  Sign sign() const {
+    Sign sign;
+    sign.seen[size_t(Stage::kLayer)] = ~uint64_t{0};
+    sign.works = {{Sign::kOutside, 0}, {1, at.value()}, {2, waiting.value(), behind}};
+    return sign;
+  }
+  void stand(double seconds) {
+    for (const double end = now + seconds; now < end;) lives.heard(1, sign(), now += 1);
+  }
+  std::optional<Still> worst() const { return lives.worst({{1, 1, now}, {2, 1, now}}); }
+};
+
+TEST_F(TwoInHand, WhatWaitsIsNotStillWhileItsWorkerMoves) {
+  for (int i = 0; i < 100; ++i) {
+    at.enter(kLayer);
+    stand(30);
+    ASSERT_FALSE(worst()->over()) << "after " << now << " s";
+  }
+  behind = Sign::kNothing;  // it is its turn, and its clock begins with it
+  stand(50);
+  EXPECT_FALSE(worst()->over());
+}
+
+TEST_F(TwoInHand, AWorkerThatHangsIsNamedByTheChunkThatItHangsIn) {
+  for (int i = 0; i < 100; ++i) {
+    at.enter(kLayer);
+    stand(4);
+  }
+  stand(55);
+  EXPECT_FALSE(worst()->over());
+  stand(3);
+  ASSERT_TRUE(worst()->over());
+  EXPECT_EQ(worst()->chunk, 1);
+  EXPECT_EQ(worst()->limit_s, 60);
+}
+
+// Its own progress counts: that of others is none of its own.
+TEST_F(TwoInHand, WhatStandsAloneIsGivenUpThoughItsNeighbourMoves) {
+  behind = Sign::kNothing;
+  for (int i = 0; i < 20; ++i) {
+    at.enter(kLayer);
+    stand(4);
+  }
+  ASSERT_TRUE(worst()->over());
+  EXPECT_EQ(worst()->chunk, 2);
+}
+
+// Behind one that is not there, or that waits itself, it would wait for ever.
+struct Forgotten : TwoInHand, testing::WithParamInterface<int32_t> {};
+INSTANTIATE_TEST_SUITE_P(Behind, Forgotten, testing::Values(7, 2));
+
+TEST_P(Forgotten, IsGivenUp) {
+  behind = GetParam();
+  for (int i = 0; i < 20; ++i) {
+    at.enter(kLayer);
+    stand(4);
+  }
+  ASSERT_TRUE(worst()->over());
+  EXPECT_EQ(worst()->chunk, 2);
+}
+
 TEST(Sign, SurvivesItsJourney) {
   StageCounter counter;
   counter.enter(stage_class(Stage::kEigen, 1e9));
   Sign sign;
   sign.seen[3] = 5;
-  sign.works = {{Sign::kOutside, 1}, {9, counter.value()}};
+  sign.works = {{Sign::kOutside, 1}, {9, counter.value(), 4}};
   const Sign back = Sign::unpack(sign.pack());
   EXPECT_EQ(back.seen, sign.seen);
   ASSERT_EQ(back.works.size(), 2u);
   EXPECT_EQ(back.works[1].chunk, 9);
+  EXPECT_EQ(back.works[1].behind, 4);
   EXPECT_EQ(StageCounter::class_of(back.works[1].value), (StageClass{Stage::kEigen, 29}));
   EXPECT_THROW(Sign::unpack("short"), Error);
 }

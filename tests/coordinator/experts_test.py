@@ -83,10 +83,13 @@ def files_are_those_of_runs_of_their_own(run_dir, truth):
 
 
 def equal_in_every_way(config, folder, truth):
-    for ranks, workers, prompts in ((1, 1, 2), (1, 3, 1), (2, 1, 2), (2, 2, 1)):
+    for ranks, workers, prompts, rows in ((1, 1, 2, 256), (1, 3, 1, 0), (2, 1, 2, 1), (2, 2, 1, 256)):
         run_dir = folder / f"together-{ranks}-{workers}-{prompts}"
         found = together(config, run_dir, ranks, "--set", f"workers={workers}", "--set",
-                         f"train.prompts_per_chunk={prompts}")
+                         f"train.prompts_per_chunk={prompts}", "--set", f"train.rows_per_worker={rows}")
+        most = max(step["chunks_in_flight"] for step in runs.log_steps(run_dir).values())
+        if rows == 1 or ranks * workers == 1:  # else it depends on who comes first
+            check((most > 1) == (rows > 1), f"{most} chunks of each in flight")
         check(same(found, truth), f"{ranks} ranks, {workers} workers, chunks of {prompts}: every step of "
               f"every expert has the z, p, m, v, updates and position of its own run")
     files_are_those_of_runs_of_their_own(run_dir, truth)

@@ -37,9 +37,9 @@ class Architecture(unittest.TestCase):
             self.assertLessEqual(count, 80, name)
 
     def test_what_is_not_there_is_missed(self):
-        text = (ROOT / "coordinator/training/loop.cc").read_text()
-        self.assertGreater(len(body_of(text, "TrainingLoop::chunks")), 20)
-        self.assertIsNone(body_of(text, "TrainingLoop::chunk"))
+        text = (ROOT / "coordinator/training/chunks_of_step.cc").read_text()
+        self.assertGreater(len(body_of(text, "ChunksOfStep::compute")), 20)
+        self.assertIsNone(body_of(text, "ChunksOfStep::comput"))
         self.assertIsNone(body_of(text, "exact_sum"), "a call is no definition")
 
     def test_it_fits_on_two_screens(self):

@@ -46,6 +46,12 @@ const GpuPass& sent(const Pass& pass, at::Device device) {
 
 }  // namespace
 
+int64_t bytes_a_token(const Weights& weights) {
+  const Architecture& arch = weights.architecture();
+  return 2 * arch.layers * arch.kv_heads * arch.head_dim *
+         int64_t(c10::elementSize(weights.type()));
+}
+
 PagePool::PagePool(const Weights& weights)
     : shape_(attention_shape(weights.architecture())),
       layers_(weights.architecture().layers),

@@ -18,6 +18,9 @@ struct PageCopy {
   int from, to, slots;
 };
 
+// Keys and values of one token, in all layers.
+int64_t bytes_a_token(const Weights& weights);
+
 // Of one thread.
 class PagePool {
  public:

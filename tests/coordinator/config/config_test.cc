@@ -237,6 +237,7 @@ Change change_of(const Field<S>& field, S& owner, const std::string& prefix) {
   if (key == "train.validate_every") return {"1", {"task.validation=v"}};
   if (key == "train.prompts_per_step") return {"4"};
   if (key == "train.prompts_per_chunk") return {"4"};
+  if (key == "train.rows_per_worker") return {"256"};
   if (key == "svd.layers") return {"0..3"};
   if (key == "task") return {"other.yaml"};
   if (key == "task.few_shot.file") return {"f"};

@@ -160,6 +160,7 @@ TEST_F(RunLogTest, TheIndexAgreesWithAParserOfWholeRecords) {
     // Keys of these names deeper down, or text that looks like them, mean nothing.
     log.step(number,
              {{"longest_chunk_s", chunk_s},
+              {"longest_held_s", 3 * chunk_s},
               {"seconds", {{"save", save_s}, {"deeper", {{"save", 1e9}, {"step", "x"}}}}},
               {"nested", {{"step", "no number"}, {"longest_chunk_s", 1e9}}},
               {"text", "\"step\":99,\"attempt\":99"},
@@ -180,6 +181,7 @@ TEST_F(RunLogTest, TheIndexAgreesWithAParserOfWholeRecords) {
   EXPECT_EQ(index.longest.chunk_s, chunk_s);
   EXPECT_EQ(index.longest.save_s, save_s);
   EXPECT_EQ(longest_times("run").chunk_s, 4);
+  EXPECT_EQ(longest_times("run").held_s, 12);
   EXPECT_EQ(index.attempts, (std::map<int64_t, int>{{1, 1}, {2, 1}, {3, 1}}));
   EXPECT_THAT(broken_lines("run"), IsEmpty());
 }

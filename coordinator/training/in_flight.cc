@@ -1,0 +1,65 @@
+#include "coordinator/training/in_flight.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "cluster/signals.h"
+#include "coordinator/crew/crew.h"
+#include "worker/model/key_values.h"
+
+namespace svfleet {
+namespace {
+
+// Whether the replies of a further piece fit beside those that are being written.
+bool has_room(const Flight& flight, const Sampler& sampler) {
+  const int64_t rows = sampler.rows() + flight.piece_rows;
+  if (rows > flight.limit.rows) return false;
+  if (flight.limit.bytes == 0) return true;
+  // A row's last page may be empty but for one token.
+  const int64_t tokens = sampler.longest_row() + kPageTokens;
+  return rows * tokens * bytes_a_token(*flight.base.weights) <= flight.limit.bytes;
+}
+
+// False where there is none for this worker.
+bool begin_one(Hand& hand, const Flight& flight, std::optional<Sampler>& sampler) {
+  const std::optional<int> piece = hand.take();
+  if (!piece) return false;
+  std::vector<ChunkWork> works = flight.works(*piece);
+  if (!sampler) sampler.emplace(flight.base, works.front(), flight.replies);
+  sampler->begin(*piece, std::move(works));
+  return true;
+}
+
+void finish(Hand& hand, const Flight& flight, const Sampler::Piece& piece) {
+  hand.at({piece.number});
+  flight.keep(finish_together(flight.base, piece.works, piece.sampled, piece.seconds));
+  hand.finished(piece.number);
+}
+
+}  // namespace
+
+FlightLimit flight_limit(int64_t rows_per_worker) {
+  if (rows_per_worker == 0) return {kAutoRows, kAutoRowBytes};
+  return {rows_per_worker, 0};
+}
+
+void work_in_flight(Hand& hand, const Flight& flight) {
+  std::optional<Sampler> sampler;
+  while (true) {
+    if (hand.size() > 0 && stop_requested()) throw StopWork{};
+    const auto finished = sampler ? sampler->take_finished() : std::nullopt;
+    if (finished) {
+      finish(hand, flight, *finished);
+    } else if ((hand.size() == 0 || has_room(flight, *sampler)) &&
+               begin_one(hand, flight, sampler)) {
+      continue;
+    } else if (hand.size() == 0) {
+      return;
+    } else {
+      hand.at(sampler->unfinished());
+      sampler->step();
+    }
+  }
+}
+
+}  // namespace svfleet
