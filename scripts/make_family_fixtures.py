@@ -5,7 +5,8 @@ the numbers that transformers computes for it.
   pip install torch==2.11.0 transformers==4.57.6
   scripts/make_family_fixtures.py models     # config.json, model.safetensors, expected.json
   pip install transformers==5.24.0
-  scripts/make_family_fixtures.py configs    # config_5.json: the same folder saved by version 5
+  scripts/make_family_fixtures.py configs    # config_5.json: the same folder saved by version 5;
+                                             # gemma3_5: gemma3 under version 5's own names
 
 Weights are stored in bfloat16 and everything is computed in float32 with eager attention, longer
 than any window and than any original context. Each expected.json has
@@ -176,10 +177,26 @@ def make_configs():
     shutil.rmtree(OUT / "tmp")
 
 
+def make_own_names():
+    """Of the same model, so with the numbers of gemma3, the names that version 5's modules have."""
+    source, folder = OUT / "gemma3", OUT / "gemma3_5"
+    shutil.rmtree(folder, ignore_errors=True)
+    model = transformers.Gemma3ForConditionalGeneration.from_pretrained(source, dtype=torch.bfloat16)
+    model.save_pretrained(folder, save_original_format=False)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    (folder / "model.safetensors").chmod(0o644)
+    shutil.copy(folder / "config.json", folder / "config_5.json")
+    write_json(folder / "expected.json", json.loads((source / "expected.json").read_text()) | {"weights": "gemma3_5"})
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["models", "configs"])
-    make_models() if parser.parse_args().what == "models" else make_configs()
+    if parser.parse_args().what == "models":
+        make_models()
+    else:
+        make_configs()
+        make_own_names()
 
 
 if __name__ == "__main__":

@@ -36,10 +36,24 @@ at::Tensor first_order(const at::Tensor& vectors, const at::Tensor& stored) {
   const at::Tensor rounded = stored.to(at::kFloat);  // the same numbers
   const at::Tensor e = rounded.to(at::kDouble).sub_(vectors).to(at::kFloat);
   if (!vectors.is_cpu()) return rounded.mm(e.t()).cpu();
-  at::Tensor x = at::empty_like(e);
-  multiply_transposed(rounded.data_ptr<float>(), e.data_ptr<float>(), e.size(0),
+  at::Tensor x = at::empty({e.size(0), e.size(0)}, at::kFloat);
+  multiply_transposed(rounded.data_ptr<float>(), e.data_ptr<float>(), e.size(0), e.size(1),
                       x.data_ptr<float>());
   return x;
+}
+
+// |A Q D Y^T|_F^2, where E = Q X + N Y and N is orthogonal to Q, so that A N = 0 and only the thin
+// factor that is not multiplied by A keeps it: W' has rows, or columns, outside of W's.
+double out_of_span(const at::Tensor& vectors, const at::Tensor& stored, const at::Tensor& x,
+                   const std::vector<double>& values, const std::vector<double>& d) {
+  const at::Tensor e = stored.to(at::kDouble).sub_(vectors).square_().sum(1).cpu(),
+                   in_span = x.to(at::kDouble).square_().sum(0);
+  double all = 0;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const double out = e.data_ptr<double>()[i] - in_span.data_ptr<double>()[i];
+    all += values[i] * d[i] * d[i] * std::max(0.0, out);
+  }
+  return all;
 }
 
 }  // namespace
@@ -93,6 +107,7 @@ Certificate certify(const at::Tensor& vectors, const at::Tensor& stored,
           const double moved = d[i] * ji + d[j] * ij;
           error += both / 2 * (values[i] + values[j]) * moved * moved;
         }
+  if (vectors.size(1) > r) error += out_of_span(vectors, stored, first, values, d);
   return {std::sqrt(skew / double(r)), off == 0 ? 0 : std::sqrt(off / size),
           error == 0 ? 0 : std::sqrt(error / scale)};
 }

@@ -10,8 +10,8 @@
 namespace svfleet {
 
 // Q is as computed, Q~ = Q + E as stored, A = W (right) or W^T (left), Lambda = diag(sigma^2).
-// From X = Q~^T E alone, in which nothing cancels; up to the square of the rounding, that is
-// 1e-8 (float32) or 2e-3 (bfloat16) of each figure.
+// From X = Q~^T E alone, in which nothing cancels, and of a thin Q from what of E is not in its
+// span; up to the square of the rounding, that is 1e-8 (float32) or 2e-3 (bfloat16) of each figure.
 struct Certificate {
   double orthogonality = 0;    // |Q~^T Q~ - I|_F / sqrt(r)
   double off_diagonal = 0;     // of (A Q~)^T (A Q~), relative to its norm
@@ -28,7 +28,7 @@ double certified_move(int64_t i);
 struct BasisErrors {
   double residual = 0, orthogonality = 0;
 };
-// a [m, r], any strides; vectors [r, r], row i is q_i; values [r]: lambda. All float64, on one
+// a [m, k], any strides; vectors [r, k], row i is q_i; values [r]: lambda. All float64, on one
 // device.
 BasisErrors basis_errors(const at::Tensor& a, const at::Tensor& vectors, const at::Tensor& values);
 
@@ -37,7 +37,8 @@ BasisErrors basis_errors(const at::Tensor& a, const at::Tensor& vectors, const a
 void check_basis(const std::string& name, const at::Tensor& a, const at::Tensor& vectors,
                  const at::Tensor& values);
 
-// vectors as above; stored [r, r] the same, rounded; values on the host.
+// vectors as above; stored [r, k] the same, rounded; values on the host. Where k > r, what is
+// orthogonal to all vectors is taken to be in the null space of A.
 Certificate certify(const at::Tensor& vectors, const at::Tensor& stored,
                     const std::vector<double>& values);
 

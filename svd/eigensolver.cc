@@ -88,9 +88,9 @@ std::vector<double> symmetric_eigen(const std::string& what, int64_t r, std::vec
   return std::move(t.diagonal);
 }
 
-void multiply_transposed(const float* x, const float* y, int64_t r, float* out) {
-  openblas().sgemm(OpenBlas::kColumnMajor, OpenBlas::kTransposed, OpenBlas::kPlain, r, r, r, 1, y,
-                   r, x, r, 0, out, r);
+void multiply_transposed(const float* x, const float* y, int64_t r, int64_t k, float* out) {
+  openblas().sgemm(OpenBlas::kColumnMajor, OpenBlas::kTransposed, OpenBlas::kPlain, r, r, k, 1, y,
+                   k, x, k, 0, out, r);
 }
 
 }  // namespace svfleet

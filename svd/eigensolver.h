@@ -24,7 +24,7 @@ void gram_matrix(const double* a, int64_t rows, int64_t columns, bool of_columns
 std::vector<double> symmetric_eigen(const std::string& what, int64_t r, std::vector<double> matrix,
                                     double* vectors);
 
-// out = x y^T; x, y and out [r, r], row-major.
-void multiply_transposed(const float* x, const float* y, int64_t r, float* out);
+// out = x y^T; x and y [r, k], out [r, r], row-major.
+void multiply_transposed(const float* x, const float* y, int64_t r, int64_t k, float* out);
 
 }  // namespace svfleet

@@ -1,7 +1,8 @@
 // Start here: a weight's one-sided decomposition, its certificate, and how it is made.
 //
-// Never U and V together: Q is the orthogonal eigenbasis of the smaller Gram matrix, which is all
-// that W' = W + W Q diag(z-1) Q^T (right) or W + Q diag(z-1) Q^T W (left) needs.
+// Never U and V together: Q has the singular directions of one side, the eigenvectors of its Gram
+// matrix, which is all that W' = W + W Q diag(z-1) Q^T (right) or W + Q diag(z-1) Q^T W (left)
+// needs.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -16,7 +17,7 @@ namespace svfleet {
 
 struct Factor {
   Target target;
-  at::Tensor q;               // [k, k], k = r; float32 or bfloat16; column i belongs to sigma[i]
+  at::Tensor q;               // [basis_rows, r]; float32 or bfloat16; column i belongs to sigma[i]
   std::vector<double> sigma;  // [r], descending
   Certificate certificate;
   std::string source_hash;  // of the tensor it was made from

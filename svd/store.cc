@@ -16,19 +16,21 @@ namespace svfleet {
 
 namespace {
 
-constexpr int64_t kFactorVersion = 1;
+constexpr int64_t kFactorVersion = 2;
 
 const char* storage_name(at::ScalarType type) {
   return type == at::kBFloat16 ? "bfloat16" : "float32";
 }
 
-void check_belongs(const Hdf5Reader& file, const Target& target, const std::string& source_hash,
-                   const std::string& path) {
+// The target as the file has it.
+Target check_belongs(const Hdf5Reader& file, const Target& asked, const std::string& source_hash,
+                     const std::string& path) {
   if (file.text("format") != "svfleet-factor")
     throw user_error("'", path, "' is not a factor file; remove it and run svfleet decompose");
   if (file.integer("version") > kFactorVersion)
     throw user_error("'", path, "' was written by a newer svfleet (format version ",
                      file.integer("version"), "); use that version");
+  const Target target = in_version(asked, file.integer("version"));
   if (file.text("name") != target.name)
     throw user_error("'", path, "' holds '", file.text("name"), "', not '", target.name,
                      "'; remove it and run svfleet decompose");
@@ -42,9 +44,10 @@ void check_belongs(const Hdf5Reader& file, const Target& target, const std::stri
                      " x ", file.integer("cols"), " matrix in ", file.text("form"),
                      " form; expected ", target.rows, " x ", target.cols, " in ",
                      form_name(target.form), " form");
+  return target;
 }
 
-// Everything but the target itself, which check_belongs has compared.
+// Everything but the target itself, which check_belongs gives.
 Factor read_factor(const Hdf5Reader& file, const Target& target) {
   Factor factor;
   factor.target = target;
@@ -53,7 +56,8 @@ Factor read_factor(const Hdf5Reader& file, const Target& target) {
   factor.certificate = {file.real("orthogonality"), file.real("off_diagonal"),
                         file.real("predicted_error")};
   const int64_t r = target.length();
-  factor.q = at::empty({r, r}, file.is_bfloat16("Q") ? at::kBFloat16 : at::kFloat);
+  factor.q =
+      at::empty({target.basis_rows(), r}, file.is_bfloat16("Q") ? at::kBFloat16 : at::kFloat);
   file.read_into("Q", factor.q.data_ptr(), factor.q.nbytes());
   factor.sigma = file.doubles("sigma");
   SVFLEET_CHECK(int64_t(factor.sigma.size()) == r, factor.sigma.size(), " sigmas for r = ", r);
@@ -75,16 +79,24 @@ bool is_damaged(const std::string& path) {
 
 }  // namespace
 
+int64_t factor_version(const Target& target) {
+  return target.form == on_smaller_side(target).form ? 1 : 2;
+}
+
+Target in_version(const Target& target, int64_t version) {
+  return version == 1 ? on_smaller_side(target) : on_sharded_side(target);
+}
+
 std::string FactorStore::path(const Target& target) const {
   return folder_ + "/" + target.name + ".h5";
 }
 
 bool FactorStore::publish(const Factor& factor) const {
   make_folder(folder_);
-  const int64_t r = factor.target.length();
+  const int64_t r = factor.target.length(), k = factor.target.basis_rows();
   Hdf5Writer file;
   file.text("format", "svfleet-factor");
-  file.integer("version", kFactorVersion);
+  file.integer("version", factor_version(factor.target));
   file.text("name", factor.target.name);
   file.text("form", form_name(factor.target.form));
   file.integer("rows", factor.target.rows);
@@ -94,9 +106,9 @@ bool FactorStore::publish(const Factor& factor) const {
   file.text("machine", factor.machine);
   at::Tensor q = factor.q.contiguous();
   if (q.scalar_type() == at::kBFloat16)
-    file.bfloat16s("Q", {static_cast<const uint16_t*>(q.data_ptr()), size_t(r * r)}, {r, r});
+    file.bfloat16s("Q", {static_cast<const uint16_t*>(q.data_ptr()), size_t(k * r)}, {k, r});
   else
-    file.floats("Q", {q.data_ptr<float>(), size_t(r * r)}, {r, r});
+    file.floats("Q", {q.data_ptr<float>(), size_t(k * r)}, {k, r});
   file.doubles("sigma", factor.sigma, {r});
   file.real("orthogonality", factor.certificate.orthogonality);
   file.real("off_diagonal", factor.certificate.off_diagonal);
@@ -112,8 +124,7 @@ Factor FactorStore::load(const Target& target, const std::string& source_hash,
     throw user_error("factor '", target.name, "' is missing in '", folder_,
                      "'; run svfleet decompose");
   Hdf5Reader file(read_file(where), where);
-  check_belongs(file, target, source_hash, where);
-  Factor factor = read_factor(file, target);
+  Factor factor = read_factor(file, check_belongs(file, target, source_hash, where));
   check_certificate(factor, tolerance);
   return factor;
 }
@@ -133,9 +144,9 @@ std::optional<Factor> FactorStore::find(const Target& target, const std::string&
   std::string bytes = read_file(where);
   try {
     const Hdf5Reader file(std::move(bytes), where);
-    check_belongs(file, target, source_hash, where);
+    const Target found = check_belongs(file, target, source_hash, where);
     const char* stored = file.is_bfloat16("Q") ? "bfloat16" : "float32";
-    if (std::string(stored) == storage_name(storage)) return read_factor(file, target);
+    if (std::string(stored) == storage_name(storage)) return read_factor(file, found);
     throw user_error("factor '", target.name, "' in '", where, "' is stored as ", stored, ", not ",
                      storage_name(storage),
                      ": experts may need it as it is; set svd.store to another folder, or "
@@ -158,10 +169,12 @@ bool FactorStore::load_manifest(Manifest* manifest) const {
                      "' is not a factor store's description; set svd.store to ", "another folder");
   using Texts = std::map<std::string, std::string>;
   try {
-    if (const int64_t version = json.at("version"); version > kFactorVersion)
+    const int64_t version = json.at("version");
+    if (version > kFactorVersion)
       throw user_error("'", manifest_path(), "' was written by a newer svfleet (format version ",
                        version, "); use that version");
-    *manifest = {.model_hash = json.at("model_hash").get<std::string>(),
+    *manifest = {.version = version,
+                 .model_hash = json.at("model_hash").get<std::string>(),
                  .model_fingerprint = json.at("model_fingerprint").get<std::string>(),
                  .tensor_hashes = json.at("tensor_hashes").get<Texts>(),
                  .storage = json.value("storage", ""),
@@ -191,7 +204,7 @@ void FactorStore::update_manifest(const std::function<void(Manifest&)>& change) 
   for (const auto& [hash, identity] : now.machines)
     machines[hash] = nlohmann::json::parse(identity);
   nlohmann::json json = {{"format", "svfleet-factor-store"},
-                         {"version", kFactorVersion},
+                         {"version", now.version},
                          {"model_hash", now.model_hash},
                          {"model_fingerprint", now.model_fingerprint},
                          {"tensor_hashes", now.tensor_hashes},

@@ -13,6 +13,13 @@
 
 namespace svfleet {
 
+// Of a file with Q on the side of `target`: version 1 has it on the smaller side, which earlier
+// programs can read; 2 on the other.
+int64_t factor_version(const Target& target);
+// `target` with Q where a file, or a store, of this version has it. One of version 1 keeps its
+// form, or experts and runs that rest on it would get other bits.
+Target in_version(const Target& target, int64_t version);
+
 class FactorStore {
  public:
   explicit FactorStore(std::string folder) : folder_(std::move(folder)) {}
@@ -23,9 +30,10 @@ class FactorStore {
   // and stays; a damaged one is replaced. Thread-safe, and safe against other runs.
   bool publish(const Factor& factor) const;
 
-  // Reads one back. Error(kExitDisk) when damaged; Error(kExitUser) naming the matrix when it was
-  // made from another tensor (source_hash, ignored when empty), with another form or size, or when
-  // its certificate's predicted error is above `tolerance`.
+  // Reads one back, on the side that the file has it: its target's form is the file's. Of a file of
+  // version 1 that is the smaller side. Error(kExitDisk) when damaged; Error(kExitUser) naming the
+  // matrix when it was made from another tensor (source_hash, ignored when empty), with another
+  // form or size, or when its certificate's predicted error is above `tolerance`.
   Factor load(const Target& target, const std::string& source_hash, double tolerance) const;
 
   // Error(kExitUser) naming the matrix when its predicted error is above `tolerance`.
@@ -40,6 +48,7 @@ class FactorStore {
 
   // store.json: what the factors are made from, and on what kinds of machine.
   struct Manifest {
+    int64_t version = 1;            // that the store was begun with, and goes on with
     std::string model_hash;         // over all tensors of the model
     std::string model_fingerprint;  // of headers, sizes and times: a cheap check at every start
     std::map<std::string, std::string> tensor_hashes;  // by weight name

@@ -73,12 +73,25 @@ std::set<int> choose_layers(const std::string& layers, int layer_count) {
   return chosen;
 }
 
-Form choose_form(const std::string& kind, int64_t rows, int64_t cols) {
+Form smaller_side(const std::string& kind, int64_t rows, int64_t cols) {
   if (rows == cols) return kind == "o_proj" ? Form::kLeft : Form::kRight;
   return cols < rows ? Form::kRight : Form::kLeft;
 }
 
 }  // namespace
+
+Target on_smaller_side(Target target) {
+  target.form = smaller_side(target.kind, target.rows, target.cols);
+  return target;
+}
+
+Target on_sharded_side(Target target) {
+  // Small ones are merged whole on every rank; square ones are cut by rows as q is.
+  if (target.kind == "k_proj" || target.kind == "v_proj") return on_smaller_side(target);
+  const bool cut_by_columns = target.kind == "o_proj" || target.kind == "down_proj";
+  target.form = cut_by_columns ? Form::kLeft : Form::kRight;
+  return target;
+}
 
 std::vector<Target> choose_targets(const std::vector<std::string>& patterns,
                                    const std::string& layers, int layer_count,
@@ -89,15 +102,15 @@ std::vector<Target> choose_targets(const std::vector<std::string>& patterns,
   for (int layer : choose_layers(layers, layer_count)) {
     for (const MatrixShape& shape : shapes) {
       if (!kinds.count(shape.kind)) continue;
-      Target target{weight_name(layer, shape.kind),
-                    shape.kind,
-                    layer,
-                    shape.rows,
-                    shape.cols,
-                    choose_form(shape.kind, shape.rows, shape.cols),
-                    offset};
+      const Target target = on_sharded_side({.name = weight_name(layer, shape.kind),
+                                             .kind = shape.kind,
+                                             .layer = layer,
+                                             .rows = shape.rows,
+                                             .cols = shape.cols,
+                                             .form = Form::kRight,
+                                             .offset = offset});
       offset += target.length();
-      targets.push_back(std::move(target));
+      targets.push_back(target);
     }
   }
   if (targets.empty()) throw user_error("svd.targets: no matrix chosen; try targets: [mlp]");

@@ -41,6 +41,14 @@ std::vector<std::string> hashed_names(const SafetensorsFolder& files, const Arch
   return names;
 }
 
+// Of a new store of this model, whatever of it is decomposed first.
+int64_t store_version(const Architecture& arch) {
+  int64_t version = 1;
+  for (const Target& target : choose_targets({"all"}, "all", arch.layers, arch.linear_shapes()))
+    version = std::max(version, factor_version(target));
+  return version;
+}
+
 bool knows_all(const FactorStore::Manifest& manifest, const std::vector<std::string>& names) {
   return std::all_of(names.begin(), names.end(), [&](const std::string& name) {
     return manifest.tensor_hashes.contains(name);
@@ -57,9 +65,11 @@ std::optional<FactorStore::Manifest> read_manifest(Crew& crew, const FactorStore
   std::string bytes;
   const std::string fingerprint = files.quick_fingerprint();
   int32_t unknown[1] = {0};
-  if (crew.leads())
-    unknown[0] = !store.load_manifest(&manifest) || manifest.model_fingerprint != fingerprint ||
-                 !knows_all(manifest, names);
+  if (crew.leads()) {
+    const bool there = store.load_manifest(&manifest);
+    if (!there) manifest.version = store_version(arch);
+    unknown[0] = !there || manifest.model_fingerprint != fingerprint || !knows_all(manifest, names);
+  }
   crew.group().all_reduce_max(unknown, "look for model hashes");
   *changed = unknown[0];
   if (unknown[0]) {
@@ -76,13 +86,15 @@ std::optional<FactorStore::Manifest> read_manifest(Crew& crew, const FactorStore
     manifest.model_hash = model.hex();
   }
   if (crew.leads()) {
-    bytes = manifest.model_hash;
+    bytes = std::to_string(manifest.version) + "\n" + manifest.model_hash;
     for (const auto& [name, hash] : manifest.tensor_hashes) bytes += "\n" + name + "\n" + hash;
   }
   crew.group().broadcast(bytes, 0, "broadcast model hashes");
   manifest = {};
   std::istringstream lines(bytes);
-  std::string name, hash;
+  std::string version, name, hash;
+  std::getline(lines, version);
+  manifest.version = std::stoll(version);
   std::getline(lines, manifest.model_hash);
   manifest.model_fingerprint = fingerprint;
   while (std::getline(lines, name) && std::getline(lines, hash))
@@ -133,6 +145,7 @@ class Decomposition {
       choose();
     }
     result_.made_from = *manifest;
+    for (Target& target : targets_) target = in_version(target, manifest->version);
     if (!look()) return std::nullopt;
     const std::vector<int> missing = agree_on_missing();
     result_.any_missing = !missing.empty();
@@ -206,7 +219,7 @@ class Decomposition {
     std::vector<int> missing;
     for (int t; in >> t;) missing.push_back(t);
     const auto work = [&](int t) {  // of the eigensolver, and a little for reading
-      const double k = double(targets_[t].length());
+      const double k = double(targets_[t].basis_rows());
       return k * k * double(targets_[t].rows + targets_[t].cols);
     };
     std::stable_sort(missing.begin(), missing.end(),

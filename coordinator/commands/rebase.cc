@@ -29,7 +29,10 @@ Outcome rebase(const OpenedExpert& opened, const FactorStore& other) {
     if (!opened.adapts(target)) continue;
     const Factor to = other.load(target, opened.base.weights->tensor_hashes().at(target.name),
                                  opened.config.svd.tolerance);
-    Rebased one = rebased(stored_factor(opened, target), to, opened.expert.z.at(target.name));
+    Factor from = stored_factor(opened, target);
+    if (from.target.form != to.target.form)
+      from = other_side(std::move(from), exact_weight(opened, target));
+    Rebased one = rebased(from, to, opened.expert.z.at(target.name));
     for (ChangeLoss* loss : {&outcome.all, &outcome.by_kind[target.kind]})
       loss->add(one.norm2, one.lost2);
     outcome.expert.z[target.name] = std::move(one.z);

@@ -11,9 +11,9 @@ namespace svfleet {
 FormCosts form_costs(const Config& config, const std::vector<Target>& targets) {
   FormCosts costs;
   for (const Target& target : targets) {
-    const double r = double(target.length());
-    costs.merge += 2 * r * r * r + 2 * double(target.rows) * double(target.cols) * r;
-    costs.activation += 4 * r * r;
+    const double r = double(target.length()), k = double(target.basis_rows());
+    costs.merge += 2 * k * k * r + 2 * double(target.rows) * double(target.cols) * k;
+    costs.activation += 4 * k * r;
   }
   int64_t longest = 0;
   for (const TaskSpec& task : config.tasks)

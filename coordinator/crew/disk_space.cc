@@ -143,7 +143,7 @@ uint64_t store_needs(const std::vector<Target>& missing, int64_t bytes_per_numbe
   uint64_t bytes = 0;
   for (const Target& target : missing) {
     const uint64_t r = target.length();
-    bytes += r * r * bytes_per_number + 8 * r + kFactorExtra;
+    bytes += uint64_t(target.basis_rows()) * r * bytes_per_number + 8 * r + kFactorExtra;
   }
   return bytes;
 }

@@ -31,13 +31,15 @@ The factors are float32, and give the expert's change to about 1e-7 of it where 
 beside the weights, or use svfleet's `export --format merged`.
 )";
 
-// The module of a target: its own, or the fused one that it is a slice of.
+// The module of a target: its own, or the fused one that it is a slice of. In a model that can see,
+// the language model's modules have the names that transformers gives them from 4.52 on, whatever
+// its tensors are called in the folder.
 std::string module_of(const Architecture& arch, const Target& target) {
-  const std::string own = target.name.substr(0, target.name.rfind('.'));
-  const std::string fused = fused_name(arch, target.kind);
-  if (fused.empty()) return own;
-  const std::string layer = "model.layers." + std::to_string(target.layer) + ".";
-  return layer + fused.substr(0, fused.rfind('.'));
+  const std::string own = "model.layers." + std::to_string(target.layer) + ".",
+                    of_layer = arch.multimodal ? "model.language_model." + own.substr(6) : own,
+                    fused = fused_name(arch, target.kind),
+                    name = fused.empty() ? target.name.substr(own.size()) : fused;
+  return of_layer + name.substr(0, name.rfind('.'));
 }
 
 // Slices of one module as one LoRA: their ranks add. A [sum of ranks, n] has them below each other,
@@ -70,10 +72,6 @@ std::vector<NamedLora> loras_of(const OpenedExpert& opened, int64_t most, PeftFo
   std::vector<NamedLora> loras;
   const bool diagonal = opened.base.basis->core().kind() == CoreKind::kDiagonal;
   const Architecture& arch = opened.base.weights->architecture();
-  if (arch.multimodal)
-    throw user_error("expert '", opened.path, "' is of the text part of a multimodal model, whose ",
-                     "modules have other names in each version of transformers; export it as ",
-                     "merged or native");
   for (size_t t = 0; t < opened.base.basis->targets().size(); ++t) {
     const Target& target = opened.base.basis->targets()[t];
     if (stop_requested()) throw Error(kExitRequeue, "the export was stopped; nothing is kept");

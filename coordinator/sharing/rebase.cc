@@ -7,6 +7,18 @@
 
 namespace svfleet {
 
+Factor other_side(Factor factor, const at::Tensor& weight) {
+  c10::NoGradGuard no_grad;
+  constexpr double kLeast = 1e-5;
+  const bool right = factor.target.form == Form::kRight;
+  const at::Tensor sigma = at::tensor(factor.sigma, at::kDouble),
+                   kept = sigma >= kLeast * sigma.max(),
+                   through = (right ? weight : weight.t()).mm(factor.q.cpu().to(at::kDouble));
+  factor.q = at::where(kept, through / sigma, at::zeros_like(through));
+  factor.target.form = right ? Form::kLeft : Form::kRight;
+  return factor;
+}
+
 Rebased rebased(const Factor& from, const Factor& to, std::span<const float> z) {
   c10::NoGradGuard no_grad;
   const int64_t r = from.target.length();

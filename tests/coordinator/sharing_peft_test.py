@@ -52,11 +52,21 @@ TOKENS = [3, 141, 59, 265, 35, 89, 79, 32, 38, 46, 264, 33, 83, 279, 50, 288]
 class Setting:
     def __init__(self, folder, model, dtype):
         self.folder, self.model, self.dtype = folder / model, runs.SOURCE / "tests/data/models" / model, dtype
-        self.folder.mkdir()
-        self.config, self.store = runs.write_config(self.folder, model=model), self.folder / "store"
+        self.folder.mkdir(parents=True)
+        self.config, self.store = runs.write_config(self.folder, model=self.with_tokenizer()), self.folder / "store"
         self.weights = weights_of(self.model)
         self.seen = {}  # logits
         self.good("decompose")
+
+    def with_tokenizer(self):
+        """Folders of families have none: that of another tiny model, which has as many tokens."""
+        if not (self.model / "tokenizer.json").exists():
+            copy = self.folder / "model"
+            shutil.copytree(self.model, copy)
+            for name in ("tokenizer.json", "tokenizer_config.json"):
+                shutil.copy(runs.SOURCE / "tests/data/models/tiny_qwen2" / name, copy)
+            self.model = copy
+        return self.model
 
     def good(self, command, *more):
         done = svfleet(command, self.config, "--quiet", "--set", f"model.dtype={self.dtype}", *more)
@@ -169,6 +179,33 @@ def with_biases(setting):
     check(off > 0.01, f"control: base is {off:.2f} away")
 
 
+def of_family(setting, fused):
+    """z by the names of the matrices, which in the folder are slices of others, or called otherwise."""
+    decoder = {name.replace("language_model.model.", "model."): one for name, one in setting.weights.items()
+               if "vision" not in name and ".layers." in name and one.ndim == 2}
+    matrices = {}
+    for name, one in decoder.items():
+        for whole, slices in fused.items():
+            if f".{whole}." in name:
+                first = 0
+                for kind, rows in slices.items():
+                    matrices[name.replace(whole, kind)] = one[first:first + rows]
+                    first += rows
+                break
+        else:
+            matrices[name] = one
+    setting.weights = matrices  # of controls
+    z = random_z(matrices, 31)
+    expert = setting.expert("f", z)
+    ours = setting.ours(expert, "merged")
+    model = peft.PeftModel.from_pretrained(setting.theirs(), setting.export(expert, "peft"))
+    off = gap(logits_of(model), ours)
+    check(off < 1e-4, f"{setting.folder.name}, {type(model.get_base_model()).__name__} in peft: to {off:.1e}")
+    for name, other in setting.controls("f", z).items():
+        off = gap(logits_of(model), other)
+        check(off > 0.01, f"control: {name} is {off:.2f} away")
+
+
 def package(setting):
     z = random_z(setting.weights, 27)
     expert = setting.expert("p", z)
@@ -262,6 +299,10 @@ def main():
         lora(float32)
         package(float32)
         with_biases(Setting(folder, "tiny_qwen2", "float32"))
+        of_family(Setting(folder, "families/gemma3", "float32"), {})
+        of_family(Setting(folder, "families/phi3", "float32"),
+                  {"qkv_proj": {"q_proj": 32, "k_proj": 16, "v_proj": 16},
+                   "gate_up_proj": {"gate_proj": 48, "up_proj": 48}})
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

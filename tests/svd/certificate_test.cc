@@ -35,6 +35,12 @@ Known known(int64_t rows, const at::Tensor& sigma, int seed) {
   auto [p, s, v] = at::linalg_svd(random_matrix({rows, r}, seed), false);
   return {(p * sigma).mm(v), v.contiguous(), sigma.square()};
 }
+// With more columns than singular values: vectors [r, columns].
+Known thin(int64_t columns, const at::Tensor& sigma, int seed) {
+  const int64_t r = sigma.numel();
+  auto [p, s, v] = at::linalg_svd(random_matrix({r, columns}, seed), false);
+  return {(p * sigma).mm(v), v.contiguous(), sigma.square()};
+}
 
 // Flat; a bulk with outliers, as in language models; condition 1e4 and 1e8; without rank.
 std::vector<at::Tensor> spectra(int64_t r) {
@@ -81,6 +87,37 @@ TEST(Certificate, AgreesWithItsDefinition) {
       EXPECT_GT(certify(k.vectors, worse, k.lambda()).predicted_error,
                 10 * certify(k.vectors, stored, k.lambda()).predicted_error);
     }
+}
+
+TEST(Certificate, OfAThinBasisAgreesWithItsDefinition) {
+  int number = 0;
+  for (int64_t columns : {43, 60, 200})
+    for (const at::Tensor& sigma : spectra(40)) {
+      const Known k = thin(columns, sigma, ++number);
+      for (at::ScalarType storage : {at::kFloat, at::kBFloat16}) {
+        const at::Tensor stored = k.vectors.to(storage);
+        const Certificate quick = certify(k.vectors, stored, k.lambda()),
+                          slow = by_definition(k, stored);
+        const double within = storage == at::kFloat ? 1e-4 : 1e-2;
+        EXPECT_NEAR(quick.orthogonality / slow.orthogonality, 1, within) << number;
+        EXPECT_NEAR(quick.off_diagonal / slow.off_diagonal, 1, within) << number;
+        EXPECT_NEAR(quick.predicted_error / slow.predicted_error, 1, within) << number;
+        // Control: with the rounding outside of the span taken away another error is predicted.
+        const at::Tensor in_span = stored.to(at::kDouble).mm(k.vectors.t()).mm(k.vectors);
+        EXPECT_GT(slow.predicted_error,
+                  (columns > 43 ? 1.01 : 1) * by_definition(k, in_span).predicted_error);
+      }
+    }
+}
+
+TEST(CheckBasis, OfAThinBasis) {
+  const at::Tensor sigma = 1 + 50 / at::arange(1, 41, at::kDouble).pow(1.2);
+  const Known k = thin(60, sigma, 5);
+  check_basis("the weight", k.a, k.vectors, k.values);
+  const auto [p, s, all] = at::linalg_svd(k.a, true);
+  at::Tensor wrong = k.vectors.clone();
+  wrong[39].copy_(all[59]);  // of the null space
+  EXPECT_THROW(check_basis("the weight", k.a, wrong, k.values), Error);
 }
 
 // Nothing is lost where nothing is rounded, and a weight that is zero.

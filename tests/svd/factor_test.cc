@@ -5,10 +5,14 @@
 #include <gtest/gtest.h>
 #include <malloc.h>
 
+#include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 
 #include "checkpoints/file.h"
+#include "checkpoints/hdf5_image.h"
+#include "checkpoints/safetensors.h"
 #include "comm/error.h"
 #include "comm/stage.h"
 #include "svd/store.h"
@@ -16,10 +20,12 @@
 namespace svfleet {
 namespace {
 
+Target target_of(int64_t rows, int64_t cols, Form form) {
+  return {"model.layers.0.mlp.up_proj.weight", "up_proj", 0, rows, cols, form, 0};
+}
+// On the smaller side.
 Target target_of(int64_t rows, int64_t cols) {
-  Target t{"model.layers.0.mlp.up_proj.weight", "up_proj", 0, rows, cols, Form::kRight, 0};
-  t.form = cols <= rows ? Form::kRight : Form::kLeft;
-  return t;
+  return on_smaller_side(target_of(rows, cols, Form::kRight));
 }
 
 at::Tensor seeded(std::vector<int64_t> shape, int seed) {
@@ -56,7 +62,10 @@ void merge(Form form, const at::Tensor& w, const at::Tensor& q, const at::Tensor
 struct Shape {
   int64_t rows, cols;
 };
-const Shape kShapes[] = {{96, 40}, {40, 96}, {64, 64}};
+// Each side of each shape: two are thin.
+const Target kTargets[] = {target_of(96, 40, Form::kRight), target_of(40, 96, Form::kLeft),
+                           target_of(96, 40, Form::kLeft),  target_of(40, 96, Form::kRight),
+                           target_of(64, 64, Form::kRight), target_of(64, 64, Form::kLeft)};
 
 // W' in float64 from a stored basis: what remains is the storage of Q alone.
 at::Tensor merged_wide(const Factor& f, const at::Tensor& w, const at::Tensor& z) {
@@ -71,14 +80,13 @@ at::Tensor exact(const at::Tensor& w, const at::Tensor& z) {
 }
 
 TEST(Factor, AgreesWithLapackAtEverySpectrumFormAndStorage) {
-  for (Shape shape : kShapes) {
+  for (const Target& t : kTargets) {
     int number = 0;
-    for (const at::Tensor& w64 : spectra(shape.rows, shape.cols)) {
+    for (const at::Tensor& w64 : spectra(t.rows, t.cols)) {
       // z within 1 +- 0.1; for the rank-deficient matrix the null space's z are free.
       at::Tensor w = w64.to(at::kFloat);
-      at::Tensor z = 1 + 0.1 * (2 * at::rand({std::min(shape.rows, shape.cols)}, at::kDouble) - 1);
+      at::Tensor z = 1 + 0.1 * (2 * at::rand({t.length()}, at::kDouble) - 1);
       at::Tensor truth = exact(w.to(at::kDouble), z);
-      Target t = target_of(shape.rows, shape.cols);
       Factor f32 = decompose(t, w, at::kFloat), bf16 = decompose(t, w, at::kBFloat16);
       at::Tensor wide = w.to(at::kDouble);
       EXPECT_LT(relative(merged_wide(f32, wide, z), truth), 1e-6) << number;
@@ -95,6 +103,39 @@ TEST(Factor, AgreesWithLapackAtEverySpectrumFormAndStorage) {
       ++number;
     }
   }
+}
+
+// Before storage: what a basis costs on either side is the eigensolver's, 1.3e-11 at a condition of
+// 1e4.
+TEST(Factor, BothSidesAreTheSameWeightInFloat64) {
+  for (const Target& t : kTargets) {
+    double worst = 0;
+    for (const at::Tensor& w : spectra(t.rows, t.cols)) {
+      const at::Tensor z = 1 + 0.5 * (2 * at::rand({t.length()}, at::kDouble) - 1);
+      const Factor f = decompose(t, w.clone(), at::kDouble);
+      ASSERT_EQ(f.q.sizes(), at::IntArrayRef({t.basis_rows(), t.length()}));
+      worst = std::max(worst, relative(merged_wide(f, w, z), exact(w, z)));
+    }
+    std::printf("%ld x %ld %s: W' is %.1e off\n", long(t.rows), long(t.cols), form_name(t.form),
+                worst);
+    EXPECT_LT(worst, 1e-10);
+  }
+}
+
+// Control: the basis of the smaller side, with zeros below it, where the thin one of the larger
+// side belongs; and a thin one that has a direction of the null space in place of its last.
+TEST(Factor, TheComparisonNoticesTheWrongSide) {
+  const at::Tensor w = seeded({40, 96}, 1), z = 1 + 0.1 * (2 * at::rand({40}, at::kDouble) - 1);
+  const Factor thin = decompose(target_of(40, 96, Form::kRight), w, at::kFloat);
+  Factor wrong = thin;
+  wrong.q = at::zeros_like(thin.q);
+  wrong.q.narrow(0, 0, 40).copy_(decompose(target_of(40, 96), w, at::kFloat).q);
+  EXPECT_LT(relative(merged_wide(thin, w, z), exact(w, z)), 1e-6);
+  EXPECT_GT(relative(merged_wide(wrong, w, z), exact(w, z)), 1e-2);
+  const auto [u, s, all] = at::linalg_svd(w, true);
+  wrong.q = thin.q.clone();
+  wrong.q.select(1, 0).copy_(all[95]);
+  EXPECT_GT(relative(merged_wide(wrong, w, z), exact(w, z)), 1e-3);
 }
 
 // Control: the same comparison notices a z that is shuffled, and a basis of another matrix.
@@ -144,17 +185,17 @@ int64_t resident(const std::string& key) {
 // What decompose_bytes promises, by which several are done side by side.
 TEST(Factor, TakesNoMoreMemoryThanItSays) {
   decompose(target_of(512, 256), seeded({512, 256}, 1), at::kFloat);  // the libraries' own buffers
-  for (Shape shape : {Shape{12288, 768}, Shape{768, 12288}, Shape{1280, 1280}}) {
-    at::Tensor w = seeded({shape.rows, shape.cols}, 1).to(at::kFloat);
+  for (const Target& t : {target_of(12288, 768), target_of(768, 12288), target_of(1280, 1280),
+                          target_of(960, 1280, Form::kRight)}) {
+    at::Tensor w = seeded({t.rows, t.cols}, 1).to(at::kFloat);
     malloc_trim(0);  // what the shape before has left would else be used again, unseen
     const int64_t before = resident("VmRSS:");
     std::ofstream("/proc/self/clear_refs") << "5\n";  // the highest from here on
     if (resident("VmHWM:") > before + (1 << 20)) GTEST_SKIP() << "the peak cannot be measured here";
-    const Target t = target_of(shape.rows, shape.cols);
     decompose(t, w.to(at::kDouble), at::kFloat);
     const int64_t took = resident("VmHWM:") - before;
-    EXPECT_LE(took, decompose_bytes(t)) << shape.rows << " x " << shape.cols;
-    const int64_t r = t.length();
+    EXPECT_LE(took, decompose_bytes(t)) << t.rows << " x " << t.cols;
+    const int64_t r = t.basis_rows();
     EXPECT_GT(took, 8 * (t.rows * t.cols + 3 * r * r))
         << "control: weight and eigensolver are seen";
   }
@@ -190,6 +231,66 @@ TEST_F(Store, GivesBackWhatWasSaved) {
     EXPECT_THROW(store.load(f.target, "other", 1e-3), Error);
     EXPECT_THROW(store.load(f.target, "abc", 1e-12), Error);  // certificate above tolerance
     EXPECT_THROW(store.load(target_of(96, 41), "abc", 1e-3), Error);
+  }
+}
+
+int64_t version_of(const std::string& path) {
+  return Hdf5Reader(read_file(path), path).integer("version");
+}
+
+// Version 2 where Q is not on the smaller side; a file of version 1 keeps its form, also where a
+// thin one is asked for.
+TEST_F(Store, AFileSaysWhichSideItHas) {
+  const FactorStore store(folder_), other(folder_ + "/2");
+  const at::Tensor w = seeded({40, 96}, 8);
+  const Target thin = target_of(40, 96, Form::kRight), square = target_of(40, 96);
+  EXPECT_EQ(square.form, Form::kLeft);
+  EXPECT_EQ(in_version(thin, 1).form, Form::kLeft);
+  EXPECT_EQ(in_version(thin, 2).form, Form::kRight);
+  store.publish(decompose(square, w, at::kFloat));
+  other.publish(decompose(thin, w, at::kFloat));
+  EXPECT_EQ(version_of(store.path(thin)), 1);
+  EXPECT_EQ(version_of(other.path(thin)), 2);
+  const Factor one = store.load(thin, "", 1e-3), two = other.load(thin, "", 1e-3);
+  EXPECT_EQ(one.target.form, Form::kLeft);
+  EXPECT_EQ(one.q.sizes(), at::IntArrayRef({40, 40}));
+  EXPECT_EQ(two.target.form, Form::kRight);
+  EXPECT_EQ(two.q.sizes(), at::IntArrayRef({96, 40}));
+  EXPECT_NE(factor_hash(one), factor_hash(two));
+  std::string why;
+  EXPECT_EQ(store.find(thin, "", at::kFloat, &why)->target.form, Form::kLeft);
+  const at::Tensor z = 1 + 0.1 * (2 * at::rand({40}, at::kDouble) - 1);
+  EXPECT_LT(relative(merged_wide(one, w, z), merged_wide(two, w, z)), 1e-6);
+  EXPECT_EQ(other.load(square, "", 1e-3).target.form, Form::kRight);
+  // Control: up_proj is nowhere left on its larger side.
+  const FactorStore wrong(folder_ + "/wrong");
+  wrong.publish(decompose(target_of(96, 40, Form::kLeft), seeded({96, 40}, 8), at::kFloat));
+  EXPECT_THROW(wrong.load(target_of(96, 40), "", 1e-3), Error);
+}
+
+// Every later version must read them. Both are of one weight; version 1 is of a program that knew
+// no other.
+TEST_F(Store, ReadsTheFilesOfEveryVersion) {
+  const char* given = std::getenv("SVFLEET_SOURCE");
+  const std::string data = std::string(given ? given : SVFLEET_SOURCE_DIR) + "/tests/data/",
+                    name = "model.layers.0.self_attn.q_proj.weight";
+  const Target target{name, "q_proj", 0, 32, 48, Form::kRight, 0};
+  const SafetensorsFolder model(data + "models/families/gemma3_text");
+  const TensorView& view = model.at(name);
+  ASSERT_EQ(view.type, TensorType::kBF16);
+  at::Tensor w = at::empty({32, 48}, at::kBFloat16);
+  std::memcpy(w.data_ptr(), view.data, view.bytes);
+  w = w.to(at::kDouble);
+  const at::Tensor z = 1 + 0.1 * (2 * at::rand({32}, at::kDouble) - 1);
+  for (const int version : {1, 2}) {
+    const FactorStore store(data + "formats/store_v" + std::to_string(version));
+    FactorStore::Manifest manifest;
+    ASSERT_TRUE(store.load_manifest(&manifest));
+    EXPECT_EQ(manifest.version, version);
+    EXPECT_EQ(version_of(store.path(target)), version);
+    const Factor f = store.load(target, model.tensor_hash(name), 1e-3);
+    EXPECT_EQ(f.target.form, version == 1 ? Form::kLeft : Form::kRight);
+    EXPECT_LT(relative(merged_wide(f, w, z), exact(w, z)), 1e-6);
   }
 }
 
@@ -264,6 +365,19 @@ TEST_F(Store, AnOlderManifestIsRead) {
   store.settle(manifest_of("bfloat16", "c"));
   ASSERT_TRUE(store.load_manifest(&now));
   EXPECT_EQ(now.storage, "bfloat16");
+  EXPECT_EQ(now.version, 1);  // it goes on as it was begun
+}
+
+TEST_F(Store, TheManifestKeepsItsVersion) {
+  FactorStore store(folder_);
+  FactorStore::Manifest now = manifest_of("float32", "a");
+  now.version = 2;
+  store.settle(now);
+  ASSERT_TRUE(store.load_manifest(&now));
+  EXPECT_EQ(now.version, 2);
+  store.note_made({{"w", "a"}});
+  ASSERT_TRUE(store.load_manifest(&now));
+  EXPECT_EQ(now.version, 2);
 }
 
 }  // namespace

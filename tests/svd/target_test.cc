@@ -28,6 +28,38 @@ TEST(Targets, FormsFollowTheSmallerSide) {
   EXPECT_EQ(targets[1].offset, 576);
 }
 
+Form form_of(const std::string& kind, int64_t rows, int64_t cols) {
+  return choose_targets({kind}, "0", 1, {{kind, rows, cols}}).front().form;
+}
+
+// Whatever its shape: rows of q, gate and up are cut, columns of o and down.
+TEST(Targets, FormsAreThoseThatShardingNeeds) {
+  struct Shape {
+    int64_t rows, cols;
+  };
+  for (const auto& [rows, cols] : {Shape{8, 12}, Shape{12, 8}, Shape{8, 8}}) {
+    for (const char* kind : {"q_proj", "gate_proj", "up_proj"})
+      EXPECT_EQ(form_of(kind, rows, cols), Form::kRight) << kind << " " << rows << " x " << cols;
+    for (const char* kind : {"o_proj", "down_proj"})
+      EXPECT_EQ(form_of(kind, rows, cols), Form::kLeft) << kind << " " << rows << " x " << cols;
+    for (const char* kind : {"k_proj", "v_proj"})
+      EXPECT_EQ(form_of(kind, rows, cols), rows < cols ? Form::kLeft : Form::kRight) << kind;
+  }
+}
+
+// Gemma 3 1B: hidden 1152, 4 query heads of 256.
+TEST(Targets, TheLargerSideIsThin) {
+  const auto targets = choose_targets({"q_proj", "o_proj"}, "0", 26,
+                                      {{"q_proj", 1024, 1152}, {"o_proj", 1152, 1024}});
+  for (const Target& target : targets) {
+    EXPECT_EQ(target.basis_rows(), 1152);
+    EXPECT_EQ(target.length(), 1024);
+    const Target square = on_smaller_side(target);
+    EXPECT_NE(square.form, target.form);
+    EXPECT_EQ(square.basis_rows(), 1024);
+  }
+}
+
 TEST(Targets, RangesOfLayers) {
   auto targets = choose_targets({"q_proj"}, "0..2,7,28..29", 30, kShapes);
   std::vector<int> layers;

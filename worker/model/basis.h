@@ -39,7 +39,7 @@ class Basis {
   // The target that is this linear of this layer, -1 where it is none.
   int find(int layer, int linear) const;
 
-  const Matrix& q(size_t t) const { return q_[t]; }  // [r, r], or [r, k]; the model's type
+  const Matrix& q(size_t t) const { return q_[t]; }  // [basis_rows, r], or fewer columns; its type
   // z less what it is at rest, of target t, float32 (float64 for a float64 model), on the model's
   // device. `z`: [size()].
   at::Tensor change_of(size_t t, std::span<const float> z) const;

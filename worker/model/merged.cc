@@ -81,7 +81,7 @@ Merged::Merged(const Weights& weights, const Basis& basis, std::span<const float
     c10::NoGradGuard no_grad;
     const Target& target = targets[t];
     const InStage merging(Stage::kMerge,
-                          double(target.rows) * double(target.cols) * double(target.length()));
+                          double(target.rows) * double(target.cols) * double(target.basis_rows()));
     const Linear& linear = frozen_linear(weights, target);
     const Core::Part part = basis.core().part(size_t(t));
     std::copy_n(z.begin() + part.offset, part.length, z_.begin() + part.offset);

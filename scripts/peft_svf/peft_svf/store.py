@@ -15,7 +15,7 @@ class Factor:
     name: str
     form: str  # right: W' = W + W Q diag(z-1) Q^T; left: W + Q diag(z-1) Q^T W
     shape: tuple  # of the weight, [out, in]
-    q: torch.Tensor  # [r, r], as stored: float32 or bfloat16
+    q: torch.Tensor  # [n, r], n being the input side (right) or the output side (left); float32 or bfloat16, as stored
     sigma: np.ndarray  # float64 [r], descending
 
     def hash(self):
@@ -38,8 +38,8 @@ def read_factor(store, name):
         raise ExpertError(f"the factor of '{name}' is missing in '{store}'; run svfleet decompose for "
                           "svd.targets and svd.layers that have it")
     with h5py.File(path, "r", locking=False) as file:
-        if text_of(file, "format") != "svfleet-factor" or int(file["version"][()]) > 1:
-            raise ExpertError(f"'{path}' is not a factor of version 1; use a newer peft_svf")
+        if text_of(file, "format") != "svfleet-factor" or int(file["version"][()]) > 2:
+            raise ExpertError(f"'{path}' is not a factor of version 1 or 2; use a newer peft_svf")
         q = file["Q"][()]
         q = torch.from_numpy(q.view(np.int16)).view(torch.bfloat16) if q.dtype == np.uint16 else torch.from_numpy(q)
         return Factor(name, text_of(file, "form"), (int(file["rows"][()]), int(file["cols"][()])), q,

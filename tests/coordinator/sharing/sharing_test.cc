@@ -115,6 +115,30 @@ TEST(Rebase, SignsLoseNothing) {
   EXPECT_LT(std::sqrt(found.lost2 / found.norm2), 1e-6);
 }
 
+// From a store with Q on one side to one with it on the other, of full rank and of half of it: the
+// change is LAPACK's.
+TEST(Rebase, GoesToTheOtherSide) {
+  for (const auto& [rows, cols] : kShapes)
+    for (const bool half : {false, true}) {
+      Case c(rows, cols);
+      const int64_t r = c.factor.target.length();
+      if (half) {
+        c.s = c.s.clone();
+        c.s.slice(0, r / 2).zero_();
+        c.weight = (c.u * c.s).mm(c.v);
+        c.factor = decompose(c.factor.target, c.weight.clone(), at::kFloat);
+      }
+      Target target = c.factor.target;
+      target.form = target.form == Form::kRight ? Form::kLeft : Form::kRight;
+      const Factor to = decompose(target, c.weight.clone(), at::kFloat);
+      const Rebased found = rebased(other_side(c.factor, c.weight), to, c.z);
+      EXPECT_LT(std::sqrt(found.lost2 / found.norm2), 1e-5) << rows << " x " << cols;
+      EXPECT_LT(gap(lora_of(to, c.weight, found.z, 1000), c.change()), 1e-5);
+      std::vector<float> reversed(c.z.rbegin(), c.z.rend());
+      EXPECT_GT(gap(lora_of(to, c.weight, reversed, 1000), c.change()), 0.3) << "control";
+    }
+}
+
 // z'_i - 1 = cos^2 d_i + sin^2 d_j, and what is lost is (sigma_i^2 + sigma_j^2) (cos sin (d_i -
 // d_j))^2.
 TEST(Rebase, ATurnIsItsClosedForm) {

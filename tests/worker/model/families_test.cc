@@ -26,9 +26,9 @@ constexpr double kLogitBound = 2e-4,
 
 // Folders of tests/data/models/families.
 const char* const kFamilyModels[] = {
-    "llama", "llama_linear", "llama_dynamic", "llama_yarn",  "mistral_window",
-    "qwen3", "qwen3_window", "gemma2",        "gemma3_text", "gemma3",
-    "olmo2", "smollm3",      "granite",       "phi3",        "phi3_short"};
+    "llama",        "llama_linear", "llama_dynamic", "llama_yarn", "mistral_window", "qwen3",
+    "qwen3_window", "gemma2",       "gemma3_text",   "gemma3",     "gemma3_5",       "olmo2",
+    "smollm3",      "granite",      "phi3",          "phi3_short"};
 
 std::string folder_of(const std::string& name) {
   return source_folder() + "/tests/data/models/families/" + name;
@@ -199,6 +199,62 @@ TEST(Families, GradientIsAutogradsInFloat64) {
   }
 }
 
+// U diag(sigma z) V^T by LAPACK in float64, which knows no sides; or, as a control, the change by
+// the directions of the smaller side where those of the larger one belong.
+at::Tensor dense(const at::Tensor& w, const at::Tensor& z, const Target& target, bool wrong_side) {
+  const auto [u, s, v] = at::linalg_svd(w, false);
+  if (!wrong_side) return (u * (s * z)).mm(v);
+  const bool right = target.form == Form::kRight;
+  const at::Tensor side = right ? u : v.t();
+  at::Tensor q = at::zeros({target.basis_rows(), target.length()}, at::kDouble);
+  q.narrow(0, 0, side.size(0)).copy_(side);
+  const at::Tensor c = (q * (z - 1)).mm(q.t());
+  return w + (right ? w.mm(c) : c.mm(w));
+}
+
+// Central differences of the loss by that weight, along some of a matrix's z.
+double gap_to_differences(FamilySetting& s, size_t t, const std::vector<float>& gradient,
+                          bool wrong_side) {
+  constexpr double kStep = 1e-4;
+  const Target& target = s.basis.targets()[t];
+  PlainDecoder base(s.weights), policy(s.weights);
+  policy.adapt(s.basis, changes(s.basis, s.z));
+  const at::Tensor z = changes(s.basis, s.z)[t] + 1;
+  const auto loss = [&](int64_t i, double by) {
+    at::Tensor moved = z.clone();
+    moved[i] += by;
+    policy.matrix(target) = dense(base.matrix(target), moved, target, wrong_side);
+    return plain_loss(s.weights, policy, s.group, 1, KlLoss::kNone).item<double>();
+  };
+  std::vector<double> differences, own;
+  for (const int64_t i : {0, 1, 7, 20, 31}) {
+    differences.push_back((loss(i, kStep) - loss(i, -kStep)) / (2 * kStep));
+    own.push_back(gradient[size_t(target.offset + i)]);
+  }
+  return gap(own, differences);
+}
+
+// Where heads x head_dim is below hidden, Q of q and o is on the larger side, and thin there.
+TEST(ThinBases, GradientIsTheDifferenceOfDenseWeights) {
+  FamilySetting s("gemma3_text", at::kDouble);
+  int seen = 0;
+  for (const Apply form : kForms) {
+    const std::vector<float> gradient = s.gradient(form);
+    for (size_t t = 0; t < s.basis.targets().size(); ++t) {
+      const Target& target = s.basis.targets()[t];
+      if (target.layer != 1 || target.basis_rows() == target.length()) continue;
+      ++seen;
+      const double right_side = gap_to_differences(s, t, gradient, false),
+                   wrong_side = gap_to_differences(s, t, gradient, true);
+      std::printf("%s %s: %.1e, of the wrong side %.1e\n", target.kind.c_str(),
+                  form_name(target.form), right_side, wrong_side);
+      EXPECT_LT(right_side, 1e-5) << target.name;
+      EXPECT_GT(wrong_side, 100 * 1e-5) << "control: " << target.name;
+    }
+  }
+  EXPECT_EQ(seen, 4);
+}
+
 // The same function decodes and trains: log pi of what was drawn, whoever shared the batch.
 TEST(Families, DecodeIsTheTreeBitForBit) {
   for (const char* name : kFamilyModels)
@@ -268,7 +324,7 @@ const Flag kFlags[] = {
     {"logit scale", [](Architecture& a) { a.logit_divisor = 1; }},
     {"residual scale", [](Architecture& a) { a.residual_scale = 1; }},
     {"biases", [](Architecture& a) { a.qkv_bias = a.output_bias = a.mlp_bias = false; }},
-    {"tied head", nullptr},  // without it there is no head
+    {"tied head", [](Architecture& a) { a.tied_embeddings = false; }},
 };
 
 TEST(Flags, OfEveryFamilyTell) {

@@ -32,7 +32,8 @@ class PlainDecoder {
       }
     const EmbeddingNames names = embedding_names(weights.files(), weights.architecture());
     embedding_ = stored(names.embedding);
-    head_ = stored(names.head);
+    const bool untied = !arch_.tied_embeddings && weights.architecture().tied_embeddings;
+    head_ = untied ? fresh_head() : stored(names.head);
   }
   // W' = W + W Q diag(d) Q^T or W + Q diag(d) Q^T W for each target, d = z - 1 [r] float64: leaves
   // of the graph, where they require gradients.
@@ -95,6 +96,11 @@ class PlainDecoder {
   }
 
  private:
+  // As a control: a head that the folder knows nothing of, as a new model has it.
+  at::Tensor fresh_head() const {
+    at::manual_seed(1);
+    return at::randn(embedding_.sizes(), at::kDouble) * embedding_.std();
+  }
   at::Tensor stored(const std::string& name) const {
     return read_weight(weights_.files(), name, weights_.files().at(name).shape, at::kDouble);
   }
