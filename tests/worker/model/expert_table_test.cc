@@ -284,5 +284,80 @@ TEST(Merged, IsRebuiltFromTheOneBefore) {
   EXPECT_TRUE(at::equal(seen(second), seen(fresh)));
 }
 
+void in_order(int64_t count, const std::function<void(int64_t)>& work) {
+  for (int64_t i = 0; i < count; ++i) work(i);
+}
+
+// As processes that share a merge do it: each builds its share over what it had of the z before,
+// and takes the rest.
+TEST(Merged, IsThatOfOneAloneWhereSeveralShareIt) {
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+    Bench bench("tiny_qwen2", type);
+    const std::vector<float>&old = bench.table.z(1), &z = bench.table.z(2);
+    const size_t targets = bench.basis.targets().size();
+    const Merged alone(bench.weights, bench.basis, z);
+    EXPECT_EQ(alone.built(), int64_t(targets));
+    for (const int processes : {2, 3}) {
+      const std::vector<int> shares = merge_shares(bench.basis, z, processes);
+      std::vector<Merged> all;
+      int64_t built = 0;
+      for (int p = 0; p < processes; ++p) {
+        std::vector<bool> wanted;
+        for (const int share : shares) wanted.push_back(share == p);
+        all.emplace_back(bench.weights, bench.basis, z, Merged(bench.weights, bench.basis, old),
+                         in_order, wanted);
+        built += all.back().built();
+        EXPECT_FALSE(all.back().whole());
+        EXPECT_NE(all.back().z(), z);  // a receipt of what is not whole is of no expert
+      }
+      EXPECT_EQ(built, int64_t(targets));  // none twice
+      for (int p = 0; p < processes; ++p) {
+        for (size_t t = 0; t < targets; ++t)
+          if (shares[t] != p) {
+            EXPECT_THROW(all[p].part(t), Error);
+            all[p].take(bench.weights, z, t, all[shares[t]].part(t), "process");
+          }
+        EXPECT_TRUE(all[p].whole());
+        EXPECT_EQ(all[p].z(), z);
+        EXPECT_EQ(all[p].gain(), alone.gain());
+        for (size_t t = 0; t < targets; ++t)
+          EXPECT_TRUE(at::equal(all[p].weight(t).plain(), alone.weight(t).plain())) << t;
+      }
+      // Control: the W' of the z before is refused, and its giver named.
+      const MergedPart stale = Merged(bench.weights, bench.basis, old).part(0);
+      EXPECT_FALSE(at::equal(stale.weight, alone.weight(0).plain()));
+      try {
+        all[0].take(bench.weights, z, 0, stale, "rank 7 (host n3)");
+        ADD_FAILURE() << "taken";
+      } catch (const Error& error) {
+        EXPECT_EQ(std::string(error.what()).find("rank 7 (host n3) gave W' of model.layers.0"), 0u)
+            << error.what();
+        EXPECT_EQ(error.code(), kExitRequeue);
+      }
+    }
+  }
+}
+
+TEST(Merged, SharesAreAboutEqualAndLeaveOutWhatDoesNotMove) {
+  Bench bench("tiny_llama3", at::kFloat);
+  const std::vector<Target>& targets = bench.basis.targets();
+  std::vector<float> z = bench.table.z(2);
+  const Core::Part still = bench.basis.core().part(3);
+  std::fill_n(z.begin() + still.offset, still.length, 1.0f);
+  const std::vector<int> shares = merge_shares(bench.basis, z, 2);
+  double work[2] = {}, most = 0;
+  for (size_t t = 0; t < targets.size(); ++t) {
+    const double own =
+        double(targets[t].rows) * double(targets[t].cols) * double(targets[t].length());
+    if (t == 3)
+      EXPECT_EQ(shares[t], -1);
+    else
+      work[shares[t]] += own, most = std::max(most, own);
+  }
+  EXPECT_LE(std::abs(work[0] - work[1]), most);
+  EXPECT_EQ(merge_shares(bench.basis, bench.basis.at_rest(), 2),
+            std::vector<int>(targets.size(), -1));
+}
+
 }  // namespace
 }  // namespace svfleet
