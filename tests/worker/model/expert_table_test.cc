@@ -198,6 +198,94 @@ TEST(ExpertTable, IsAValueWithAHashPerEntry) {
   EXPECT_EQ(table.hash(kMixture), table.hash(table.add(mixed)));
 }
 
+// Experts of few components: only their columns of Q are read, and no bit is another one. What all
+// of Q gives is had from the same entries beside one that moves everything.
+TEST(ExpertTable, ColumnsThatNoEntryMovesAreNotReadAndNoBitChanges) {
+  for (const char* name : kTinyModels)
+    for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kDouble}) {
+      Bench bench(name, type);
+      ExpertTable few(bench.basis);
+      const size_t targets = bench.basis.targets().size();
+      for (int e = 1; e < 6; ++e) {
+        std::vector<float> z = bench.some_z();
+        for (size_t t = 0; t < targets; ++t) {
+          const Core::Part part = bench.basis.core().part(t);
+          // The last components, an odd number of them.
+          std::fill_n(z.begin() + part.offset, part.length - 11 + e, 1.0f);
+        }
+        few.add(z);
+      }
+      ExpertTable all = few;
+      all.add(bench.some_z());
+      size_t thin = 0;
+      for (size_t t = 0; t < targets; ++t) {
+        EXPECT_FALSE(all.moved(t).columns);
+        EXPECT_EQ(all.moved(t).d.size(1), bench.basis.targets()[t].length());
+        const auto& columns = few.moved(t).columns;
+        if (bench.basis.targets()[t].length() < 2 * kColumnBlock) continue;
+        ASSERT_TRUE(columns) << name << t;
+        EXPECT_EQ(columns->places.size() % size_t(kColumnBlock), 0u);
+        EXPECT_EQ(columns->places.back(), bench.basis.targets()[t].length() - 1);
+        EXPECT_EQ(few.moved(t).d.size(1), int64_t(columns->places.size()));
+        ++thin;
+      }
+      EXPECT_GT(thin, 0u) << name;
+      const std::vector<int> tokens = bench.some_tokens(19);
+      const Adapter thinner(Apply::kActivation, &few, nullptr),
+          whole(Apply::kActivation, &all, nullptr);
+      const at::Tensor base = hidden_of(bench.weights, Adapter(), tokens);
+      for (int e = 1; e < few.size(); ++e) {
+        const at::Tensor own = hidden_of(bench.weights, thinner, tokens, e);
+        EXPECT_TRUE(at::equal(own, hidden_of(bench.weights, whole, tokens, e)))
+            << name << type << e;
+        EXPECT_FALSE(at::equal(own, base)) << name << type << e;  // it does move something
+      }
+      // Beside each other, and beside the base.
+      PagePool pool(bench.weights), other(bench.weights);
+      std::vector<Segment> rows;
+      for (int e = 0; e < few.size(); ++e) rows.push_back({tokens, -1, e});
+      const TreePass some(rows, pool), same(rows, other);
+      const at::Tensor together = forward(bench.weights, thinner, some.pass(), pool);
+      EXPECT_TRUE(at::equal(together, forward(bench.weights, whole, same.pass(), other))) << name;
+      EXPECT_TRUE(at::equal(together.narrow(0, 0, 19), base)) << name;
+    }
+}
+
+// Of svd.components the chosen ones are, whatever z is yet, and they stand among what is watched.
+TEST(ExpertTable, ChosenComponentsAreOneMatrixForAllOfARun) {
+  const Weights weights(tiny_folder("tiny_llama3"), at::kBFloat16);
+  CoreOptions options;
+  options.components = {Components::kBottom, 8};
+  const Basis basis(decompose_all(weights, {"mlp"}), weights, options);
+  const Basis all(decompose_all(weights, {"mlp"}), weights);
+  EXPECT_GT(basis.frozen().size(), all.frozen().size());
+  std::vector<float> z = basis.at_rest();
+  ExpertTable start(basis);
+  start.add(z);
+  const Core::Range chosen = basis.core().chosen(0);
+  z[size_t(basis.core().part(0).offset + chosen.first)] = 1.25f;
+  ExpertTable later(basis);
+  later.add(z);
+  ASSERT_TRUE(start.moved(0).columns);
+  EXPECT_EQ(start.moved(0).columns, later.moved(0).columns);
+  EXPECT_GE(start.moved(0).columns->places.front(), chosen.first - kColumnBlock);
+  // Control: what is not chosen is another matrix.
+  z[size_t(basis.core().part(0).offset)] = 1.25f;
+  ExpertTable other(basis);
+  other.add(z);
+  EXPECT_NE(other.moved(0).columns, later.moved(0).columns);
+}
+
+TEST(QColumns, ArePlacedInWholeBlocks) {
+  std::vector<bool> moved(3 * kColumnBlock + 5, false);
+  EXPECT_TRUE(block_places(moved).empty());
+  moved[kColumnBlock + 3] = moved.back() = true;
+  const std::vector<int64_t> places = block_places(moved);
+  ASSERT_EQ(places.size(), size_t(kColumnBlock) + 5);
+  EXPECT_EQ(places.front(), kColumnBlock);
+  EXPECT_EQ(places.back(), 3 * kColumnBlock + 4);
+}
+
 TEST(TreePass, ExpertsShareNoPrefix) {
   Bench bench("tiny_llama3", at::kFloat);
   const std::vector<int> start = bench.some_tokens(6);
