@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "checkpoints/expert.h"
-#include "checkpoints/run_checkpoint.h"
+#include "checkpoints/run_state.h"
 #include "coordinator/base/prompts.h"
 #include "coordinator/config/config.h"
 #include "coordinator/crew/crew.h"

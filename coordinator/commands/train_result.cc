@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoints/file.h"
+#include "checkpoints/run_checkpoint.h"
 #include "coordinator/config/run_file.h"
 
 namespace svfleet {

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoints/clean.h"
+#include "checkpoints/run_checkpoint.h"
 #include "coordinator/base/base.h"
 #include "coordinator/commands/commands.h"
 #include "coordinator/commands/truth.h"

@@ -15,6 +15,7 @@
 #include "checkpoints/before_run.h"
 #include "checkpoints/clean.h"
 #include "checkpoints/file.h"
+#include "checkpoints/run_checkpoint.h"
 #include "cluster/allocation_end.h"
 #include "cluster/slurm.h"
 #include "comm/agreement.h"

@@ -15,7 +15,7 @@
 #include "checkpoints/file.h"
 #include "checkpoints/journal.h"
 #include "checkpoints/owner.h"
-#include "checkpoints/run_checkpoint.h"
+#include "checkpoints/run_state.h"
 #include "comm/group.h"
 #include "coordinator/config/config.h"
 

@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "checkpoints/file.h"
+#include "checkpoints/run_checkpoint.h"
 #include "comm/counted.h"
 #include "comm/error.h"
 #include "coordinator/config/run_file.h"

@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "checkpoints/run_checkpoint.h"
+#include "checkpoints/run_state.h"
 #include "comm/exact_sum.h"
 #include "coordinator/config/config.h"
 #include "coordinator/training/chunk_tally.h"

@@ -7,6 +7,7 @@
 
 #include "checkpoints/file.h"
 #include "checkpoints/payload.h"
+#include "checkpoints/run_checkpoint.h"
 #include "comm/counted.h"
 #include "comm/error.h"
 #include "comm/exact_sum.h"

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoints/file.h"
+#include "checkpoints/run_checkpoint.h"
 #include "comm/error.h"
 #include "coordinator/run/record.h"
 #include "coordinator/training/plan.h"

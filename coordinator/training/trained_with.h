@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "checkpoints/run_checkpoint.h"
+#include "checkpoints/run_state.h"
 #include "coordinator/base/base.h"
 
 namespace svfleet {

@@ -3,7 +3,7 @@ import re
 
 BEGIN, END = "<!-- scripts/bench: what follows is generated -->", "<!-- scripts/bench: end -->"
 TITLES = {"step": "A step", "profile": "A profile of a step", "decode": "Replies", "decompose": "Decomposition", "gradient": "The gradient",
-          "scale": "Two ranks", "evolution": "Evolution strategies"}
+          "tax": "The determinism tax", "scale": "Two ranks", "evolution": "Evolution strategies"}
 
 
 def table(header, rows):

@@ -100,7 +100,7 @@ def against(kept, tasks, plan):
 
 METHODS = [("base", "the base"), ("numbers", "expert numbers"), ("arithmetic", "expert arithmetic"), ("sentiment", "expert sentiment"),
            ("letters", "expert letters"), ("best_single_on_shots", "best single on the shots"), ("top_1", "largest share alone (hard top-1)"),
-           ("oracle", "best single on 200 validation items (an oracle)"), ("uniform", "uniform mixture"),
+           ("oracle", "best single on validation items of the task itself (an oracle)"), ("uniform", "uniform mixture"),
            ("few_shot", "few-shot search"), ("random_pool", "the same search over random z of equal norms"),
            ("new_z", "a new z on the shots"), ("prompt", "prompt"), ("classifier", "classifier")]
 

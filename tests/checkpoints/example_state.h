@@ -1,7 +1,7 @@
 // A small run state with every field set, as it stands in tests/data/formats/. Never change it.
 #pragma once
 
-#include "checkpoints/run_checkpoint.h"
+#include "checkpoints/run_state.h"
 
 namespace svfleet {
 

@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "checkpoints/hdf5_image.h"
-#include "checkpoints/run_checkpoint.h"
+#include "checkpoints/run_state.h"
 #include "tests/fuzz/fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

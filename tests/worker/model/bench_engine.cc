@@ -13,12 +13,14 @@
 //              counted) store=FOLDER and the keys of an expert
 //   head       draw and gradient at several numbers of rows
 //   decompose  matrices of FOLDER, or of a safetensors file: workers=2 [only=.mlp.] [q=FILE]
+//   attention  beside libtorch's fused one: rows=16 keys=96 tokens=128 runs=20
 //   roofs      bandwidth and products: threads=2 seconds=0.1; FOLDER is not read
 //
 // Of an expert: z = 1 + scale sin(1 + i), scale=0.1; targets=mlp, dtype=bfloat16, form=merged.
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <fstream>
@@ -29,8 +31,10 @@
 #include "comm/clock.h"
 #include "comm/error.h"
 #include "svd/store.h"
+#include "tests/worker/model/bench_attention_tax.h"
 #include "tests/worker/model/bench_roofs.h"
 #include "tests/worker/model/bench_threads.h"
+#include "worker/kernels/probe.h"
 #include "worker/model/generate.h"
 #include "worker/model/gradient.h"
 #include "worker/model/read_weight.h"
@@ -410,6 +414,23 @@ json decompose_part(const std::string& place, const Options& options) {
   return {{"runs", runs}, {"certificates", certificates}};
 }
 
+// With it, from how many rows on a product gives each its own bits: fewer are padded.
+json attention_part(const std::string& folder, const Options& options) {
+  const Weights weights(folder, options.type());
+  const Architecture& arch = weights.architecture();
+  json found = attention_tax(arch, options.whole("rows", 16), options.whole("keys", 96),
+                             options.whole("tokens", 128), options.whole("runs", 20));
+  int64_t from = 1;
+  for (const WeightOrder order : {WeightOrder::kOutputs, WeightOrder::kInputs}) {
+    const std::vector<bf16> matrix(size_t(arch.hidden * arch.intermediate), to_bf16(1));
+    from = std::max(from, row_invariant_from(PackedMatrix(NumberType::kBf16, matrix.data(),
+                                                          arch.hidden, arch.intermediate, order, 1),
+                                             256));
+  }
+  found["rows_from"] = from;
+  return found;
+}
+
 json measure(const std::string& folder, const std::string& part, const Options& options) {
   set_compute_threads(options.whole("threads", 1));
   if (part == "prompts") return prompts(folder, options);
@@ -419,6 +440,7 @@ json measure(const std::string& folder, const std::string& part, const Options& 
   if (part == "experts") return experts_part(folder, options);
   if (part == "head") return head_part(folder, options);
   if (part == "decompose") return decompose_part(folder, options);
+  if (part == "attention") return attention_part(folder, options);
   if (part == "roofs") return roofs(options.whole("threads", 2), options.number("seconds", 0.1));
   throw user_error("bench_engine: no part '", part, "'");
 }
