@@ -48,7 +48,7 @@ class Crew {
   const Device& device() const { return device_; }
   int64_t slots() const { return slots_; }  // chunks side by side, over all ranks
   const std::vector<std::string>& hosts() const { return hosts_; }  // by rank
-  HostRanks& host_ranks() { return *host_ranks_; }  // those of this rank's host
+  HostRanks& host_ranks() { return *host_ranks_; }                  // those of this rank's host
   double timeout_s() const { return timeout_s_; }
 
   // Collective. Error(kExitUser) on every rank, naming the ranks that differ from rank 0 and their
