@@ -18,13 +18,17 @@ namespace svfleet {
 
 class Watch;
 
-// Point-to-point bytes for the chunk queue, on a communicator of its own. Any thread may call it.
+// Point-to-point bytes, as for the chunk queue, on a communicator of its own. Any thread may call
+// it.
 class Mailbox {
  public:
   virtual ~Mailbox() = default;
   virtual void send(int rank, int tag, std::string_view bytes) = 0;
   // Returns false at once when nothing from (rank or any = -1, tag or any = -1) is waiting.
   virtual bool try_receive(int* rank, int* tag, std::string* bytes) = 0;
+  // Ranks, ascending, to which something is still on its way. A small message has left at once, a
+  // large one when it has been taken.
+  virtual std::vector<int> untaken() = 0;
 };
 
 class Group {
@@ -44,6 +48,8 @@ class Group {
   virtual void all_reduce_max(std::span<int32_t> values, std::string_view op) = 0;
   virtual void all_reduce_sum(std::span<int64_t> values, std::string_view op) = 0;
   virtual Mailbox& mailbox() = 0;
+  // Another one, for comm/host_ranks.h.
+  virtual Mailbox& host_mail() = 0;
   // The signs of life of the ranks, from the group's making to its end; not collective.
   virtual Watch& watch() = 0;
   // The step that timeout messages name; not collective.

@@ -83,6 +83,8 @@ class MpiGroup : public Group {
     control_ = std::make_unique<MpiMailbox>(duplicate("make the control communicator", start_s),
                                             timeout_s_);
     mail_ = std::make_unique<MpiMailbox>(duplicate("make the mailbox", start_s), timeout_s_);
+    host_mail_ =
+        std::make_unique<MpiMailbox>(duplicate("make the mailbox of hosts", start_s), timeout_s_);
     signs_ =
         std::make_unique<MpiMailbox>(duplicate("make the mailbox of signs", start_s), timeout_s_);
     arrival_ = std::make_unique<Arrival>(*control_, rank_, size_);
@@ -97,6 +99,7 @@ class MpiGroup : public Group {
       barrier("end of the job");
       mail_->flush(Deadline(kEndTimeout));
       control_->flush(Deadline(kEndTimeout));
+      host_mail_->flush(Deadline(kEndTimeout));
     } catch (const std::exception& error) {
       Watchdog watchdog(std::string("svfleet: ") + error.what(), kEndTimeout, kExitRequeue);
       std::fprintf(stderr, "svfleet: %s\n", error.what());
@@ -114,6 +117,7 @@ class MpiGroup : public Group {
   std::string host() const override { return host_; }
   std::string name(int rank) const override { return arrival_->name(rank); }
   Mailbox& mailbox() override { return *mail_; }
+  Mailbox& host_mail() override { return *host_mail_; }
   Watch& watch() override { return *watch_; }
   void set_step(int64_t step) override { step_ = step; }
   int64_t step() const override { return step_; }
@@ -309,6 +313,7 @@ class MpiGroup : public Group {
   MPI_Comm data_ = MPI_COMM_NULL;  // freed by MPI_Finalize, like the others
   std::unique_ptr<MpiMailbox> control_;
   std::unique_ptr<MpiMailbox> mail_;
+  std::unique_ptr<MpiMailbox> host_mail_;
   std::unique_ptr<MpiMailbox> signs_;
   std::unique_ptr<Arrival> arrival_;
   std::atomic<int64_t> step_{-1};

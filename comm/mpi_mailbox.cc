@@ -1,5 +1,7 @@
 #include "comm/mpi_mailbox.h"
 
+#include <set>
+
 #include "comm/error.h"
 #include "comm/mpi_calls.h"
 
@@ -16,6 +18,7 @@ void MpiMailbox::send(int rank, int tag, std::string_view bytes) {
   std::lock_guard<std::mutex> lock(mpi_mutex());
   drop_sent();
   Outgoing& message = outgoing_.emplace_back();
+  message.rank = rank;
   message.bytes = bytes;
   const int result = MPI_Isend(message.bytes.data(), static_cast<int>(bytes.size()), MPI_BYTE, rank,
                                tag, comm_, &message.request);
@@ -57,6 +60,14 @@ bool MpiMailbox::start_receive(int* rank, int* tag, std::string* buffer, MPI_Req
   *rank = status.MPI_SOURCE;
   *tag = status.MPI_TAG;
   return true;
+}
+
+std::vector<int> MpiMailbox::untaken() {
+  std::lock_guard<std::mutex> lock(mpi_mutex());
+  drop_sent();
+  std::set<int> ranks;
+  for (const Outgoing& message : outgoing_) ranks.insert(message.rank);
+  return {ranks.begin(), ranks.end()};
 }
 
 bool MpiMailbox::flush(const Deadline& deadline) {

@@ -5,6 +5,7 @@
 
 #include <list>
 #include <string>
+#include <vector>
 
 #include "comm/group.h"
 #include "comm/wait.h"
@@ -21,12 +22,14 @@ class MpiMailbox : public Mailbox {
   // At most 1 GiB. Keeps a copy until MPI has sent it.
   void send(int rank, int tag, std::string_view bytes) override;
   bool try_receive(int* rank, int* tag, std::string* bytes) override;
+  std::vector<int> untaken() override;
   // False when some message had not left when the deadline came.
   bool flush(const Deadline& deadline);
 
  private:
   struct Outgoing {
     MPI_Request request;
+    int rank;
     std::string bytes;
   };
   // False when nothing is waiting. Sets rank and tag to those of the message.

@@ -33,6 +33,8 @@ class SelfMailbox : public Mailbox {
     return false;
   }
 
+  std::vector<int> untaken() override { return {}; }
+
  private:
   struct Message {
     int tag;
@@ -68,6 +70,7 @@ class SingleGroup : public Group {
   void all_reduce_max(std::span<int32_t>, std::string_view) override {}
   void all_reduce_sum(std::span<int64_t>, std::string_view) override {}
   Mailbox& mailbox() override { return mailbox_; }
+  Mailbox& host_mail() override { return host_mail_; }
   Watch& watch() override { return watch_; }
   void set_step(int64_t step) override { step_ = step; }
   int64_t step() const override { return step_; }
@@ -76,7 +79,7 @@ class SingleGroup : public Group {
  private:
   const std::string host_ = host_name();
   std::atomic<int64_t> step_{-1};
-  SelfMailbox mailbox_;
+  SelfMailbox mailbox_, host_mail_;
   Watch watch_;  // the last: it looks at the others
 };
 

@@ -9,17 +9,20 @@
 
 #include "checkpoints/process.h"
 #include "comm/error.h"
+#include "comm/group.h"
 
 namespace svfleet {
 namespace {
 
 const char* const kFile = std::getenv("SVFLEET_TEST_FAULT");
 
-// The kind of fault that is to happen on this host, or "".
+// The kind of fault that is to happen here, or "".
 std::string told() {
   std::ifstream file(kFile);
   std::string kind, host;
-  return file >> kind >> host && host == host_name() ? kind : "";
+  if (!(file >> kind >> host) || host != host_name()) return "";
+  int rank = 0;
+  return !(file >> rank) || rank == launch_rank() ? kind : "";
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // For tests alone: a fault on one node, made on purpose. The variable SVFLEET_TEST_FAULT names a
-// file; while that file holds "KIND HOST", what KIND stands for happens on HOST. The variable is
-// read once: without it a product costs a look at a constant.
+// file; while that file holds "KIND HOST", what KIND stands for happens on HOST, or only on one of
+// its ranks: "KIND HOST RANK". The variable is read once: without it a product costs a look at a
+// constant.
 #pragma once
 
 namespace svfleet {

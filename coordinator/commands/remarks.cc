@@ -15,11 +15,13 @@ FormCosts form_costs(const Config& config, const std::vector<Target>& targets) {
     costs.merge += 2 * k * k * r + 2 * double(target.rows) * double(target.cols) * k;
     costs.activation += 4 * k * r;
   }
-  int64_t longest = 0;
-  for (const TaskSpec& task : config.tasks)
-    longest = std::max(longest, int64_t(task.max_new_tokens));
-  // Each is computed when it is drawn, and again for its gradient.
-  costs.most_tokens = 2 * config.train.prompts_per_step * config.train.samples_per_prompt * longest;
+  for (const Config& one : runs_of_one(config)) {
+    int64_t longest = 0;
+    for (const TaskSpec& task : one.tasks)
+      longest = std::max(longest, int64_t(task.max_new_tokens));
+    // Each is computed when it is drawn, and again for its gradient.
+    costs.most_tokens += 2 * one.train.prompts_per_step * one.train.samples_per_prompt * longest;
+  }
   return costs;
 }
 
@@ -32,6 +34,16 @@ std::string remarks_on(const Config& config) {
     const FormCosts costs = form_costs(
         config, targets_of(config, read_architecture(config.model.path, config.model.max_length)));
     char line[400];
+    if (!config.experts.empty()) {  // W' is one expert's: there is one form
+      std::snprintf(
+          line, sizeof line,
+          "\n# %zu experts, in the activation form: its products with Q cost %.3g GFLOP a "
+          "step, for at most %lld tokens of\n# replies of all experts together, twice each "
+          "counted.\n",
+          config.experts.size(), costs.activation * double(costs.most_tokens) / 1e9,
+          (long long)costs.most_tokens);
+      return text + line;
+    }
     std::snprintf(line, sizeof line,
                   "\n# train.form: building W' costs %.3g GFLOP a step, as much as the activation "
                   "form for %.0f tokens;\n# a step computes at most %lld tokens of replies, twice "

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoints/file.h"
+#include "comm/counted.h"
 #include "comm/error.h"
 #include "comm/group.h"
 #include "coordinator/commands/commands.h"
@@ -33,7 +34,8 @@ int report_command(const CommandLine& line) {
   const ReportFiles files = report_files(line.out);
   if (is_folder(files.html) || is_folder(files.markdown))
     throw user_error("--out '", line.out, "' is a folder; give the name of a file");
-  const std::string title = runs.size() == 1 ? runs[0].name : std::to_string(runs.size()) + " runs";
+  std::string title = runs.size() == 1 ? runs[0].name : counted(int64_t(line.runs.size()), "run");
+  if (runs.size() > line.runs.size()) title += ", " + counted(int64_t(runs.size()), "expert");
   write_file_atomic(files.html, as_html(title, document));
   write_file_atomic(files.markdown, as_markdown(title, document));
   nlohmann::json notes = nlohmann::json::array();

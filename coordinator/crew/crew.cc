@@ -104,6 +104,7 @@ Crew::Crew(const Config& config, AllocationEnd::Clock clock) : timeout_s_(config
   const std::string cores = core_list(), mine = group_->host() + " " + cores;
   const std::vector<std::string> all = all_gather(*group_, mine, "gather hosts");
   for (const std::string& one : all) hosts_.push_back(one.substr(0, one.find(' ')));
+  host_ranks_ = std::make_unique<HostRanks>(*group_, hosts_, config.timeout_s);
   const auto sharers = std::count(all.begin(), all.end(), mine);
   if (workers_ == 0)
     workers_ = std::max<int>(

@@ -17,6 +17,7 @@
 #include "comm/error.h"
 #include "comm/group.h"
 #include "comm/hand.h"
+#include "comm/host_ranks.h"
 #include "comm/reducer.h"
 #include "coordinator/config/config.h"
 #include "worker/device.h"
@@ -48,6 +49,7 @@ class Crew {
   const Device& device() const { return device_; }
   int64_t slots() const { return slots_; }  // chunks side by side, over all ranks
   const std::vector<std::string>& hosts() const { return hosts_; }  // by rank
+  HostRanks& host_ranks() { return *host_ranks_; }                  // those of this rank's host
   double timeout_s() const { return timeout_s_; }
 
   // Collective. Error(kExitUser) on every rank, naming the ranks that differ from rank 0 and their
@@ -113,6 +115,7 @@ class Crew {
   int workers_ = 1;
   int64_t slots_ = 1;
   std::vector<std::string> hosts_;
+  std::unique_ptr<HostRanks> host_ranks_;
   std::unique_ptr<AllocationEnd> allocation_;
   std::map<std::string, double> longest_s_;  // a piece of each kind of work, on this rank
   double longest_save_s_ = 0;

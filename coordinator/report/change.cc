@@ -82,16 +82,20 @@ ReportSection change_section(const std::vector<FoundRun>& runs) {
   for (const FoundRun& run : runs) {
     if (run.expert_file.empty()) continue;
     const bool diagonal = core_of(run).empty();
+    double most = 0;
     for (const auto& [kind, moves] : moves_of(run)) {
       const double rms = moves.count ? std::sqrt(moves.squares / double(moves.count)) : 0;
       table.rows.push_back({run.name, diagonal ? "diagonal" : core_of(run), kind,
                             std::to_string(moves.count), shown_number(rms),
                             shown_number(moves.most), std::to_string(moves.layer_of_most)});
-      if (!diagonal) continue;
+      most = std::max(most, moves.most);
+      if (!diagonal || moves.most == 0) continue;  // nothing to see
       std::vector<std::vector<double>> rows;
       for (const auto& [layer, row] : moves.by_layer) rows.push_back(binned(row));
       pictures.push_back(ReportPicture{heat_map(run.name + ", " + kind, rows)});
     }
+    if (diagonal && most == 0)
+      section.parts.push_back(run.name + ": " + run.expert_file + " is the base model, z = 1.");
   }
   if (table.rows.empty()) return section;
   section.parts.push_back(

@@ -9,8 +9,11 @@ namespace {
 constexpr char kStyle[] =
     "body{font:15px/1.4 system-ui,sans-serif;max-width:75em;margin:2em auto;padding:0 "
     "1em;color:#222}"
-    "table{border-collapse:collapse;margin:.6em 0;font-variant-numeric:tabular-nums}"
+    "table{border-collapse:collapse;margin:.6em 0;font-variant-numeric:tabular-nums;"
+    "display:block;overflow-x:auto}"
     "td,th{border:1px solid #ddd;padding:.2em .6em;text-align:left;vertical-align:top}"
+    "td{max-width:22em;overflow-wrap:anywhere}"
+    "td:first-child{max-width:none;overflow-wrap:normal}"
     "th{background:#f4f4f4}svg{margin:.4em .8em .4em 0}";
 
 std::string html(const ReportTable& table) {

@@ -139,6 +139,7 @@ std::vector<FoundRun> find_runs(const std::string& folder) {
   std::vector<FoundRun> runs;
   for (const std::string& expert : experts_of(path)) {
     FoundRun& run = runs.emplace_back();
+    run.folder = path;
     run.name = expert.empty() ? path : path + "/experts/" + expert;
     read_settings(path, expert, run);
     read_log(path, expert, run);

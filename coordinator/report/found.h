@@ -34,7 +34,8 @@ struct FoundResults {
 };
 
 struct FoundRun {
-  std::string name;                // the folder as it was given; of one of several, and its name
+  std::string folder;              // as it was given: what `evaluate` has kept is of all of it
+  std::string name;                // the folder; of one of several experts, that of its files
   std::vector<std::string> notes;  // what is missing, damaged or unfinished, a line each
   std::map<std::string, std::string> settings;  // of effective.yaml, by dotted name
   FoundSteps log;
@@ -43,9 +44,9 @@ struct FoundRun {
   FoundResults results;
 };
 
-// A run of one expert, or each expert of a run of several as one; what `evaluate` has kept there is
-// with the first. Error(kExitUser) when `folder` is no run folder; whatever else is wrong stands in
-// `notes`.
+// A run of one expert, or each expert of a run of several as one; the results that are kept there
+// are with the first. Error(kExitUser) when `folder` is no run folder; whatever else is wrong
+// stands in `notes`.
 std::vector<FoundRun> find_runs(const std::string& folder);
 
 }  // namespace svfleet

@@ -27,7 +27,7 @@ ReportTable accuracies(const std::vector<FoundRun>& runs) {
         for (size_t i = 0; i < rows.size(); ++i)
           if (rows[i].is_object())
             table.rows.push_back(
-                {run.name, file, text_at(report, "split"), text_at(result, "name"),
+                {run.folder, file, text_at(report, "split"), text_at(result, "name"),
                  i ? text_at(rows[i], "task") : "all", number_text(rows[i], "n"),
                  number_text(rows[i], "accuracy"),
                  number_text(rows[i], "low") + " to " + number_text(rows[i], "high"),
@@ -49,11 +49,11 @@ std::string tasks_of(const json& report) {
 void add_shares(const FoundRun& run, const std::string& file, const json& report,
                 const json& search, ReportTable& table) {
   table.rows.push_back(
-      {run.name, file, tasks_of(report), "base", number_text(search, "base_share")});
+      {run.folder, file, tasks_of(report), "base", number_text(search, "base_share")});
   if (search.contains("experts") && search["experts"].is_array())
     for (const json& expert : search["experts"])
       if (expert.is_object())
-        table.rows.push_back({run.name, file, tasks_of(report), text_at(expert, "label"),
+        table.rows.push_back({run.folder, file, tasks_of(report), text_at(expert, "label"),
                               number_text(expert, "share")});
 }
 
@@ -72,7 +72,7 @@ void add_confusion(const FoundRun& run, const std::string& file, const json& rou
     table.rows.push_back(std::move(row));
   }
   section.parts.push_back(
-      run.name + ", " + file + ": " + number_text(routing, "accuracy") +
+      run.folder + ", " + file + ": " + number_text(routing, "accuracy") +
       " of the prompts came to the right expert; the majority class would have " +
       number_text(routing, "majority") + ", a bag of words " +
       number_text(routing, "bag_of_words") + ".");
@@ -101,7 +101,7 @@ ReportSection results_section(const std::vector<FoundRun>& runs) {
   }
   for (const FoundRun& run : runs)
     if (run.results.readings)
-      section.parts.push_back(run.name + ": its test split was read " +
+      section.parts.push_back(run.folder + ": its test split was read " +
                               std::to_string(run.results.readings) +
                               (run.results.readings == 1 ? " time." : " times."));
   return section;
@@ -119,8 +119,8 @@ ReportSection samples_section(const std::vector<FoundRun>& runs) {
     for (const ChangedSample& one : samples)
       table.rows.push_back({one.gained ? "gained" : "lost", one.who, one.task, one.prompt, one.gold,
                             one.base, one.expert});
-    section.parts.push_back(run.name + ": " + std::to_string(run.results.gained) + " gained and " +
-                            std::to_string(run.results.lost) +
+    section.parts.push_back(run.folder + ": " + std::to_string(run.results.gained) +
+                            " gained and " + std::to_string(run.results.lost) +
                             " lost against the base; the first of each.");
     section.parts.push_back(std::move(table));
   }

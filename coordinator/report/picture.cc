@@ -10,7 +10,7 @@ namespace {
 
 constexpr const char* kColours[] = {"#1f77b4", "#d95f02", "#2a9d3a", "#8e44ad",
                                     "#7f6000", "#c2185b", "#00838f", "#555555"};
-constexpr double kWidth = 460, kHeight = 230, kLeft = 52, kRight = 10, kTop = 26, kBottom = 24;
+constexpr double kWidth = 400, kHeight = 230, kLeft = 52, kRight = 10, kTop = 26, kBottom = 24;
 
 template <class... Values>
 std::string text(const char* format, Values... values) {
@@ -32,6 +32,11 @@ std::string begin(double width, double height, const std::string& title) {
              "font-family=\"sans-serif\">\n",
              width, height) +
          label(kLeft, 15, "start", title);
+}
+
+// About, at this size: pictures that are no wider than they must stand side by side.
+double width_of(const std::string& words) {
+  return 6.6 * double(words.size());
 }
 
 struct Range {
@@ -57,8 +62,10 @@ Range range_of(const std::vector<Series>& series, bool of_steps) {
 std::string line_chart(const std::string& title, const std::vector<Series>& series) {
   const Range steps = range_of(series, true), values = range_of(series, false);
   std::string lines;
+  double names = 0;
   for (size_t k = 0; k < series.size(); ++k) {
     if (series[k].points.empty()) continue;
+    names = std::max(names, width_of(series[k].name));
     const char* colour = kColours[k % std::size(kColours)];
     std::string path;
     for (const auto& [step, value] : series[k].points) {
@@ -74,7 +81,7 @@ std::string line_chart(const std::string& title, const std::vector<Series>& seri
   }
   if (lines.empty()) return "";
   const double height = std::max(kHeight, kTop + 14 * double(series.size() + 1));
-  return begin(kWidth + 260, height, title) +
+  return begin(std::max(kWidth + 10 + names, kLeft + width_of(title)), height, title) +
          text("<path d=\"M%.0f %.0fV%.0fH%.0f\" fill=\"none\" stroke=\"#999\"/>\n", kLeft, kTop,
               kHeight - kBottom, kWidth - kRight) +
          label(kLeft - 5, kHeight - kBottom, "end", shown_number(values.low)) +
@@ -85,6 +92,7 @@ std::string line_chart(const std::string& title, const std::vector<Series>& seri
 
 std::string heat_map(const std::string& title, const std::vector<std::vector<double>>& rows) {
   constexpr double kCell = 9;
+  const double high = rows.size() < 3 ? 13 : kCell;  // of a layer: two have a label each
   double most = 0;
   size_t columns = 0;
   for (const auto& row : rows) {
@@ -96,14 +104,16 @@ std::string heat_map(const std::string& title, const std::vector<std::vector<dou
   for (size_t y = 0; y < rows.size(); ++y)
     for (size_t x = 0; x < rows[y].size(); ++x)
       cells += text(
-          "<rect x=\"%.0f\" y=\"%.0f\" width=\"9\" height=\"9\" fill=\"#1f4e9c\" "
+          "<rect x=\"%.0f\" y=\"%.0f\" width=\"9\" height=\"%.0f\" fill=\"#1f4e9c\" "
           "fill-opacity=\"%.3f\"/>\n",
-          kLeft + kCell * double(x), kTop + kCell * double(y), most > 0 ? rows[y][x] / most : 0.0);
-  const double bottom = kTop + kCell * double(rows.size());
-  return begin(kLeft + std::max(kCell * double(columns), 600.0), bottom + 20,
-               title + ", darkest " + shown_number(most)) +
-         label(kLeft - 5, kTop + 9, "end", "first") + label(kLeft - 5, bottom, "end", "last") +
-         cells + "</svg>\n";
+          kLeft + kCell * double(x), kTop + high * double(y), high,
+          most > 0 ? rows[y][x] / most : 0.0);
+  const double bottom = kTop + high * double(rows.size());
+  const std::string says = title + ", darkest " + shown_number(most);
+  std::string labels = rows.size() > 1 ? label(kLeft - 5, bottom - 2, "end", "last") : "";
+  if (rows.size() > 1) labels += label(kLeft - 5, kTop + 9, "end", "first");
+  return begin(kLeft + std::max(kCell * double(columns), width_of(says)), bottom + 20, says) +
+         labels + cells + "</svg>\n";
 }
 
 }  // namespace svfleet

@@ -113,10 +113,15 @@ ReportSection costs_section(const std::vector<FoundRun>& runs) {
                           shown_number(seconds), std::to_string(run.log.starts),
                           run.log.ranks ? std::to_string(run.log.ranks) : "-"});
   }
-  return {"Costs",
-          {"Replies that count, and their tokens; a step's seconds are by the clock, lost work not "
-           "counted.",
-           std::move(table)}};
+  std::string says =
+      "Replies that count, and their tokens; a step's seconds are by the clock, lost work not "
+      "counted.";
+  if (std::any_of(runs.begin(), runs.end(),
+                  [](const FoundRun& run) { return run.name != run.folder; }))
+    says +=
+        " Experts of one run are trained in the same steps: the seconds beside each are those "
+        "of all of them.";
+  return {"Costs", {std::move(says), std::move(table)}};
 }
 
 ReportSection runs_section(const std::vector<FoundRun>& runs) {

@@ -1,5 +1,7 @@
 #include "coordinator/training/policy.h"
 
+#include "coordinator/training/shared_merge.h"
+
 namespace svfleet {
 
 Policy enforce(const Base& base, Crew& crew, const std::vector<float>& z, Apply form,
@@ -12,9 +14,9 @@ Policy enforce(const Base& base, Crew& crew, const std::vector<float>& z, Apply 
   policy.form = form;
   if (form != Apply::kMerged) return policy;
   Merged old = before.merged ? std::move(*before.merged) : Merged();
-  policy.merged = std::make_unique<Merged>(
-      *base.weights, *base.basis, policy.z, std::move(old),
-      [&](int64_t count, const auto& work) { crew.side_by_side(count, work); });
+  SharedMerge made = merge_together(base, crew, policy.z, std::move(old));
+  policy.merged = std::make_unique<Merged>(std::move(made.merged));
+  policy.built_by_rank = std::move(made.built_by_rank);
   policy.gain = policy.merged->gain();
   return policy;
 }

@@ -19,6 +19,8 @@ struct Policy {
   std::unique_ptr<Merged> merged;            // where it is
   Apply form = Apply::kFrozen;
   std::string hash;  // of names and z
+  // W' that each rank has built of it; nobody where nothing is merged.
+  std::vector<int64_t> built_by_rank = {};
   // Of the merged weights, Merged::gain: how much of z's change has arrived in them. NaN where
   // nothing is merged.
   double gain = std::numeric_limits<double>::quiet_NaN();
@@ -27,10 +29,10 @@ struct Policy {
   Adapter adapter() const { return {form, table.get(), merged.get()}; }
 };
 
-// Puts z in force on this rank in `form`, kMerged or kActivation: builds the merged weights
-// (several matrices side by side), giving up those of the policy `before`. Sampling and gradient
-// use the same form, so that both see the same policy to the bit. With z = 1 everywhere the result
-// is the base model bit for bit. `base` must stay.
+// Collective. Puts z in force in `form`, kMerged or kActivation: builds the merged weights
+// (several matrices side by side, each once on a host), giving up those of the policy `before`.
+// Sampling and gradient use the same form, so that both see the same policy to the bit. With z = 1
+// everywhere the result is the base model bit for bit. `base` must stay.
 Policy enforce(const Base& base, Crew& crew, const std::vector<float>& z, Apply form,
                Policy before = {});
 // The same of several beside each other, by the order of `z`, in one table; in activation form.

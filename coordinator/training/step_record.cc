@@ -148,6 +148,7 @@ json StepRecord::to_json(const RunState& state, const Policy& policy) const {
               {"nonfinite_total", state.nonfinite_total},
               {"log_prob_mismatch", {{"mean", tally.mismatch_mean()}, {"max", tally.mismatch_max}}},
               {"merge_gain", policy.gain},
+              {"merged_by_rank", policy.built_by_rank},
               {"gradient_bytes",
                {{"predicted", int64_t(tally.memory.predicted)},
                 {"counted", int64_t(tally.memory.counted)}}},

@@ -2,6 +2,7 @@
 import json
 import os
 import shutil
+import statistics
 import subprocess
 
 from benchmarks import first_version, roof
@@ -170,12 +171,40 @@ def mixed(bench, result, model):
         result.note(f"Chunks of commit {first_version.COMMIT} were not measured: give --first-version.")
 
 
+def experts(bench, result, model):
+    """Rows of several experts in one batch beside one merged expert: each row of its own."""
+    few, short = (4, {"runs": 1, "steps": 4}) if bench.quick else (32, {"runs": 5, "steps": 32})
+    store, table, ratios = bench.store(), [], {}
+    for rows, count, components in ((few, few, 0), (few, few, 64), (few, 1000, 64), (1, 1, 0), (1, 1, 64)):
+        if bench.quick and count > few:
+            continue
+        found = bench.engine_part("experts", model, store=store, rows=rows, experts=count, components=components,
+                                  threads=2, **short)
+        ours, merged = statistics.median(found["experts_s"]), statistics.median(found["merged_s"])
+        ratios[rows, count, components] = ours / merged
+        table.append([rows, count, components or "all", f"{found['q_bytes'] / 1e6:.1f} of {found['all_q_bytes'] / 1e6:.1f} MB",
+                      f"{found['q_flops'] / 1e9:.2f} GF", f"{found['weight_bytes'] / 1e6:.0f} MB",
+                      spread([1e3 * s for s in found["experts_s"]], "ms"), spread([1e3 * s for s in found["merged_s"]], "ms"),
+                      f"{ours / merged:.2f}"])
+    result.table("A decoding step of rows of several experts, beside one merged expert",
+                 ["rows", "experts", "components that each moves", "of Q read", "products with Q", "weights read",
+                  "experts", "one merged", "ratio"], table)
+    for (rows, count, components), most in (((few, few, 0), 1.6), ((1, 1, 0), 1.35), ((few, few, 64), 1.15)):
+        ratio = ratios[rows, count, components]
+        result.want(f"{count} experts of {components or 'all'} components at {rows} rows against one merged: at most {most}",
+                    f"{ratio:.2f}", ratio <= most)
+    if not bench.quick:
+        flat = ratios[few, 1000, 64] / ratios[few, few, 64]
+        result.want("1,000 experts against 32: at most 1.05", f"{flat:.2f}", flat <= 1.05)
+
+
 def measure(bench):
     result = Result()
     model = endless(bench)
     single, one_stage, one_s = batch(bench, result, model, 1)
     many, many_stage, many_s = batch(bench, result, model, 4 if bench.quick else 32)
     mixed(bench, result, model)
+    experts(bench, result, model)
     result.table("Shares of the roof, one token of every row",
                  roof.STAGE_HEADER, roof.stage_rows(bench.roofs, [(one_stage, one_s), (many_stage, many_s)]))
     result.ratio("batch of 32 against transformers", many[0], many[1], 4)

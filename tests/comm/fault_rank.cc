@@ -15,6 +15,7 @@
 #include "comm/error.h"
 #include "comm/group.h"
 #include "comm/hand.h"
+#include "comm/host_ranks.h"
 #include "comm/stage.h"
 
 using namespace svfleet;
@@ -130,6 +131,24 @@ void run_round(const std::string& mode, Group& world, double timeout_s) {
   }
 }
 
+// Three ranks of one host. One does not send what the others wait for, or does not take what is
+// sent to it, or is at something else.
+void run_on_host(const std::string& mode, Group& world, double timeout_s) {
+  HostRanks ranks(world, {"n", "n", "n"}, timeout_s);
+  std::string bytes(size_t{1} << 20, 'x');
+  const bool odd = world.rank() == 1;
+  if (mode == "host_absent_sender") {
+    if (odd) sleep_s(120);
+    ranks.broadcast(bytes, 1, "share W' of q_proj");
+  } else if (mode == "host_absent_taker") {
+    if (odd) sleep_s(120);
+    ranks.broadcast(bytes, 0, "share W' of q_proj");
+    world.barrier("end");
+  } else {  // host_other_call
+    ranks.broadcast(bytes, 1, odd ? "share W' of k_proj" : "share W' of q_proj");
+  }
+}
+
 void run(const std::string& mode, double timeout_s, double least_still_s) {
   auto world = make_world({.timeout_s = timeout_s, .least_still_s = least_still_s});
   const int rank = world->rank();
@@ -178,6 +197,8 @@ void run(const std::string& mode, double timeout_s, double least_still_s) {
     }
     world->all_reduce_sum(gradient, "reduce gradient");
     if (rank == 0) std::fprintf(stderr, "sum %d\n", static_cast<int>(gradient[0]));
+  } else if (mode.starts_with("host_")) {
+    run_on_host(mode, *world, timeout_s);
   } else {
     run_round(mode, *world, timeout_s);
   }

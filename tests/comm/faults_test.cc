@@ -118,6 +118,27 @@ TEST(Faults, DifferentSizesAreNamed) {
   EXPECT_EQ(job.code, kExitInternal);
 }
 
+// What the ranks of a host give each other is waited for likewise.
+TEST(Faults, ARankOfAHostThatDoesNotSendOrTakeIsNamed) {
+  Job job = mpirun(3, "host_absent_sender", 2);
+  EXPECT_THAT(job.output, HasSubstr("timeout after 2 s in 'share W' of q_proj' of step 12: rank 1 "
+                                    "(host " +
+                                    host() + ") did not send it to rank "));
+  EXPECT_EQ(job.code, kExitRequeue);
+  EXPECT_LT(job.seconds, kPatience);
+  job = mpirun(3, "host_absent_taker", 2);
+  EXPECT_EQ(
+      count(job.output, "timeout after 2 s in 'share W' of q_proj' of step 12: rank 1 (host " +
+                            host() + ") did not take it from rank 0"),
+      1)
+      << job.output;
+  EXPECT_EQ(job.code, kExitRequeue);
+  job = mpirun(3, "host_other_call", 20);
+  EXPECT_THAT(job.output,
+              HasSubstr("rank 1 (host " + host() + ") is in 'share W' of k_proj' while"));
+  EXPECT_EQ(job.code, kExitInternal);
+}
+
 // One rank's own error ends all ranks at once, with its code and its line.
 TEST(Faults, AnExceptionOnOneRankEndsTheJobWithItsCode) {
   const Job job = mpirun(3, "exception", 60);

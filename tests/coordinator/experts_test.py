@@ -243,6 +243,12 @@ def readers(config, run_dir, whole):
     check({e["expert"] for e in status["last_steps"]} == {"vowels", "spaces", "few"} or
           {e["expert"] for e in status["last_steps"]} >= {"spaces"}, "the last steps name their experts")
     check("spaces" in runs.svfleet("status", run_dir).stdout, "so do its words")
+    remark = " ".join(line[2:] for line in runs.svfleet("config", config).stdout.splitlines()
+                      if line.startswith("# "))
+    # Of each, twice prompts, samples and the longest reply.
+    tokens = 2 * (4 * 4 * 24 + 4 * 6 * 16 + 6 * 4 * 24)
+    check("3 experts, in the activation form" in remark and f"at most {tokens} tokens" in remark and
+          "merged" not in remark, f"config counts the tokens of all experts: {tokens}")
     done = runs.svfleet("verify", config, "--set", f"run_dir={run_dir}", "--json")
     report = json.loads(done.stdout)
     check(done.returncode == 0 and report["experts"]["read"] == 4 and not report["foreign"],

@@ -46,6 +46,31 @@ def made_up_run(folder, rate="0.005", steps=4, finish=True, scale=1.0):
     return folder
 
 
+def made_up_run_of_two(folder):
+    """Two experts of one run: `short` ends a step before `long`."""
+    for name in ("short", "long"):
+        (folder / "experts" / name).mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"format": "svfleet-run", "version": 1, "run_id": "0",
+                                                 "experts": ["short", "long"]}))
+    (folder / "effective.yaml").write_text(
+        f"run_dir: {folder}\ntrain:\n  steps: 3\n  learning_rate: 0.005\n  seed: 1\nexperts:\n"
+        "  - {name: short, task: {name: vowels}, train: {steps: 2, learning_rate: 0.02}}\n"
+        "  - {name: long, task: {name: digits}, train: {seed: 4}}\n")
+    records = [dict(kind="event", name="start", step=0, ranks=2)]
+    for step in range(1, 4):
+        for name, scale in (("short", 1), ("long", 0.5)):
+            if (name, step) != ("short", 3):
+                records.append(dict(kind="step", expert=name, step=step, attempt=1, score=scale * step / 8, accuracy=0.5,
+                                    counted=10, mean_tokens=7, wall_s=2))
+    records += [dict(kind="evaluation", name="validation", expert="long", step=3, attempt=1, score=0.875),
+                dict(kind="event", name="finish", expert="short", step=3)]
+    lines(folder / "log.jsonl", *records)
+    for name, move in (("short", 0.5), ("long", 0.25)):
+        write_expert(folder / "experts" / name / "final.safetensors",
+                     {WEIGHT.format(0, "up_proj"): np.float32([1 + move, 1, 1, 1])})
+    return folder
+
+
 def reply(right, text):
     return {"right": right, "score": float(right), "ended": True, "tokens": 3, "reply": text}
 
@@ -99,12 +124,53 @@ class Report(unittest.TestCase):
         tags = Tags(page)
         self.assertEqual((tags.open, tags.links), ([], []))  # whole, and nothing from elsewhere
 
+    def test_experts_of_one_run_stand_beside_each_other(self):
+        run = made_up_run_of_two(self.folder / "a")
+        (run / "evaluation.json").write_text(json.dumps({"split": "test", "results": [
+            {"name": "base", "n": 8, "accuracy": 0.25, "low": 0.1, "high": 0.5}]}))
+        made_up_run(self.folder / "b", rate="0.02")
+        page, table = self.report("a", "b")
+        short, long = "a/experts/short", "a/experts/long"
+        # its own settings over those of the run, which stand for those that it has not
+        self.assertIn(f"| setting | {short} | {long} | b |", table)
+        self.assertIn("| train.learning_rate | 0.02 | 0.005 | 0.02 |", table)
+        self.assertIn("| train.seed | 1 | 4 | - |", table)
+        self.assertIn("| train.steps | 2 | 3 | 4 |", table)
+        self.assertIn("| task.name | vowels | digits | - |", table)
+        self.assertNotIn("| experts |", table)
+        # its own records: none of the other's
+        self.assertIn(f"| score, sampled in training | {short} | 0.125 | 0.25 | 0.125 | 0.25 |", table)
+        self.assertIn(f"| score, sampled in training | {long} | 0.0625 | 0.1875 | 0.0625 | 0.1875 |", table)
+        self.assertIn(f"| score in validation | {long} | 0.875 | 0.875 | 0.875 | 0.875 |", table)
+        self.assertNotIn(f"| score in validation | {short} |", table)
+        self.assertIn(f"| {short} | finished | experts/short/final.safetensors |", table)
+        self.assertIn(f"| {long} | not finished | experts/long/final.safetensors |", table)
+        self.assertIn(f"{long}: not finished: 3 of 3 steps", table)
+        self.assertIn(f"| {short} | 2 | 20 | 140 | 4 | 1 | 2 |", table)
+        self.assertIn(f"| {long} | 3 | 30 | 210 | 6 | 1 | 2 |", table)
+        self.assertIn("the seconds beside each are those of all of them", table)
+        self.assertIn(f"| {short} | diagonal | up_proj | 4 | 0.25 | 0.5 | 0 |", table)
+        self.assertIn(f"| {long} | diagonal | up_proj | 4 | 0.125 | 0.25 | 0 |", table)
+        self.assertIn("<h1>2 runs, 3 experts</h1>", page)
+        # what is kept in the folder is of all of it, and told once
+        self.assertEqual(table.count("evaluation.json"), 1)
+        self.assertIn("| a | evaluation.json | test | base | all | 8 | 0.25 |", table)
+        self.assertEqual((Tags(page).open, Tags(page).links), ([], []))
+        # Control: a record of one expert changes the other's rows nowhere.
+        with open(run / "log.jsonl", "a") as log:
+            log.write(json.dumps(dict(kind="step", expert="short", step=2, attempt=2, score=0.75)) + "\n")
+        _, other = self.report("a", "b")
+        self.assertIn(f"| score, sampled in training | {short} | 0.125 | 0.75 | 0.125 | 0.75 |", other)
+        self.assertIn(f"| score, sampled in training | {long} | 0.0625 | 0.1875 | 0.0625 | 0.1875 |", other)
+        self.assertNotIn("seconds beside each", self.report("b")[1])
+
     def test_z_by_layer_and_component(self):
         made_up_run(self.folder / "a")
         page, table = self.report("a")
         # two of eight numbers moved by 0.5: rms 0.25; in layer 1
         self.assertIn("| a | diagonal | up_proj | 8 | 0.25 | 0.5 | 1 |", table)
         self.assertIn("| a | diagonal | down_proj | 8 | 0 | 0 | 0 |", table)
+        self.assertNotIn("a, down_proj, darkest", page)  # nothing to see
         heat = re.search(r"a, up_proj, darkest 0\.5.*?</svg>", page, re.S)[0]
         self.assertEqual(re.findall(r'fill-opacity="([\d.]+)"', heat), ["0.000"] * 4 + ["1.000", "1.000", "0.000", "0.000"])
 

@@ -165,6 +165,26 @@ def lora(setting):
     check(off < 2e-4, "switched off, it is the base")
 
 
+def other_cores(setting):
+    """Experts that are a LoRA by themselves, trained here until they are far from the base."""
+    for core, more in (("lora", ("train.core_rank=4",)), ("block", ("svd.components=top 6",))):
+        made = {}
+        for seed in (1, 2):
+            run_dir = setting.folder / f"{core}-{seed}"
+            settings = ["train.steps=3", "train.learning_rate=0.2", f"train.core={core}", f"train.seed={seed}", *more]
+            setting.good("train", *(word for one in [*settings, f"run_dir={run_dir}"] for word in ("--set", one)))
+            made[seed] = run_dir / "experts/final.safetensors"
+        out = setting.folder / f"{core}-peft"
+        setting.good("export", "--expert", made[1], "--format", "peft", out)
+        theirs = logits_of(peft.PeftModel.from_pretrained(setting.theirs(), out))
+        for form in ("merged", "activation"):
+            off = gap(theirs, setting.ours(made[1], form))
+            check(off < 1e-4, f"core {core} as a LoRA in peft: svfleet's logits, {form}, to {off:.1e}")
+        for name, other in (("base", setting.ours()), ("another", setting.ours(made[2]))):
+            off = gap(theirs, other)
+            check(off > 0.01, f"control: {name} is {off:.2f} away")
+
+
 def with_biases(setting):
     expert = setting.expert("q", random_z(setting.weights, 30))
     ours = setting.ours(expert, "merged")
@@ -297,6 +317,7 @@ def main():
         package_in_bfloat16(bfloat16)
         merged(bfloat16)
         lora(float32)
+        other_cores(float32)
         package(float32)
         with_biases(Setting(folder, "tiny_qwen2", "float32"))
         of_family(Setting(folder, "families/gemma3", "float32"), {})

@@ -175,6 +175,55 @@ class PlotRun(unittest.TestCase):
         self.assertEqual(plot_run.by_task(records), {"a": [dict(task="a", accuracy=0.2, step=3)],
                                                      "b": [dict(task="b", accuracy=0.9, step=3)]})
 
+    def test_experts_of_one_run_have_a_picture_each(self):
+        made_up_run(self.folder, steps=12)
+        names = ["one", "two"]
+        (self.folder / "run.json").write_text(json.dumps({"experts": names}))
+        log, z = self.folder / "log.jsonl", self.folder / "z.jsonl"
+        records = [json.loads(line) for line in log.read_text().splitlines()]
+
+        def write(records):
+            log.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+        several = []
+        for record in records:
+            several += [record] if record["kind"] == "event" else [
+                dict(record, expert=name, **({"reward": place} if record["kind"] == "step" else {}))
+                for place, name in enumerate(names)]
+        write(several)
+        z.write_text("".join(json.dumps(dict(kind="z", expert=name, step=13, attempt=1, z=name)) + "\n" for name in names))
+        for name in names:
+            write_expert(self.folder / "experts" / name / "final.safetensors",
+                         {"model.layers.0.mlp.up_proj.weight": [1.5, 1.0, 0.75]})
+        done = run(self.folder)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        pictures = {name: self.folder / f"{kind}-{name}.png" for name in names for kind in ("z", "curves")}
+        self.assertEqual(done.stdout.split(), [str(self.folder / f"{kind}-{name}.png") for name in names
+                                               for kind in ("curves", "z")])
+        before = {name: path.read_bytes() for name, path in pictures.items()}
+        self.assertNotEqual(before["one"], before["two"])
+        self.assertFalse((self.folder / "curves.png").exists())
+        for place, name in enumerate(names):
+            steps, validations = plot_run.read_log(log, name)
+            self.assertEqual([(r["step"], r["reward"]) for r in steps], [(step, place) for step in range(1, 13)])
+            self.assertEqual(len(validations), 1)
+        # z of a step that stands beside the log is the expert's own.
+        write([*several, *(dict(kind="step", expert=name, step=13, attempt=1) for name in names)])
+        self.assertEqual([plot_run.read_log(log, name)[0][-1]["z"] for name in names], names)
+        # Control: another record of one changes its picture, and not the other's.
+        write([*several, dict(kind="step", expert="two", step=5, attempt=2, reward=9)])
+        self.assertEqual(run(self.folder).returncode, 0)
+        after = {name: path.read_bytes() for name, path in pictures.items()}
+        self.assertEqual(before["one"], after["one"])
+        self.assertNotEqual(before["two"], after["two"])
+        refused = run(self.folder, "--expert", self.folder / "experts/one/final.safetensors")
+        self.assertEqual(refused.returncode, 1)
+        self.assertRegex(refused.stderr, r"\Aplot_run: [^\n]*several experts, one, two[^\n]*\n\Z")
+        (self.folder / "experts/two/final.safetensors").unlink()  # not there yet: its curves are
+        done = run(self.folder)
+        self.assertEqual(done.returncode, 0)
+        self.assertIn("no picture of z", done.stderr)
+
     def test_an_unfinished_run_has_curves_only(self):
         made_up_run(self.folder, steps=3)
         (self.folder / "experts" / "final.safetensors").unlink()

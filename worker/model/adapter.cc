@@ -12,6 +12,15 @@
 
 namespace svfleet {
 
+namespace {
+
+// d o x of each row's entry, rounded to the model's type: what Q is multiplied by next.
+at::Tensor scaled(const at::Tensor& x, const RowCoefficients& own, at::ScalarType type) {
+  return scale_rows(x, own.d, own.entry_of, type);
+}
+
+}  // namespace
+
 Rows::Rows(std::vector<int> entries, const std::vector<int64_t>& positions, at::Device device)
     : entries_(std::move(entries)), positions_(positions) {
   SVFLEET_CHECK(!entries_.empty() && entries_.size() == positions_.size(), "no rows");
@@ -46,14 +55,7 @@ int Adapter::target(int layer, int linear, const Rows& rows) const {
   return basis().find(layer, linear);
 }
 
-at::Tensor Adapter::scaled(int t, const at::Tensor& x, const Rows& rows,
-                           at::ScalarType type) const {
-  const RowCoefficients own = coefficients(t, rows);
-  return scale_rows(x, own.d, own.entry_of, type);
-}
-
-RowCoefficients Adapter::coefficients(int t, const Rows& rows) const {
-  const at::Tensor& d = table_->d(size_t(t));
+RowCoefficients Adapter::of(const at::Tensor& d, const Rows& rows) {
   if (rows.one()) return {d[rows.entry()], {}};
   return {d, rows.index()};
 }
@@ -83,14 +85,16 @@ at::Tensor Adapter::product(int t, const Linear& linear, const at::Tensor& x,
     if (!change.defined()) return core_output(basis(), size_t(t), linear, x, own);
     return linear.weight.times(add_keyed(x, change, keys(t, rows)), {.bias = linear.bias});
   }
-  const Matrix& q = basis().q(size_t(t));
+  const ExpertTable::Moved& moved = table_->moved(size_t(t));
+  const Matrix& q = moved.columns ? moved.columns->q : basis().q(size_t(t));
+  const RowCoefficients own = of(moved.d, rows);
   if (basis().targets()[size_t(t)].form == Form::kRight) {
-    const at::Tensor change = q.times_wide(scaled(t, q.back_wide(x), rows, x.scalar_type()));
+    const at::Tensor change = q.times_wide(scaled(q.back_wide(x), own, x.scalar_type()));
     return linear.weight.times(add_keyed(x, change, keys(t, rows)), {.bias = linear.bias});
   }
   const at::Tensor y = linear.weight.times_wide(x);
   const at::Tensor in_basis = q.back_wide(rounded(y, x.scalar_type()));
-  return q.times(scaled(t, in_basis, rows, x.scalar_type()), {y, linear.bias});
+  return q.times(scaled(in_basis, own, x.scalar_type()), {y, linear.bias});
 }
 
 CoreBackward Adapter::backward(int t, const Linear& linear, const at::Tensor& x,
@@ -109,14 +113,14 @@ CoreBackward Adapter::backward(int t, const Linear& linear, const at::Tensor& x,
     const at::Tensor back = weight.back_wide(g);
     const at::Tensor b = q.back_wide(rounded(back, type));
     out.sums = {{q.back_wide(x), b}};
-    if (d_x_wanted) out.d_x = q.times_wide(scaled(t, b, rows, type), {.rows = back});
+    if (d_x_wanted) out.d_x = q.times_wide(scaled(b, coefficients(t, rows), type), {.rows = back});
     return out;
   }
   const at::Tensor a = q.back_wide(g);
   out.sums = {{a, q.back_wide(weight.times(x))}};
   if (!d_x_wanted) return out;
   const at::Tensor g_wide = g.to(wide_of(g));
-  out.d_x = weight.back_wide(q.times(scaled(t, a, rows, type), {.rows = g_wide}));
+  out.d_x = weight.back_wide(q.times(scaled(a, coefficients(t, rows), type), {.rows = g_wide}));
   return out;
 }
 

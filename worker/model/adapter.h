@@ -70,11 +70,12 @@ class Adapter {
 
  private:
   const Basis& basis() const { return table_ ? table_->basis() : merged_->basis(); }
-  // d o x of each row's entry, rounded to the model's type: what Q is multiplied by next.
-  at::Tensor scaled(int t, const at::Tensor& x, const Rows& rows, at::ScalarType type) const;
   at::Tensor keys(int t, const Rows& rows) const;
   bool is_diagonal() const { return basis().core().kind() == CoreKind::kDiagonal; }
-  RowCoefficients coefficients(int t, const Rows& rows) const;
+  RowCoefficients coefficients(int t, const Rows& rows) const {
+    return of(table_->d(size_t(t)), rows);
+  }
+  static RowCoefficients of(const at::Tensor& d, const Rows& rows);  // d [entries, ...]
 
   Apply kind_ = Apply::kFrozen;
   const ExpertTable* table_ = nullptr;

@@ -30,12 +30,42 @@ Basis::Basis(std::vector<Factor> factors, const Weights& weights, const CoreOpti
     q_.emplace_back(q.to(weights.device(), weights.type()));
     q.reset();
   }
+  if (core.kind == CoreKind::kDiagonal) choose_columns();
 }
 
 Basis::Basis(std::vector<Target> targets, const Weights& weights, const CoreOptions& core)
     : core_(core, std::move(targets), {}), wide_(weights.wide_type()), device_(weights.device()) {
   SVFLEET_CHECK(!core_.decomposed(), "no factors for a core of kind ", core_name(core.kind));
   place(weights);
+}
+
+void Basis::choose_columns() {
+  last_.resize(q_.size());
+  if (core_.options().components.which == Components::kAll) return;
+  for (size_t t = 0; t < q_.size(); ++t) {
+    const Core::Range chosen = core_.chosen(t);
+    std::vector<bool> moved(size_t(targets()[t].length()), false);
+    std::fill_n(moved.begin() + chosen.first, chosen.count, true);
+    chosen_.push_back(columns_of(q_[t], block_places(moved)));
+  }
+}
+
+std::shared_ptr<const QColumns> Basis::columns(size_t t, const std::vector<bool>& moved) const {
+  std::vector<int64_t> places = block_places(moved);
+  const auto holds = [&](const std::shared_ptr<const QColumns>& some) {
+    return some &&
+           std::includes(some->places.begin(), some->places.end(), places.begin(), places.end());
+  };
+  if (!chosen_.empty() && holds(chosen_[t])) return chosen_[t];
+  if (places.empty()) {  // any will do
+    std::vector<bool> first(moved.size(), false);
+    first[0] = true;
+    places = block_places(first);
+  }
+  if (2 * places.size() > moved.size()) return nullptr;  // without a lock: the common case
+  std::lock_guard lock(mutex_);
+  if (!last_[t] || last_[t]->places != places) last_[t] = columns_of(q_[t], places);
+  return last_[t];
 }
 
 void Basis::place(const Weights& weights) {
@@ -75,6 +105,9 @@ NamedTensors Basis::frozen() const {
     const std::string& name = targets()[t].name;
     add("Q of " + name, q_[t].plain_if_kept());
     for (const at::Tensor& copy : q_[t].packed()) add("packed Q of " + name, copy);
+    if (!chosen_.empty() && chosen_[t])
+      for (const at::Tensor& copy : chosen_[t]->q.packed())
+        add("packed columns of Q of " + name, copy);
     add("sigma of " + name, view_of(sigmas()[t]));
   }
   return all;

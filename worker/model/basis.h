@@ -7,6 +7,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <vector>
@@ -14,6 +16,7 @@
 #include "checkpoints/expert.h"
 #include "svd/core_expert.h"
 #include "svd/factor.h"
+#include "worker/model/q_columns.h"
 #include "worker/model/weights.h"
 
 namespace svfleet {
@@ -40,6 +43,9 @@ class Basis {
   int find(int layer, int linear) const;
 
   const Matrix& q(size_t t) const { return q_[t]; }  // [basis_rows, r], or fewer columns; its type
+  // Columns of Q(t) that hold all components that are `moved` [r], or nullptr: q_columns.h. Those
+  // of the core's chosen components are made once, of others the last are kept. Thread-safe.
+  std::shared_ptr<const QColumns> columns(size_t t, const std::vector<bool>& moved) const;
   // z less what it is at rest, of target t, float32 (float64 for a float64 model), on the model's
   // device. `z`: [size()].
   at::Tensor change_of(size_t t, std::span<const float> z) const;
@@ -49,10 +55,14 @@ class Basis {
 
  private:
   void place(const Weights& weights);
+  void choose_columns();
 
   Core core_;
-  std::vector<Matrix> q_;                   // empty where no factors are read
-  std::vector<std::vector<int>> by_layer_;  // [layer][linear]
+  std::vector<Matrix> q_;                                // empty where no factors are read
+  std::vector<std::shared_ptr<const QColumns>> chosen_;  // by target; empty where all are chosen
+  mutable std::mutex mutex_;
+  mutable std::vector<std::shared_ptr<const QColumns>> last_;  // by target; under the mutex
+  std::vector<std::vector<int>> by_layer_;                     // [layer][linear]
   at::ScalarType wide_ = at::kFloat;
   at::Device device_ = at::kCPU;
 };

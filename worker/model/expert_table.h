@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -36,6 +37,13 @@ class ExpertTable {
   // z - 1 of target t [entries, r], or z of a core that rests at 0, float32 (float64 for a float64
   // model); row 0 is zero.
   const at::Tensor& d(size_t t) const { return d_[t]; }
+  // What SVF's products with Q read of target t, of all entries together, so that it is a matter of
+  // the table, not of who shares a batch; the bits are the same either way.
+  struct Moved {
+    std::shared_ptr<const QColumns> columns;  // that some entry moves; nullptr: all of Q
+    at::Tensor d;                             // d(t) of these [entries, columns]
+  };
+  const Moved& moved(size_t t) const;  // made when it is first asked for. Thread-safe
   const std::vector<float>& z(int entry) const { return z_[size_t(entry)]; }
   // z_hash of its z: what a reply carries.
   const std::string& hash(int entry) const { return hashes_[size_t(entry)]; }
@@ -44,9 +52,13 @@ class ExpertTable {
   uint64_t key(int entry) const { return keys_[size_t(entry)]; }
 
  private:
+  struct MadeOnce;
+
   const Basis* basis_ = nullptr;
   std::vector<at::Tensor> d_;
-  std::vector<std::vector<float>> z_;  // [entry][all r]
+  std::vector<std::vector<bool>> moves_;  // [target][r], by some entry
+  std::shared_ptr<MadeOnce[]> made_;      // by target; another one with each entry
+  std::vector<std::vector<float>> z_;     // [entry][all r]
   std::vector<std::string> hashes_;
   std::vector<uint64_t> keys_;
 };

@@ -67,52 +67,130 @@ MergedWeight merged_weight(const Weights& weights, const Basis& basis, size_t t,
 }
 
 Merged::Merged(const Weights& weights, const Basis& basis, std::span<const float> z, Merged before,
-               const SideBySide& side_by_side)
+               const SideBySide& side_by_side, const std::vector<bool>& wanted)
     : basis_(&basis),
-      weights_(std::move(before.weights_)),
-      added_(basis.targets().size()),
+      parts_(std::move(before.parts_)),
       z_(basis.at_rest()),
       hash_(z_hash(as_expert(basis, z))) {
-  const std::vector<Target>& targets = basis.targets();
   SVFLEET_CHECK(!before.basis_ || before.basis_ == basis_, "merged weights of another basis");
-  weights_.resize(targets.size());
-  std::vector<double> along(targets.size()), wanted(targets.size());
-  const auto build = [&](int64_t t) {
-    c10::NoGradGuard no_grad;
-    const Target& target = targets[t];
-    const InStage merging(Stage::kMerge,
-                          double(target.rows) * double(target.cols) * double(target.basis_rows()));
-    const Linear& linear = frozen_linear(weights, target);
-    const Core::Part part = basis.core().part(size_t(t));
-    std::copy_n(z.begin() + part.offset, part.length, z_.begin() + part.offset);
-    const at::Tensor d = basis.change_of(size_t(t), z);
-    if (d.count_nonzero().item<int64_t>())
-      added_[size_t(t)] = core_bias_change(basis, size_t(t), linear, d);
-    weights_[t] = Matrix();
-    const MergedWeight made = merged_weight(weights, basis, size_t(t), z, hash_);
-    if (!made.sum.defined()) {
-      weights_[t] = linear.weight;
-      return;
-    }
+  const size_t targets = basis.targets().size();
+  parts_.resize(targets);
+  std::vector<size_t> mine;
+  for (size_t t = 0; t < targets; ++t) {
+    parts_[t].state = Part::kOld;
+    if (wanted.empty() || wanted[t]) mine.push_back(t);
+  }
+  side_by_side(int64_t(mine.size()), [&](int64_t i) { build(weights, z, mine[size_t(i)]); });
+}
+
+Merged::Part Merged::begin(const Weights& weights, std::span<const float> z, size_t t) {
+  parts_[t] = {};
+  const Core::Part part = basis_->core().part(t);
+  std::copy_n(z.begin() + part.offset, part.length, z_.begin() + part.offset);
+  const at::Tensor d = basis_->change_of(t, z);
+  Part made;
+  if (d.count_nonzero().item<int64_t>())
+    made.added = core_bias_change(*basis_, t, frozen_linear(weights, basis_->targets()[t]), d);
+  return made;
+}
+
+void Merged::build(const Weights& weights, std::span<const float> z, size_t t) {
+  c10::NoGradGuard no_grad;
+  const Target& target = basis_->targets()[t];
+  const InStage merging(Stage::kMerge,
+                        double(target.rows) * double(target.cols) * double(target.basis_rows()));
+  Part part = begin(weights, z, t);
+  part.state = Part::kBuilt;
+  const MergedWeight made = merged_weight(weights, *basis_, t, z, hash_);
+  part.changed = made.sum.defined();
+  if (part.changed) {
     const auto some = [](const at::Tensor& all) {
       return all.slice(0, 0, all.size(0), kGainEvery);
     };
     const at::Tensor wanted_here = some(made.change);
-    along[t] =
+    part.along =
         along_each_other(some(made.sum).to(wide_of(made.sum)) - some(made.base), wanted_here);
-    wanted[t] = along_each_other(wanted_here, wanted_here);
-    weights_[t] = Matrix(made.sum);
-    weights_[t].keep_packed(/*times=*/true, /*back=*/false);
-  };
-  side_by_side(int64_t(targets.size()), build);
-  double all_along = 0, all_wanted = 0;
-  for (size_t t = 0; t < targets.size(); ++t) all_along += along[t], all_wanted += wanted[t];
-  gain_ = all_wanted > 0 ? all_along / all_wanted : std::numeric_limits<double>::quiet_NaN();
+    part.wanted = along_each_other(wanted_here, wanted_here);
+    part.weight = Matrix(made.sum);
+    part.weight.keep_packed(/*times=*/true, /*back=*/false);
+  } else {
+    part.weight = frozen_linear(weights, target).weight;
+  }
+  parts_[t] = std::move(part);
+}
+
+MergedPart Merged::part(size_t t) const {
+  const Part& own = parts_[t];
+  SVFLEET_CHECK(own.state == Part::kBuilt, "W' of target ", t, " was not built here");
+  return {hash_, own.changed ? own.weight.plain().cpu() : at::Tensor(), own.along, own.wanted};
+}
+
+void Merged::take(const Weights& weights, std::span<const float> z, size_t t,
+                  const MergedPart& part, const std::string& giver) {
+  c10::NoGradGuard no_grad;
+  const Target& target = basis_->targets()[t];
+  if (part.hash != hash_)
+    throw node_error(kExitRequeue, giver, " gave W' of ", target.name, " built with another z (",
+                     part.hash, ") than is to be in force (", hash_,
+                     "); a memory or processor is at fault, or else a bug of svfleet that will "
+                     "show again here; start again");
+  Part own = begin(weights, z, t);
+  own.state = Part::kTaken;
+  own.changed = part.weight.defined();
+  own.along = part.along, own.wanted = part.wanted;
+  own.weight = frozen_linear(weights, target).weight;
+  if (own.changed) {
+    SVFLEET_CHECK(part.weight.dim() == 2 && part.weight.size(0) == target.rows &&
+                      part.weight.size(1) == target.cols &&
+                      part.weight.scalar_type() == own.weight.type(),
+                  part.weight.sizes(), " for W' of ", target.name);
+    own.weight = Matrix(part.weight.to(weights.device()));
+    own.weight.keep_packed(/*times=*/true, /*back=*/false);
+  }
+  parts_[t] = std::move(own);
+}
+
+bool Merged::whole() const {
+  return std::all_of(parts_.begin(), parts_.end(),
+                     [](const Part& part) { return part.state != Part::kOld; });
+}
+
+int64_t Merged::built() const {
+  return std::count_if(parts_.begin(), parts_.end(),
+                       [](const Part& part) { return part.state == Part::kBuilt && part.changed; });
+}
+
+double Merged::gain() const {
+  double along = 0, wanted = 0;
+  for (const Part& part : parts_) along += part.along, wanted += part.wanted;
+  return wanted > 0 ? along / wanted : std::numeric_limits<double>::quiet_NaN();
 }
 
 Merged::Merged(const Weights& weights, const Basis& basis, std::span<const float> z)
     : Merged(weights, basis, z, Merged(), [](int64_t count, const auto& work) {
         for (int64_t i = 0; i < count; ++i) work(i);
       }) {}
+
+std::vector<int> merge_shares(const Basis& basis, std::span<const float> z, int processes) {
+  const std::vector<Target>& targets = basis.targets();
+  std::vector<int> share(targets.size(), -1);
+  std::vector<double> work(targets.size());
+  std::vector<size_t> order;
+  for (size_t t = 0; t < targets.size(); ++t) {
+    if (!basis.change_of(t, z).count_nonzero().item<int64_t>()) continue;
+    work[t] = double(targets[t].rows) * double(targets[t].cols) * double(targets[t].basis_rows());
+    order.push_back(t);
+  }
+  // The largest first, each to whoever has least.
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return work[a] > work[b]; });
+  std::vector<double> load(size_t(processes), 0);
+  for (const size_t t : order) {
+    const auto least = std::min_element(load.begin(), load.end());
+    *least += work[t];
+    share[t] = int(least - load.begin());
+  }
+  return share;
+}
 
 }  // namespace svfleet

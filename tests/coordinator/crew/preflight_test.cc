@@ -68,6 +68,7 @@ class ThreadGroup : public Group {
   }
   Watch& watch() override { throw std::logic_error("no watch"); }
   Mailbox& mailbox() override { throw std::logic_error("no mailbox"); }
+  Mailbox& host_mail() override { throw std::logic_error("no mailbox"); }
   void set_step(int64_t) override {}
   int64_t step() const override { return -1; }
   [[noreturn]] void abort(int code) override { _exit(code); }

@@ -4,12 +4,15 @@
 //   sharing_logits MODEL float32|bfloat16 TOKEN,TOKEN,... [STORE EXPERT merged|activation]
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "checkpoints/expert.h"
 #include "coordinator/config/targets.h"
+#include "svd/core_expert.h"
 #include "svd/store.h"
 #include "worker/model/decoder.h"
 
@@ -36,21 +39,30 @@ void print_logits(const Weights& weights, const Adapter& adapter, const std::vec
   std::printf("%s\n", rows.dump().c_str());
 }
 
+std::unique_ptr<const Basis> basis_of(const Expert& expert, const Weights& weights,
+                                      const char* store) {
+  const Config config = adapting({expert}, Config());
+  const CoreOptions core = core_of(config);
+  std::vector<Target> targets = targets_of(config, weights.architecture());
+  if (!Core::is_decomposed(core.kind))
+    return std::make_unique<Basis>(std::move(targets), weights, core);
+  std::vector<Factor> factors;
+  for (const Target& target : targets) factors.push_back(FactorStore(store).load(target, "", 1));
+  return std::make_unique<Basis>(std::move(factors), weights, core);
+}
+
 void print(int argc, char** argv) {
   const Weights weights(argv[1], std::string(argv[2]) == "bfloat16" ? at::kBFloat16 : at::kFloat);
   const std::vector<int> tokens = tokens_of(argv[3]);
   if (argc < 7) return print_logits(weights, Adapter(), tokens);
   const Expert expert = load_expert(argv[5]);
-  std::vector<Factor> factors;
-  std::vector<float> z;
-  for (const Target& target : targets_of(adapting({expert}, Config()), weights.architecture())) {
-    factors.push_back(FactorStore(argv[4]).load(target, "", 1));
-    const auto found = expert.z.find(target.name);
-    const std::vector<float> one(size_t(target.length()), 1.0f);
-    const std::vector<float>& of = found == expert.z.end() ? one : found->second;
-    z.insert(z.end(), of.begin(), of.end());
-  }
-  const Basis basis(std::move(factors), weights);
+  const std::unique_ptr<const Basis> made = basis_of(expert, weights, argv[4]);
+  const Basis& basis = *made;
+  std::vector<float> z = basis.at_rest();
+  for (size_t t = 0; t < basis.targets().size(); ++t)
+    for (const ExpertTensor& tensor : tensors_of(basis.core(), t))
+      if (const auto found = expert.z.find(tensor.name); found != expert.z.end())
+        std::copy(found->second.begin(), found->second.end(), z.begin() + tensor.offset);
   ExpertTable table(basis);
   table.add(z);
   const bool merge = std::string(argv[6]) == "merged";

@@ -460,5 +460,67 @@ TEST(Product, RefusesEmptyShapes) {
   EXPECT_THROW(make(1, 1, 0), std::invalid_argument);
 }
 
+// What the columns of Q rest on (worker/model/q_columns.h): inputs that are zero in every row may
+// be left out in blocks of 32, and outputs alone are what they are among others.
+TYPED_TEST(ProductOf, BlocksOfZerosMayBeLeftOutAndSingleOutputsStay) {
+  using T = TypeParam;
+  using Y = Wide<T>;
+  constexpr int64_t kBlock = 32;
+  // More than 2,048 inputs are summed in parts.
+  const int64_t cases[][4] = {
+      {576, 0, 2, 71}, {576, 16, 2, 576}, {1536, 5, 3, 33}, {2560, 60, 20, 40}};
+  for (const auto& [inputs, first, blocks, outputs] : cases)
+    for (const By by : ways<T>())
+      for (const WeightOrder order : {WeightOrder::kOutputs, WeightOrder::kInputs}) {
+        Problem<T> all(inputs, outputs, 9, order);
+        Problem<T> some(blocks * kBlock, outputs, 9, order);
+        // Those far from zero are few: zeros come with both signs.
+        const auto kept = [&](int64_t k) {
+          return k / kBlock >= first && k / kBlock < first + blocks;
+        };
+        for (int64_t row = 0; row < all.rows; ++row)
+          for (int64_t k = 0; k < inputs; ++k) {
+            T& x = all.x[size_t(row * inputs + k)];
+            if (kept(k))
+              some.x[size_t(row * some.inputs + k - first * kBlock)] = x;
+            else
+              x = narrow<T>(value(x) < 0 ? Wide<T>(-0.0) : Wide<T>(0));
+          }
+        for (int64_t n = 0; n < outputs; ++n)
+          for (int64_t k = 0; k < some.inputs; ++k) {
+            const int64_t place =
+                order == WeightOrder::kOutputs ? n * some.inputs + k : k * outputs + n;
+            some.matrix[size_t(place)] = all.weight(first * kBlock + k, n);
+          }
+        some.add = all.add;
+        const ProductExtra extra{all.add.data(), nullptr};
+        const PackedMatrix wide = all.packed(by), thin = some.packed(by);
+        const std::vector<Y> truth = multiply<Y>(wide, all.x, 9);
+        const std::vector<T> added = multiply<T>(wide, all.x, 9, extra);
+        EXPECT_TRUE(same_bits(multiply<Y>(thin, some.x, 9).data(), truth.data(), truth.size()))
+            << inputs;
+        EXPECT_TRUE(
+            same_bits(multiply<T>(thin, some.x, 9, extra).data(), added.data(), added.size()))
+            << inputs;
+        // Control: of what is not zero nothing may be left out.
+        std::vector<T> other = all.x;
+        other[size_t((first + blocks) % (inputs / kBlock) * kBlock)] = narrow<T>(Wide<T>(1));
+        EXPECT_FALSE(same_bits(multiply<Y>(wide, other, 9).data(), truth.data(), truth.size()));
+        // Outputs alone: the last 20.
+        Problem<T> last(inputs, 20, 9, order);
+        last.x = random_numbers<T>(last.x.size(), 7);
+        for (int64_t n = 0; n < 20; ++n)
+          for (int64_t k = 0; k < inputs; ++k)
+            last.matrix[size_t(order == WeightOrder::kOutputs ? n * inputs + k : k * 20 + n)] =
+                all.weight(k, outputs - 20 + n);
+        const std::vector<Y> of_all = multiply<Y>(wide, last.x, 9);
+        const std::vector<Y> of_last = multiply<Y>(last.packed(by), last.x, 9);
+        for (int64_t row = 0; row < 9; ++row)
+          for (int64_t n = 0; n < 20; ++n)
+            EXPECT_TRUE(same_bits(&of_last[size_t(row * 20 + n)],
+                                  &of_all[size_t(row * outputs + outputs - 20 + n)], 1));
+      }
+}
+
 }  // namespace
 }  // namespace svfleet

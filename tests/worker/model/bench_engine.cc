@@ -7,6 +7,10 @@
 //   generate   replies: requests=FILE threads=2 workers=1 runs=1 temperature=0
 //   gradient   of given replies: replies=FILE store=FOLDER [dz=FILE] and the keys of an expert
 //   merge      W' of all targets, from another W': store=FOLDER and the keys of an expert
+//   experts    decoding steps of rows of several experts, and of the base and one merged:
+//   experts=32
+//              components=0 (that each moves; 0: all) rows=32 steps=16 runs=3 (0: only what is
+//              counted) store=FOLDER and the keys of an expert
 //   head       draw and gradient at several numbers of rows
 //   decompose  matrices of FOLDER, or of a safetensors file: workers=2 [only=.mlp.] [q=FILE]
 //   attention  beside libtorch's fused one: rows=16 keys=96 tokens=128 runs=20
@@ -262,6 +266,83 @@ json merge_part(const std::string& folder, const Options& options) {
   return {{"runs", runs}, {"gain", s.merged.gain()}};
 }
 
+// Seconds of a decoding step of so many rows, entry by entry in turn.
+std::vector<double> decoding_s(const Setting& s, const Tokenizer& tokenizer, const Adapter& adapter,
+                               int entries, const Options& options) {
+  const int rows = options.whole("rows", 32), steps = options.whole("steps", 16);
+  std::vector<double> seconds;
+  for (int run = 0; run <= options.whole("runs", 3); ++run) {  // the first packs, and is not told
+    SamplingOptions sampling;
+    sampling.temperature = 0;
+    Engine engine(s.weights, tokenizer, adapter, sampling, rows);
+    for (int row = 0; row < rows; ++row) {
+      Prompt prompt;
+      for (int i = 0; i < 32; ++i) prompt.tokens.push_back(4 + (31 * row + 7 * i) % 200);
+      prompt.key = row;
+      prompt.max_new_tokens = steps + 2;
+      prompt.entry = entries == 1 ? kOnlyExpert : 1 + row % entries;
+      engine.submit({std::move(prompt)});
+    }
+    engine.step();  // the prompts
+    Stopwatch watch;
+    for (int step = 0; step < steps; ++step) engine.step();
+    if (engine.rows() != rows)
+      throw user_error("bench_engine: a reply has ended; give a model that writes no end token");
+    if (run > 0) seconds.push_back(watch.lap() / steps);
+  }
+  return seconds;
+}
+
+// What the products with Q read and multiply in a decoding step, and what those with W read.
+json counted(const Setting& s, const ExpertTable& table, int64_t rows) {
+  double columns = 0, read = 0, all = 0, flops = 0, weights = 0;
+  const std::vector<Target>& targets = s.basis.targets();
+  const double bytes = double(at::elementSize(s.weights.type()));
+  for (size_t t = 0; t < targets.size(); ++t) {
+    const double r = double(targets[t].length()), k = double(table.moved(t).d.size(1));
+    columns += k;
+    read += 2 * bytes * r * k;  // there and back
+    all += 2 * bytes * r * r;
+    flops += 4 * r * k * double(rows);
+  }
+  for (int i = 0; i < s.weights.architecture().layers; ++i)
+    for (const Linear& linear : s.weights.layer(i).linears)
+      weights += double(linear.weight.plain().nbytes());
+  return {{"columns", columns},
+          {"q_bytes", read},
+          {"all_q_bytes", all},
+          {"q_flops", flops},
+          {"weight_bytes", weights}};
+}
+
+json experts_part(const std::string& folder, const Options& options) {
+  Setting s(folder, options);
+  const Tokenizer tokenizer = Tokenizer::load(folder);
+  const int experts = options.whole("experts", 32);
+  const int64_t moved = options.whole("components", 0);
+  ExpertTable table(s.basis);
+  for (int e = 0; e < experts; ++e) {
+    std::vector<float> z = s.z;
+    for (size_t t = 0; t < s.basis.targets().size(); ++t) {
+      const Core::Part part = s.basis.core().part(t);
+      for (int64_t i = 0; i < part.length; ++i) {
+        float& own = z[size_t(part.offset + i)];
+        own = moved == 0 || i < moved ? 1 + (own - 1) * (1 - 0.5f * float(e) / float(experts)) : 1;
+      }
+    }
+    table.add(z);
+  }
+  json result = counted(s, table, options.whole("rows", 32));
+  if (options.whole("runs", 3) == 0) return result;
+  result["base_s"] = decoding_s(s, tokenizer, Adapter(), 1, options);
+  s.merged = Merged(s.weights, s.basis, s.z);
+  const Adapter one(Apply::kMerged, &s.table, &s.merged);
+  result["merged_s"] = decoding_s(s, tokenizer, one, 1, options);
+  const Adapter several(Apply::kActivation, &table, nullptr);
+  result["experts_s"] = decoding_s(s, tokenizer, several, experts, options);
+  return result;
+}
+
 json head_part(const std::string& folder, const Options& options) {
   const Weights weights(folder, options.type());
   const Head& head = weights.head();
@@ -356,6 +437,7 @@ json measure(const std::string& folder, const std::string& part, const Options& 
   if (part == "generate") return generate_part(folder, options);
   if (part == "gradient") return gradient_part(folder, options);
   if (part == "merge") return merge_part(folder, options);
+  if (part == "experts") return experts_part(folder, options);
   if (part == "head") return head_part(folder, options);
   if (part == "decompose") return decompose_part(folder, options);
   if (part == "attention") return attention_part(folder, options);

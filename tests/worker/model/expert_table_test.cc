@@ -198,6 +198,94 @@ TEST(ExpertTable, IsAValueWithAHashPerEntry) {
   EXPECT_EQ(table.hash(kMixture), table.hash(table.add(mixed)));
 }
 
+// Experts of few components: only their columns of Q are read, and no bit is another one. What all
+// of Q gives is had from the same entries beside one that moves everything.
+TEST(ExpertTable, ColumnsThatNoEntryMovesAreNotReadAndNoBitChanges) {
+  for (const char* name : kTinyModels)
+    for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kDouble}) {
+      Bench bench(name, type);
+      ExpertTable few(bench.basis);
+      const size_t targets = bench.basis.targets().size();
+      for (int e = 1; e < 6; ++e) {
+        std::vector<float> z = bench.some_z();
+        for (size_t t = 0; t < targets; ++t) {
+          const Core::Part part = bench.basis.core().part(t);
+          // The last components, an odd number of them.
+          std::fill_n(z.begin() + part.offset, part.length - 11 + e, 1.0f);
+        }
+        few.add(z);
+      }
+      ExpertTable all = few;
+      all.add(bench.some_z());
+      size_t thin = 0;
+      for (size_t t = 0; t < targets; ++t) {
+        EXPECT_FALSE(all.moved(t).columns);
+        EXPECT_EQ(all.moved(t).d.size(1), bench.basis.targets()[t].length());
+        const auto& columns = few.moved(t).columns;
+        if (bench.basis.targets()[t].length() < 2 * kColumnBlock) continue;
+        ASSERT_TRUE(columns) << name << t;
+        EXPECT_EQ(columns->places.size() % size_t(kColumnBlock), 0u);
+        EXPECT_EQ(columns->places.back(), bench.basis.targets()[t].length() - 1);
+        EXPECT_EQ(few.moved(t).d.size(1), int64_t(columns->places.size()));
+        ++thin;
+      }
+      EXPECT_GT(thin, 0u) << name;
+      const std::vector<int> tokens = bench.some_tokens(19);
+      const Adapter thinner(Apply::kActivation, &few, nullptr),
+          whole(Apply::kActivation, &all, nullptr);
+      const at::Tensor base = hidden_of(bench.weights, Adapter(), tokens);
+      for (int e = 1; e < few.size(); ++e) {
+        const at::Tensor own = hidden_of(bench.weights, thinner, tokens, e);
+        EXPECT_TRUE(at::equal(own, hidden_of(bench.weights, whole, tokens, e)))
+            << name << type << e;
+        EXPECT_FALSE(at::equal(own, base)) << name << type << e;  // it does move something
+      }
+      // Beside each other, and beside the base.
+      PagePool pool(bench.weights), other(bench.weights);
+      std::vector<Segment> rows;
+      for (int e = 0; e < few.size(); ++e) rows.push_back({tokens, -1, e});
+      const TreePass some(rows, pool), same(rows, other);
+      const at::Tensor together = forward(bench.weights, thinner, some.pass(), pool);
+      EXPECT_TRUE(at::equal(together, forward(bench.weights, whole, same.pass(), other))) << name;
+      EXPECT_TRUE(at::equal(together.narrow(0, 0, 19), base)) << name;
+    }
+}
+
+// Of svd.components the chosen ones are, whatever z is yet, and they stand among what is watched.
+TEST(ExpertTable, ChosenComponentsAreOneMatrixForAllOfARun) {
+  const Weights weights(tiny_folder("tiny_llama3"), at::kBFloat16);
+  CoreOptions options;
+  options.components = {Components::kBottom, 8};
+  const Basis basis(decompose_all(weights, {"mlp"}), weights, options);
+  const Basis all(decompose_all(weights, {"mlp"}), weights);
+  EXPECT_GT(basis.frozen().size(), all.frozen().size());
+  std::vector<float> z = basis.at_rest();
+  ExpertTable start(basis);
+  start.add(z);
+  const Core::Range chosen = basis.core().chosen(0);
+  z[size_t(basis.core().part(0).offset + chosen.first)] = 1.25f;
+  ExpertTable later(basis);
+  later.add(z);
+  ASSERT_TRUE(start.moved(0).columns);
+  EXPECT_EQ(start.moved(0).columns, later.moved(0).columns);
+  EXPECT_GE(start.moved(0).columns->places.front(), chosen.first - kColumnBlock);
+  // Control: what is not chosen is another matrix.
+  z[size_t(basis.core().part(0).offset)] = 1.25f;
+  ExpertTable other(basis);
+  other.add(z);
+  EXPECT_NE(other.moved(0).columns, later.moved(0).columns);
+}
+
+TEST(QColumns, ArePlacedInWholeBlocks) {
+  std::vector<bool> moved(3 * kColumnBlock + 5, false);
+  EXPECT_TRUE(block_places(moved).empty());
+  moved[kColumnBlock + 3] = moved.back() = true;
+  const std::vector<int64_t> places = block_places(moved);
+  ASSERT_EQ(places.size(), size_t(kColumnBlock) + 5);
+  EXPECT_EQ(places.front(), kColumnBlock);
+  EXPECT_EQ(places.back(), 3 * kColumnBlock + 4);
+}
+
 TEST(TreePass, ExpertsShareNoPrefix) {
   Bench bench("tiny_llama3", at::kFloat);
   const std::vector<int> start = bench.some_tokens(6);
@@ -282,6 +370,81 @@ TEST(Merged, IsRebuiltFromTheOneBefore) {
     return hidden_of(bench.weights, {Apply::kMerged, &bench.table, &merged}, tokens, 2);
   };
   EXPECT_TRUE(at::equal(seen(second), seen(fresh)));
+}
+
+void in_order(int64_t count, const std::function<void(int64_t)>& work) {
+  for (int64_t i = 0; i < count; ++i) work(i);
+}
+
+// As processes that share a merge do it: each builds its share over what it had of the z before,
+// and takes the rest.
+TEST(Merged, IsThatOfOneAloneWhereSeveralShareIt) {
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+    Bench bench("tiny_qwen2", type);
+    const std::vector<float>&old = bench.table.z(1), &z = bench.table.z(2);
+    const size_t targets = bench.basis.targets().size();
+    const Merged alone(bench.weights, bench.basis, z);
+    EXPECT_EQ(alone.built(), int64_t(targets));
+    for (const int processes : {2, 3}) {
+      const std::vector<int> shares = merge_shares(bench.basis, z, processes);
+      std::vector<Merged> all;
+      int64_t built = 0;
+      for (int p = 0; p < processes; ++p) {
+        std::vector<bool> wanted;
+        for (const int share : shares) wanted.push_back(share == p);
+        all.emplace_back(bench.weights, bench.basis, z, Merged(bench.weights, bench.basis, old),
+                         in_order, wanted);
+        built += all.back().built();
+        EXPECT_FALSE(all.back().whole());
+        EXPECT_NE(all.back().z(), z);  // a receipt of what is not whole is of no expert
+      }
+      EXPECT_EQ(built, int64_t(targets));  // none twice
+      for (int p = 0; p < processes; ++p) {
+        for (size_t t = 0; t < targets; ++t)
+          if (shares[t] != p) {
+            EXPECT_THROW(all[p].part(t), Error);
+            all[p].take(bench.weights, z, t, all[shares[t]].part(t), "process");
+          }
+        EXPECT_TRUE(all[p].whole());
+        EXPECT_EQ(all[p].z(), z);
+        EXPECT_EQ(all[p].gain(), alone.gain());
+        for (size_t t = 0; t < targets; ++t)
+          EXPECT_TRUE(at::equal(all[p].weight(t).plain(), alone.weight(t).plain())) << t;
+      }
+      // Control: the W' of the z before is refused, and its giver named.
+      const MergedPart stale = Merged(bench.weights, bench.basis, old).part(0);
+      EXPECT_FALSE(at::equal(stale.weight, alone.weight(0).plain()));
+      try {
+        all[0].take(bench.weights, z, 0, stale, "rank 7 (host n3)");
+        ADD_FAILURE() << "taken";
+      } catch (const Error& error) {
+        EXPECT_EQ(std::string(error.what()).find("rank 7 (host n3) gave W' of model.layers.0"), 0u)
+            << error.what();
+        EXPECT_EQ(error.code(), kExitRequeue);
+      }
+    }
+  }
+}
+
+TEST(Merged, SharesAreAboutEqualAndLeaveOutWhatDoesNotMove) {
+  Bench bench("tiny_llama3", at::kFloat);
+  const std::vector<Target>& targets = bench.basis.targets();
+  std::vector<float> z = bench.table.z(2);
+  const Core::Part still = bench.basis.core().part(3);
+  std::fill_n(z.begin() + still.offset, still.length, 1.0f);
+  const std::vector<int> shares = merge_shares(bench.basis, z, 2);
+  double work[2] = {}, most = 0;
+  for (size_t t = 0; t < targets.size(); ++t) {
+    const double own =
+        double(targets[t].rows) * double(targets[t].cols) * double(targets[t].length());
+    if (t == 3)
+      EXPECT_EQ(shares[t], -1);
+    else
+      work[shares[t]] += own, most = std::max(most, own);
+  }
+  EXPECT_LE(std::abs(work[0] - work[1]), most);
+  EXPECT_EQ(merge_shares(bench.basis, bench.basis.at_rest(), 2),
+            std::vector<int>(targets.size(), -1));
 }
 
 }  // namespace
