@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <exception>
+#include <new>
 
 #include "comm/error.h"
 #include "comm/stage.h"
@@ -61,9 +63,20 @@ void HostRanks::receive(std::string& bytes, int rank, std::string_view op) {
   SVFLEET_CHECK(theirs == op, "rank ", group_.name(rank), " is in '", theirs, "' while rank ",
                 group_.name(group_.rank()), " is in '", op, "'");
   bytes.clear();
-  bytes.reserve(size_t(length));
-  while (int64_t(bytes.size()) < length) bytes += next_message(rank, op);
-  SVFLEET_CHECK(int64_t(bytes.size()) == length, bytes.size(), " bytes of ", length);
+  std::exception_ptr no_room;  // what was sent is received all the same: others wait for that
+  try {
+    bytes.reserve(size_t(length));
+  } catch (const std::bad_alloc&) {
+    no_room = std::current_exception();
+  }
+  int64_t received = 0;
+  while (received < length) {
+    const std::string piece = next_message(rank, op);
+    received += int64_t(piece.size());
+    if (!no_room) bytes += piece;
+  }
+  if (no_room) std::rethrow_exception(no_room);
+  SVFLEET_CHECK(received == length, received, " bytes of ", length);
 }
 
 std::string HostRanks::next_message(int rank, std::string_view op) {

@@ -26,7 +26,8 @@ class HostRanks {
   // Collective over the ranks of this host, in the main thread. `bytes` of the rank at `place`
   // reach the others in pieces of 16 MiB, so that no more than one for each of them is on its way.
   // Who does not send or take one within the timeout is named in an Error(kExitRequeue); another
-  // `op` elsewhere is an Error(kExitInternal). After an error no other broadcast can be made.
+  // `op` elsewhere is an Error(kExitInternal). After an Error no other broadcast can be made; after
+  // a std::bad_alloc, where there is no room for the bytes, they have been received and lost.
   void broadcast(std::string& bytes, int place, std::string_view op);
 
  private:

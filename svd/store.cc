@@ -160,6 +160,14 @@ std::optional<Factor> FactorStore::find(const Target& target, const std::string&
   return std::nullopt;
 }
 
+std::optional<int64_t> FactorStore::version_of(const Target& target) const {
+  const std::string where = path(target);
+  if (!file_exists(where) || is_damaged(where)) return std::nullopt;
+  const Hdf5Reader file(read_file(where), where);
+  if (!file.has("version")) return std::nullopt;
+  return file.integer("version");
+}
+
 bool FactorStore::load_manifest(Manifest* manifest) const {
   if (!file_exists(manifest_path())) return false;
   nlohmann::json json = nlohmann::json::parse(read_file(manifest_path()), nullptr, false);

@@ -58,6 +58,8 @@ class FactorStore {
     bool operator==(const Manifest&) const = default;
   };
   bool load_manifest(Manifest* manifest) const;  // false when there is none
+  // Of the target's file; nothing where there is none, or it is damaged.
+  std::optional<int64_t> version_of(const Target& target) const;
   // Before the first factor is made: what model, storage type (left alone when empty) and machines
   // they belong to; what the file says of other machines stays. Error(kExitUser) naming svd.store
   // when the store has another type.

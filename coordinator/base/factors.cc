@@ -41,11 +41,15 @@ std::vector<std::string> hashed_names(const SafetensorsFolder& files, const Arch
   return names;
 }
 
-// Of a new store of this model, whatever of it is decomposed first.
-int64_t store_version(const Architecture& arch) {
+// Of a new store of this model, whatever of it is decomposed first; of one that has lost its
+// store.json, as its files are.
+int64_t store_version(const FactorStore& store, const Architecture& arch) {
   int64_t version = 1;
-  for (const Target& target : choose_targets({"all"}, "all", arch.layers, arch.linear_shapes()))
-    version = std::max(version, factor_version(target));
+  for (const Target& target : choose_targets({"all"}, "all", arch.layers, arch.linear_shapes())) {
+    if (factor_version(target) == 1) continue;
+    if (store.version_of(target) == 1) return 1;
+    version = factor_version(target);
+  }
   return version;
 }
 
@@ -67,7 +71,7 @@ std::optional<FactorStore::Manifest> read_manifest(Crew& crew, const FactorStore
   int32_t unknown[1] = {0};
   if (crew.leads()) {
     const bool there = store.load_manifest(&manifest);
-    if (!there) manifest.version = store_version(arch);
+    if (!there) manifest.version = store_version(store, arch);
     unknown[0] = !there || manifest.model_fingerprint != fingerprint || !knows_all(manifest, names);
   }
   crew.group().all_reduce_max(unknown, "look for model hashes");

@@ -151,7 +151,8 @@ void Crew::compare(const std::string& what, const std::string& value) {
                     at_fault);
 }
 
-// Of several pieces the first: a failure of the same work is found there again on another host.
+// Of several pieces that are written together the first, whichever of them it was that failed: only
+// where another host failed with the same first piece is it seen that both met the same fault.
 std::string Crew::place_of(const std::string& what, const std::vector<int>& pieces) const {
   std::string text = what;
   if (!pieces.empty())
@@ -174,12 +175,11 @@ bool Crew::share(const std::vector<int>& pieces, const std::string& what,
                  const std::function<void(Hand&)>& worker, const Report& report, int most_workers) {
   std::mutex mutex;
   double& longest_s = longest_s_[what];
-  // Where the time is short, what a worker holds may still be finished: only who holds nothing asks
-  // for the stop.
-  const auto may_take = [&](int held) {
+  // Where the time is short, what workers hold may still be finished; the stop comes after that.
+  bool short_of_time = false;
+  const auto may_take = [&](int) {
     std::lock_guard lock(mutex);
-    const bool short_of_time = allocation_->time_is_short(longest_s, longest_save_s_);
-    if (short_of_time && held == 0) request_stop();
+    short_of_time = short_of_time || allocation_->time_is_short(longest_s, longest_save_s_);
     return !short_of_time && !stop_requested();
   };
   const auto idle = [&] {
@@ -219,6 +219,7 @@ bool Crew::share(const std::vector<int>& pieces, const std::string& what,
                },
                {workers, idle, what, {may_take, finished}});
   queue_->wait_until_over(what, idle);
+  if (short_of_time) request_stop();
   // A signal or a fault may have reached some ranks only: agree on it.
   mine.stop = stop_requested();
   const bool stop = end_together(*group_, hosts_, mine, "end " + what);

@@ -48,9 +48,12 @@ FilesThere files_there(const std::string& run_dir, int64_t step) {
 uint64_t missing_factors(const Config& config, const std::vector<Target>& targets) {
   if (!Core::is_decomposed(core_of(config).kind)) return 0;
   const FactorStore store(store_folder(config));
+  FactorStore::Manifest manifest;
+  const bool begun = store.load_manifest(&manifest);
   std::vector<Target> missing;
   for (const Target& target : targets)
-    if (!file_exists(store.path(target))) missing.push_back(target);
+    if (!file_exists(store.path(target)))
+      missing.push_back(begun ? in_version(target, manifest.version) : target);
   return store_needs(missing, config.svd.storage == "float32" ? 4 : 2);
 }
 

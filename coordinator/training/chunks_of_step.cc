@@ -143,8 +143,11 @@ void ChunksOfStep::work(Hand& hand, const Replies& replies) {
     return;
   }
   Flight flight{run_.base, replies, flight_limit(config.train.rows_per_worker)};
-  for (const Trainee* one : active_)
+  for (const Trainee* one : active_) {
     flight.piece_rows += one->plan.config.train.chunk_size() * one->plan.plan.rules.samples;
+    for (const TaskSpec& task : one->plan.config.tasks)
+      flight.longest_reply = std::max<int64_t>(flight.longest_reply, task.max_new_tokens);
+  }
   flight.works = [&](int piece) {
     narrator_.handing_out(load_s_);
     return works_of(piece);

@@ -15,8 +15,9 @@ bool has_room(const Flight& flight, const Sampler& sampler) {
   const int64_t rows = sampler.rows() + flight.piece_rows;
   if (rows > flight.limit.rows) return false;
   if (flight.limit.bytes == 0) return true;
-  // A row's last page may be empty but for one token.
-  const int64_t tokens = sampler.longest_row() + kPageTokens;
+  // A row's last page may be empty but for one token. The prompts of the next piece are not known
+  // yet: as long as those that are.
+  const int64_t tokens = sampler.longest_prompt() + flight.longest_reply + kPageTokens;
   return rows * tokens * bytes_a_token(*flight.base.weights) <= flight.limit.bytes;
 }
 

@@ -32,6 +32,7 @@ struct Flight {
   const Replies& replies;
   FlightLimit limit;
   int64_t piece_rows = 0;                                            // replies of a piece, at most
+  int64_t longest_reply = 0;                                         // of any piece, in tokens
   std::function<std::vector<ChunkWork>(int piece)> works = nullptr;  // what they hold must stay
   std::function<void(std::vector<FinishedChunk>)> keep = nullptr;    // before it is handed in
 };

@@ -95,12 +95,12 @@ int64_t Sampler::rows() const {
   return rows;
 }
 
-int64_t Sampler::longest_row() const {
+int64_t Sampler::longest_prompt() const {
   int64_t longest = 0;
   for (const Piece& piece : pieces_)
     for (const Sampled& sampled : piece.sampled)
       for (const Prompt& prompt : sampled.prompts)
-        longest = std::max(longest, int64_t(prompt.tokens.size()) + prompt.max_new_tokens);
+        longest = std::max(longest, int64_t(prompt.tokens.size()));
   return longest;
 }
 

@@ -66,7 +66,7 @@ class Sampler {
   };
   void begin(int number, std::vector<ChunkWork> works);
   int64_t rows() const;                 // replies that have not ended, of all pieces
-  int64_t longest_row() const;          // tokens that one of them may have, its prompt included
+  int64_t longest_prompt() const;       // of them, in tokens
   std::vector<int> unfinished() const;  // pieces that have such, in the order of their beginning
   // One token more for each reply.
   void step();

@@ -3,7 +3,9 @@
 #include <ATen/ATen.h>
 
 #include <cstring>
+#include <exception>
 #include <map>
+#include <new>
 #include <optional>
 #include <string>
 
@@ -33,8 +35,9 @@ std::string pack(const MergedPart& part) {
   return bytes;
 }
 
-// Nothing where the bytes are not those that were packed. W' reads `bytes`, which must stay.
-std::optional<MergedPart> unpack(std::string& bytes, const Target& target, at::ScalarType type) {
+// Nothing where the bytes are not those that were packed.
+std::optional<MergedPart> unpack(const std::string& bytes, const Target& target,
+                                 at::ScalarType type) {
   std::string_view left = bytes;
   if (left.size() < 2 * kHashDigits) return std::nullopt;
   const std::string_view told = left.substr(0, kHashDigits);
@@ -63,34 +66,46 @@ void spoil(size_t t, std::string& bytes) {
   last = now;
 }
 
-// Collective over the ranks of a host. A W' that is refused is told at the end: until then the
-// others wait for this rank's own.
+// Collective over the ranks of a host. What fails on a rank is told at the end: until then the
+// others wait for what it has, and it takes what they have. Who cannot give gives nothing.
 void give_and_take(const Base& base, HostRanks& ranks, const Group& group, std::span<const float> z,
                    const std::vector<int>& shares, Merged& merged) {
   const std::vector<Target>& targets = base.basis->targets();
-  std::optional<Error> refused;
+  std::exception_ptr failed;
+  const auto attempt = [&](const auto& work) {
+    try {
+      work();
+    } catch (...) {
+      if (!failed) failed = std::current_exception();
+    }
+  };
   for (size_t t = 0; t < targets.size(); ++t) {
     if (shares[t] < 0) continue;
+    const bool mine = shares[t] == ranks.place();
     std::string bytes;
-    if (shares[t] == ranks.place()) {
-      bytes = pack(merged.part(t));
-      if (kTestFaults) spoil(t, bytes);
+    if (mine) {
+      attempt([&] {
+        bytes = pack(merged.part(t));
+        if (kTestFaults) spoil(t, bytes);
+      });
     }
-    ranks.broadcast(bytes, shares[t], "share W' of " + targets[t].name);
-    if (shares[t] == ranks.place() || refused) continue;
-    const std::string giver = "rank " + group.name(ranks.ranks()[size_t(shares[t])]);
     try {
+      ranks.broadcast(bytes, shares[t], "share W' of " + targets[t].name);
+    } catch (const std::bad_alloc&) {
+      if (!failed) failed = std::current_exception();
+    }
+    if (mine || failed || bytes.empty()) continue;
+    const std::string giver = "rank " + group.name(ranks.ranks()[size_t(shares[t])]);
+    attempt([&] {
       const auto part = unpack(bytes, targets[t], base.weights->type());
       if (!part)
         throw node_error(kExitRequeue, giver, " gave W' of ", targets[t].name,
                          " that is not what it built: bytes were damaged on their way; bad memory; "
                          "start again");
       merged.take(*base.weights, z, t, *part, giver);
-    } catch (const Error& error) {
-      refused = error;
-    }
+    });
   }
-  if (refused) throw *refused;
+  if (failed) std::rethrow_exception(failed);
 }
 
 }  // namespace
@@ -114,10 +129,10 @@ SharedMerge merge_together(const Base& base, Crew& crew, std::span<const float> 
     for (const int place : shares) wanted.push_back(place < 0 || place == ranks.place());
     made.merged = Merged(*base.weights, *base.basis, z, std::move(before), side_by_side, wanted);
   });
-  crew.together("share merged weights", [&] {
-    give_and_take(base, ranks, crew.group(), z, shares, made.merged);
-    SVFLEET_CHECK(made.merged.whole(), "a W' of none");
-  });
+  crew.together("share merged weights",
+                [&] { give_and_take(base, ranks, crew.group(), z, shares, made.merged); });
+  // Here, where no rank has failed: a rank that could not give has told why.
+  SVFLEET_CHECK(made.merged.whole(), "a W' of none");
   made.built_by_rank[size_t(crew.group().rank())] = made.merged.built();
   crew.group().all_reduce_sum(made.built_by_rank, "count merged weights");
   return made;

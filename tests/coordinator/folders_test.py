@@ -463,7 +463,7 @@ def other_errors(folder, config):
     for text, code in (("{", 0), (json.dumps(dict(good, tensor_hashes={})), 0),
                        (json.dumps(dict(good, machines=7)), 0),
                        (json.dumps(dict(good, format=7)), USER), ('{"books": []}', USER),
-                       (json.dumps(dict(good, version=2)), USER)):
+                       (json.dumps(dict(good, version=3)), USER)):
         (store / "store.json").write_text(text)
         done = svfleet("decompose", config, "--quiet", "--set", f"svd.store={store}")
         check(done.returncode == code, f"store.json is {text[:40]}: {done.returncode} {done.stderr}")

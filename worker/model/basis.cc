@@ -30,7 +30,8 @@ Basis::Basis(std::vector<Factor> factors, const Weights& weights, const CoreOpti
     q_.emplace_back(q.to(weights.device(), weights.type()));
     q.reset();
   }
-  if (core.kind == CoreKind::kDiagonal) choose_columns();
+  chosen_.resize(q_.size());
+  last_.resize(q_.size());
 }
 
 Basis::Basis(std::vector<Target> targets, const Weights& weights, const CoreOptions& core)
@@ -39,15 +40,15 @@ Basis::Basis(std::vector<Target> targets, const Weights& weights, const CoreOpti
   place(weights);
 }
 
-void Basis::choose_columns() {
-  last_.resize(q_.size());
+void Basis::choose_columns(size_t t) const {
+  if (core_.kind() != CoreKind::kDiagonal) return;
   if (core_.options().components.which == Components::kAll) return;
-  for (size_t t = 0; t < q_.size(); ++t) {
-    const Core::Range chosen = core_.chosen(t);
-    std::vector<bool> moved(size_t(targets()[t].length()), false);
-    std::fill_n(moved.begin() + chosen.first, chosen.count, true);
-    chosen_.push_back(columns_of(q_[t], block_places(moved)));
-  }
+  const Core::Range chosen = core_.chosen(t);
+  std::vector<bool> moved(size_t(targets()[t].length()), false);
+  std::fill_n(moved.begin() + chosen.first, chosen.count, true);
+  auto columns = columns_of(q_[t], block_places(moved));
+  std::lock_guard lock(mutex_);
+  chosen_[t] = std::move(columns);
 }
 
 std::shared_ptr<const QColumns> Basis::columns(size_t t, const std::vector<bool>& moved) const {
@@ -56,13 +57,16 @@ std::shared_ptr<const QColumns> Basis::columns(size_t t, const std::vector<bool>
     return some &&
            std::includes(some->places.begin(), some->places.end(), places.begin(), places.end());
   };
-  if (!chosen_.empty() && holds(chosen_[t])) return chosen_[t];
+  {
+    std::lock_guard lock(mutex_);
+    if (holds(chosen_[t])) return chosen_[t];
+  }
   if (places.empty()) {  // any will do
     std::vector<bool> first(moved.size(), false);
     first[0] = true;
     places = block_places(first);
   }
-  if (2 * places.size() > moved.size()) return nullptr;  // without a lock: the common case
+  if (2 * places.size() > moved.size()) return nullptr;
   std::lock_guard lock(mutex_);
   if (!last_[t] || last_[t]->places != places) last_[t] = columns_of(q_[t], places);
   return last_[t];
@@ -101,13 +105,15 @@ NamedTensors Basis::frozen() const {
   const auto add = [&](const std::string& name, const at::Tensor& tensor) {
     if (tensor.defined()) all.emplace_back("'" + name + "'", tensor);
   };
+  std::lock_guard lock(mutex_);
   for (size_t t = 0; t < q_.size(); ++t) {
     const std::string& name = targets()[t].name;
     add("Q of " + name, q_[t].plain_if_kept());
     for (const at::Tensor& copy : q_[t].packed()) add("packed Q of " + name, copy);
-    if (!chosen_.empty() && chosen_[t])
-      for (const at::Tensor& copy : chosen_[t]->q.packed())
-        add("packed columns of Q of " + name, copy);
+    for (const auto& columns : {chosen_[t], last_[t]})
+      if (columns)
+        for (const at::Tensor& copy : columns->q.packed())
+          add("packed columns of Q of " + name, copy);
     add("sigma of " + name, view_of(sigmas()[t]));
   }
   return all;

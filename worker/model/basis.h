@@ -44,7 +44,9 @@ class Basis {
 
   const Matrix& q(size_t t) const { return q_[t]; }  // [basis_rows, r], or fewer columns; its type
   // Columns of Q(t) that hold all components that are `moved` [r], or nullptr: q_columns.h. Those
-  // of the core's chosen components are made once, of others the last are kept. Thread-safe.
+  // of the core's chosen components are made once, of others the last are kept. Thread-safe, as is
+  // choose_columns, which makes the former, where entries of a table are going to be read.
+  void choose_columns(size_t t) const;
   std::shared_ptr<const QColumns> columns(size_t t, const std::vector<bool>& moved) const;
   // z less what it is at rest, of target t, float32 (float64 for a float64 model), on the model's
   // device. `z`: [size()].
@@ -55,14 +57,13 @@ class Basis {
 
  private:
   void place(const Weights& weights);
-  void choose_columns();
 
   Core core_;
-  std::vector<Matrix> q_;                                // empty where no factors are read
-  std::vector<std::shared_ptr<const QColumns>> chosen_;  // by target; empty where all are chosen
+  std::vector<Matrix> q_;  // empty where no factors are read
   mutable std::mutex mutex_;
-  mutable std::vector<std::shared_ptr<const QColumns>> last_;  // by target; under the mutex
-  std::vector<std::vector<int>> by_layer_;                     // [layer][linear]
+  // By target; under the mutex.
+  mutable std::vector<std::shared_ptr<const QColumns>> chosen_, last_;
+  std::vector<std::vector<int>> by_layer_;  // [layer][linear]
   at::ScalarType wide_ = at::kFloat;
   at::Device device_ = at::kCPU;
 };

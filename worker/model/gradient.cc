@@ -228,6 +228,7 @@ void pack_for_training(const Weights& weights, const Basis& basis, Apply form, b
       weights.layer(int(layer)).linears[j].weight.keep_packed(times, layer >= lowest);
       if (t >= 0 && basis.core().decomposed())
         basis.q(size_t(t)).keep_packed(true, true, /*few_rows=*/form == Apply::kActivation);
+      if (t >= 0 && form == Apply::kActivation) basis.choose_columns(size_t(t));
     }
   });
 }
@@ -240,6 +241,7 @@ void pack_for_sampling(const Weights& weights, const Basis& basis, const SideByS
       const int t = basis.find(int(layer), j);
       if (t >= 0 && basis.core().decomposed())
         basis.q(size_t(t)).keep_packed(true, true, /*few_rows=*/true);
+      if (t >= 0) basis.choose_columns(size_t(t));
     }
   });
 }

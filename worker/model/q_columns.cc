@@ -9,6 +9,7 @@
 #include <mutex>
 #include <tuple>
 
+#include "comm/error.h"
 #include "worker/model/typed.h"
 #include "worker/threads.h"
 
@@ -62,8 +63,12 @@ std::shared_ptr<const QColumns> columns_of(const Matrix& q, std::vector<int64_t>
   if (plain.is_cuda() || 2 * int64_t(places.size()) > all) return nullptr;
   auto some = std::make_shared<QColumns>();
   some->q = Matrix(plain.index_select(1, at::tensor(places, at::kLong)));
-  some->q.keep_packed(true, true, /*few_rows=*/true);
   some->places = std::move(places);
+  try {
+    some->q.keep_packed(true, true, /*few_rows=*/true);
+  } catch (const Error&) {  // of so few columns no number of rows has bits of its own: least_rows
+    return nullptr;
+  }
   static std::mutex mutex;
   static std::map<std::tuple<at::ScalarType, int64_t, int64_t, size_t, int>, bool> known;
   const std::tuple shape(q.type(), plain.size(0), all, some->places.size(), compute_threads());

@@ -53,7 +53,7 @@ struct Step {
     Flown flown;
     std::mutex mutex;
     const Replies replies;
-    Flight flight{bench.base, replies, limit, rows(), nullptr, nullptr};
+    Flight flight{bench.base, replies, limit, rows(), 0, nullptr, nullptr};
     flight.works = [&](int piece) {
       ChunkWork work = work_of(piece);
       if (spoil) spoil(work);
@@ -171,7 +171,7 @@ TEST(InFlight, ZAStopLetsNoneBegin) {
   Step step;
   int begun = 0, kept = 0;
   const Replies replies;
-  Flight flight{step.bench.base, replies, {8, 0}, step.rows(), nullptr, nullptr};
+  Flight flight{step.bench.base, replies, {8, 0}, step.rows(), 0, nullptr, nullptr};
   flight.works = [&](int piece) {
     ++begun;
     return std::vector<ChunkWork>{step.work_of(piece)};
