@@ -136,7 +136,11 @@ TEST(Hand, NoneBeginsAfterAStopAndWhatIsLeftEndsTheRound) {
   WorkRules rules;
   rules.hand.may_take = [&](int) { return !stopped; };
   const auto worker = [&](Hand& hand) {
-    EXPECT_TRUE(hand.take());
+    const bool took = hand.take().has_value();
+    // Where there are other ranks, one that has left already has ended the round.
+    if (world().size() == 1) {
+      EXPECT_TRUE(took);
+    }
     hand.take();
     stopped = true;
     if (hand.take()) ++after;

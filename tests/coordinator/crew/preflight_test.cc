@@ -275,12 +275,14 @@ TEST(Disk, LargeModelsDoNotOverflow) {
   EXPECT_GT(run_needs(plan, {}), 5 * 12 * (uint64_t{40} << 20));
 }
 
-TEST(Disk, FactorsAreSquare) {
-  Target wide, tall;
-  wide.rows = 100, wide.cols = 300;
-  tall.rows = 300, tall.cols = 50;
+TEST(Disk, FactorsHaveQOnTheirSide) {
+  Target wide, tall, thin;
+  wide.rows = 100, wide.cols = 300, wide.form = Form::kLeft;
+  tall.rows = 300, tall.cols = 50, tall.form = Form::kRight;
+  thin.rows = 100, thin.cols = 300, thin.form = Form::kRight;
   EXPECT_EQ(store_needs({wide, tall}, 4), (100 * 100 + 50 * 50) * 4 + 8 * (100 + 50) + 2 * 8192);
   EXPECT_EQ(store_needs({wide}, 2), 100 * 100 * 2 + 800 + 8192);
+  EXPECT_EQ(store_needs({thin}, 2), 300 * 100 * 2 + 800 + 8192);
   EXPECT_EQ(store_needs({}, 4), 0);
 }
 
