@@ -54,6 +54,22 @@ void turn_tile(const T* from, T* to) {
     }
 }
 
+// y = (sum + bias) + add, rounded, of a panel's outputs, `width` of them where it is the last.
+template <class T, class Y>
+void finish(const Wide<T>* sum, const T* bias, const Wide<T>* add, int64_t width, Y* y) {
+  Wide<T> all[kPanelWidth];
+  std::copy_n(sum, kPanelWidth, all);
+  const auto finish = [&](int64_t count) {
+    if (bias)
+      for (int64_t c = 0; c < count; ++c) all[c] += widen(bias[c]);
+    if (add)
+      for (int64_t c = 0; c < count; ++c) all[c] += add[c];
+    for (int64_t c = 0; c < count; ++c) y[c] = narrow<Y>(all[c]);
+  };
+  // Loops of a known length are made of vector instructions.
+  width < kPanelWidth ? finish(width) : finish(kPanelWidth);
+}
+
 template <class T>
 PanelKernel<T> panel_kernel() {
   if constexpr (sizeof(T) < sizeof(double)) {
@@ -178,15 +194,10 @@ class PanelWeights : public ProductWeights {
           Wide<T>* sums = part < inputs ? &unfinished[size_t(n * count * kPanelWidth)] : nullptr;
           multiply_panel(source, n, wide.data(), count, first, here, sums,
                          [&](int64_t row, const Wide<T>* sum) {
-                           const int64_t place = (top + row) * outputs + n * kPanelWidth;
-                           const int64_t width =
-                               std::min<int64_t>(kPanelWidth, outputs - n * kPanelWidth);
-                           for (int64_t c = 0; c < width; ++c) {
-                             Wide<T> all = sum[c];
-                             if (bias) all += widen(bias[n * kPanelWidth + c]);
-                             if (add) all += add[place + c];
-                             y[place + c] = narrow<Y>(all);
-                           }
+                           const int64_t column = n * kPanelWidth,
+                                         place = (top + row) * outputs + column;
+                           finish(sum, bias ? bias + column : nullptr, add ? add + place : nullptr,
+                                  outputs - column, y + place);
                          });
         }
       }
