@@ -180,12 +180,12 @@ def experts(bench, result, model):
             continue
         found = bench.engine_part("experts", model, store=store, rows=rows, experts=count, components=components,
                                   threads=2, **short)
-        ours, merged = statistics.median(found["experts_s"]), statistics.median(found["merged_s"])
-        ratios[rows, count, components] = ours / merged
+        ratio = statistics.median(ours / merged for ours, merged in zip(found["experts_s"], found["merged_s"]))
+        ratios[rows, count, components] = ratio
         table.append([rows, count, components or "all", f"{found['q_bytes'] / 1e6:.1f} of {found['all_q_bytes'] / 1e6:.1f} MB",
                       f"{found['q_flops'] / 1e9:.2f} GF", f"{found['weight_bytes'] / 1e6:.0f} MB",
                       spread([1e3 * s for s in found["experts_s"]], "ms"), spread([1e3 * s for s in found["merged_s"]], "ms"),
-                      f"{ours / merged:.2f}"])
+                      f"{ratio:.2f}"])
     result.table("A decoding step of rows of several experts, beside one merged expert",
                  ["rows", "experts", "components that each moves", "of Q read", "products with Q", "weights read",
                   "experts", "one merged", "ratio"], table)

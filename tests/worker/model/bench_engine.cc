@@ -266,32 +266,39 @@ json merge_part(const std::string& folder, const Options& options) {
   return {{"runs", runs}, {"gain", s.merged.gain()}};
 }
 
-// Seconds of a decoding step of so many rows, entry by entry in turn.
-std::vector<double> decoding_s(const Setting& s, const Tokenizer& tokenizer, const Adapter& adapter,
-                               int entries, const Options& options) {
-  const int rows = options.whole("rows", 32), steps = options.whole("steps", 16);
-  std::vector<double> seconds;
-  for (int run = 0; run <= options.whole("runs", 3); ++run) {  // the first packs, and is not told
-    SamplingOptions sampling;
-    sampling.temperature = 0;
-    Engine engine(s.weights, tokenizer, adapter, sampling, rows);
-    for (int row = 0; row < rows; ++row) {
+// A batch of so many rows that write, entry by entry in turn.
+class Decoding {
+ public:
+  Decoding(const Setting& s, const Tokenizer& tokenizer, const Adapter& adapter, int entries,
+           const Options& options)
+      : rows_(options.whole("rows", 32)), engine_(s.weights, tokenizer, adapter, greedy(), rows_) {
+    for (int row = 0; row < rows_; ++row) {
       Prompt prompt;
       for (int i = 0; i < 32; ++i) prompt.tokens.push_back(4 + (31 * row + 7 * i) % 200);
       prompt.key = row;
-      prompt.max_new_tokens = steps + 2;
+      prompt.max_new_tokens = options.whole("steps", 16) + 2;
       prompt.entry = entries == 1 ? kOnlyExpert : 1 + row % entries;
-      engine.submit({std::move(prompt)});
+      engine_.submit({std::move(prompt)});
     }
-    engine.step();  // the prompts
-    Stopwatch watch;
-    for (int step = 0; step < steps; ++step) engine.step();
-    if (engine.rows() != rows)
-      throw user_error("bench_engine: a reply has ended; give a model that writes no end token");
-    if (run > 0) seconds.push_back(watch.lap() / steps);
+    engine_.step();  // the prompts
   }
-  return seconds;
-}
+  double step_s() {
+    Stopwatch watch;
+    engine_.step();
+    if (engine_.rows() != rows_)
+      throw user_error("bench_engine: a reply has ended; give a model that writes no end token");
+    return watch.lap();
+  }
+
+ private:
+  static SamplingOptions greedy() {
+    SamplingOptions sampling;
+    sampling.temperature = 0;
+    return sampling;
+  }
+  const int rows_;
+  Engine engine_;
+};
 
 // What the products with Q read and multiply in a decoding step, and what those with W read.
 json counted(const Setting& s, const ExpertTable& table, int64_t rows) {
@@ -334,12 +341,30 @@ json experts_part(const std::string& folder, const Options& options) {
   }
   json result = counted(s, table, options.whole("rows", 32));
   if (options.whole("runs", 3) == 0) return result;
-  result["base_s"] = decoding_s(s, tokenizer, Adapter(), 1, options);
+  // W as whoever merges nothing has it: merging packs some of it turned round.
+  pack_for_sampling(s.weights, Basis(), [](int64_t count, const auto& work) {
+    for (int64_t i = 0; i < count; ++i) work(i);
+  });
   s.merged = Merged(s.weights, s.basis, s.z);
-  const Adapter one(Apply::kMerged, &s.table, &s.merged);
-  result["merged_s"] = decoding_s(s, tokenizer, one, 1, options);
-  const Adapter several(Apply::kActivation, &table, nullptr);
-  result["experts_s"] = decoding_s(s, tokenizer, several, experts, options);
+  const Adapter base, one(Apply::kMerged, &s.table, &s.merged),
+      several(Apply::kActivation, &table, nullptr);
+  const char* names[] = {"base_s", "merged_s", "experts_s"};
+  for (const char* name : names) result[name] = json::array();
+  for (int run = 0; run <= options.whole("runs", 3); ++run) {  // the first packs, and is not told
+    std::list<Decoding> all;
+    all.emplace_back(s, tokenizer, base, 1, options);
+    all.emplace_back(s, tokenizer, one, 1, options);
+    all.emplace_back(s, tokenizer, several, experts, options);
+    // Step by step in turn, so that a machine that slows down does so for all of them.
+    for (int step = 0; step < options.whole("steps", 16); ++step) {
+      const char** name = names;
+      for (Decoding& each : all) {
+        const double seconds = each.step_s();
+        if (run) result[*name].push_back(seconds);
+        ++name;
+      }
+    }
+  }
   return result;
 }
 
