@@ -2,7 +2,7 @@
 import re
 from pathlib import Path
 
-from studying import tables_second
+from studying import pictures, tables_second
 from studying.inference import bootstrap_interval, flip_p, holm, sums_by_cluster, verdict
 from studying.kept import Kept
 from studying.markdown import spread, table
@@ -36,8 +36,8 @@ def test_of(kept, hypothesis, plan):
             "disagree": sum(any(row[i] for row in differences) for i in range(len(items))) / len(items)}
 
 
-def primary(kept, plan):
-    found = [one for one in (test_of(kept, h, plan) for h in plan["primary"]) if one]
+def primary(found, plan):
+    """found: what test_of() gave."""
     if not found:
         return ["The test split has not been read."]
     given = {one["task"]: one for one in plan["smallest_difference"]["table"]}
@@ -86,16 +86,26 @@ def difference(kept, task, other, plan):
     return float(sums.mean(axis=0).sum() / counts.sum()), *bootstrap_interval(sums, counts, plan["resamples"] // 5)
 
 
-def against(kept, tasks, plan):
-    """Exploratory: the search beside everything that it should be better than."""
-    rows = []
-    for other, words in AGAINST:
-        found = [difference(kept, task, other, plan) for task in tasks]
-        if any(found):
-            rows.append([words, *("-" if one is None else f"{one[0]:+.3f} ({one[1]:+.3f} to {one[2]:+.3f})" for one in found)])
+def against(found, tasks):
+    """Exploratory: the search beside everything that it should be better than. found: {words: a difference of each task}."""
+    rows = [[words, *("-" if one is None else f"{one[0]:+.3f} ({one[1]:+.3f} to {one[2]:+.3f})" for one in of_tasks)]
+            for words, of_tasks in found.items()]
     return ["### The search against others, exploratory", "", "Difference in accuracy of the few-shot search, with its 95 % interval over "
             "seeds and clusters, not corrected for their number. What the experts' skills are worth is what it gains over random z.", "",
             *table(["few-shot search less", *tasks], rows)] if rows else []
+
+
+def picture_of(tested, found, tasks):
+    """All of it at a glance: the hypotheses in bold, the exploratory differences beside them."""
+    groups = []
+    for place, task in enumerate(tasks):
+        ones = [pictures.Difference("best single expert on the shots", one["mean"], one["low"], one["high"], True)
+                for one in tested if one["task"] == task]
+        ones += [pictures.Difference(words, *of_tasks[place]) for words, of_tasks in found.items()
+                 if of_tasks[place] and not (ones and words == "best single on the shots")]
+        if ones:
+            groups.append((task, ones))
+    return pictures.differences(groups) if groups else None
 
 
 METHODS = [("base", "the base"), ("numbers", "expert numbers"), ("arithmetic", "expert arithmetic"), ("sentiment", "expert sentiment"),
@@ -145,23 +155,36 @@ def sealed(kept):
             f"{len(note['measured'])} experts."]
 
 
-def page(folder, plan):
+def page(folder, plan, name):
+    """(lines, {file: picture}) of a page that is called `name`."""
     kept = Kept(Path(folder))
     tasks = [one["task"] for one in plan["primary"]]
-    parts = [primary(kept, plan), sealed(kept), against(kept, tasks, plan), methods(kept, tasks), *tables_second.all_tables(kept), costs(kept)]
+    tested = [one for one in (test_of(kept, h, plan) for h in plan["primary"]) if one]
+    found = {words: [difference(kept, task, other, plan) for task in tasks] for other, words in AGAINST}
+    found = {words: of_tasks for words, of_tasks in found.items() if any(of_tasks)}
+    shown, made = {}, {"differences": (picture_of(tested, found, tasks), "What the few-shot search gains over others, with 95 % intervals"),
+                       "curves": (tables_second.curves(kept), "Accuracy of the replies in training, each seed and their mean")}
+    for kind, (picture, words) in made.items():
+        if picture:
+            shown[kind] = (f"{name}-{kind}.svg", picture, [f"![{words}]({name}-{kind}.svg)"])
+    image = lambda kind: shown[kind][2] if kind in shown else []
+    parts = [primary(tested, plan), image("differences"), sealed(kept), against(found, tasks), methods(kept, tasks),
+             tables_second.training(kept), image("curves"), *tables_second.all_tables(kept), costs(kept)]
     lines = [BEGIN, "## Results", "", "Made by `scripts/study` from kept results; nothing here is written by hand.", ""]
     for part in parts:
         lines += part + [""] if part else []
-    return "\n".join(lines + [END]) + "\n"
+    return "\n".join(lines + [END]) + "\n", {file: picture for file, picture, _ in shown.values()}
 
 
 def write(folder, target, plan=None):
-    """Puts the tables between the marks of `target`, or at its end, or into a new file."""
+    """Puts the tables between the marks of `target`, or at its end, or into a new file; pictures beside it."""
     folder, target = Path(folder), Path(target)
     if not folder.is_dir():
         print(f"study: '{folder}' is no folder of results")
         return 2
-    made = page(folder, plan or read(HYPOTHESES))
+    made, images = page(folder, plan or read(HYPOTHESES), target.stem)
+    for file, picture in images.items():
+        (target.parent / file).write_text(picture, encoding="utf-8")
     before = target.read_text(encoding="utf-8") if target.exists() else ""
     pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END) + "\n?", re.S)
     if pattern.search(before):

@@ -1,6 +1,7 @@
 """The tables of the blocks that claim nothing: controls, routing, rivals, ablations, copies, null cases."""
 import re
 
+from studying import pictures
 from studying.markdown import number, spread, table
 
 
@@ -16,6 +17,39 @@ def groups(kept, block, pattern):
 def accuracy(kept, name, policy, task=None):
     by = kept.accuracies(name).get(policy, {})
     return by.get(task) if task else next(iter(by.values()), None)
+
+
+def expert_runs(kept):
+    """{task, or classifier: [what is kept of a run, by seed]}"""
+    return {task: [kept.report(name) for name in sorted(names, key=lambda name: int(name.rsplit("-", 1)[1]))]
+            for task, names in groups(kept, "experts", r"(\w+)-\d+").items()}
+
+
+def curves(kept):
+    panels = [(task, [run["cost"]["accuracy"] for run in runs]) for task, runs in expert_runs(kept).items()]
+    return pictures.curves(panels) if panels else None
+
+
+def training(kept):
+    """How the replies of a run's first and last steps fared: sampled, on training items."""
+    few, rows = 3, []
+    for task, runs in expert_runs(kept).items():
+        part = lambda choose: spread([sum(values) / len(values) for run in runs if (values := choose(run["cost"]["accuracy"]))])
+        rows.append([task, runs[0]["cost"]["steps"], part(lambda all_of: all_of[:few]), part(lambda all_of: all_of[-few:]),
+                     round(sum(run["cost"]["tokens"] for run in runs) / len(runs))])
+    return ["### Experts in training", "", f"Accuracy of the replies that training itself sampled, in the first {few} steps and the last {few}.",
+            "", *table(["", "steps", "first", "last", "tokens sampled"], rows)] if rows else []
+
+
+def singles(kept):
+    """Each expert alone on the unseen tasks."""
+    found = [kept.accuracies(name) for name in kept.names("validation")]
+    if not found:
+        return []
+    tasks = sorted(found[0]["base"])
+    rows = [[policy, *(spread([by[policy][task] for by in found][:1 if policy == "base" else None]) for task in tasks)]
+            for policy in sorted(found[0], key=lambda policy: policy != "base")]
+    return ["### Single experts on the unseen tasks", "", "Validation split.", "", *table(["", *tasks], rows)]
 
 
 def controls(kept):
@@ -162,4 +196,4 @@ def nulls(kept):
 
 
 def all_tables(kept):
-    return [make(kept) for make in (controls, routing, search_costs, rivals, two_by_two, shots, ablations, copies, nulls)]
+    return [make(kept) for make in (controls, singles, routing, search_costs, rivals, two_by_two, shots, ablations, copies, nulls)]

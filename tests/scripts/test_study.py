@@ -9,6 +9,7 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -162,13 +163,27 @@ class Tables(unittest.TestCase):
             tables.write(Path(folder) / "results", target, plan)
             self.assertEqual(first, target.read_text())
             self.assertTrue(first.startswith("before\n") and first.endswith("after\n") and "old" not in first)
+            self.assertIn("(page-differences.svg)", first)
+            self.picture = (target.parent / "page-differences.svg").read_text()
             return first
 
     def test_a_gain_is_found_and_none_is_not(self):
         page = self.page(0.3)
         self.assertEqual(page.count("**better**"), 5)
         self.assertIn("Of 5 unseen tasks the few-shot search is better than the best single expert on 5, worse on 0", page)
+        right_of_zero = self.points_right_of_zero()
+        self.assertEqual(right_of_zero, [True] * 5)
         self.assertEqual(self.page(0.0).count("**not distinguishable**"), 5)  # the control
+        self.assertEqual(self.points_right_of_zero(), [False] * 5)
+
+    def points_right_of_zero(self):
+        """Of each point of the picture, whether it and its whole interval lie there."""
+        picture = ElementTree.fromstring(self.picture)
+        of = lambda kind: picture.findall("{http://www.w3.org/2000/svg}" + kind)
+        zero = next(float(one.get("x")) for one in of("text") if one.text == "0")
+        level = [one for one in of("line") if one.get("y1") == one.get("y2")]
+        self.assertEqual(len(level), len(of("circle")))
+        return [float(point.get("cx")) > zero and float(bar.get("x1")) > zero for point, bar in zip(of("circle"), level)]
 
 
 class Whole(unittest.TestCase):
@@ -194,10 +209,14 @@ class Whole(unittest.TestCase):
                 self.assertIn(f"study: {block.name} is done", done.stdout)
             results = {path: path.read_bytes() for path in sorted((out / "results").rglob("*")) if path.is_file()}
             page = (out / "tables.md").read_text()
-            for title in ("The five hypotheses", "The search against others", "All methods", "Experts on their own tasks", "Who answers what", "Cores and rivals",
+            for title in ("The five hypotheses", "The search against others", "All methods", "Experts in training",
+                          "Experts on their own tasks", "Single experts on the unseen tasks", "Who answers what", "Cores and rivals",
                           "policy gradient and next tokens", "next token", "Number of shots", "Ablations", "perturbed copies", "Null cases"):
                 self.assertIn(title, page)
             self.assertIn("0 with a signal", page)  # stopped
+            for kind in ("differences", "curves"):
+                self.assertIn(f"(tables-{kind}.svg)", page)
+                ElementTree.parse(out / f"tables-{kind}.svg")
             again = study("--tiny", "--out", out)
             self.assertEqual(again.returncode, 0, again.stderr)
             self.assertEqual(results, {path: path.read_bytes() for path in results})  # nothing is done again
