@@ -2,6 +2,7 @@
 """How small a difference the study's paired comparisons can find: examples/study/hypotheses.yaml quotes it.
 
   scripts/study_power.py [--items 500] [--seeds 5] [--tests 5]
+  scripts/study_power.py --null          # how often the study's test errs where nothing differs but seeds
 
 Two methods answer the same items. Where they disagree on a share d of them, their difference in
 accuracy has a standard error of sqrt(effect d / items + sd^2 / seeds): `effect` (Kish) is
@@ -9,9 +10,15 @@ accuracy has a standard error of sqrt(effect d / items + sd^2 / seeds): `effect`
 (z(1 - alpha/2) + z(power)) standard errors is found with that power; with Holm's correction the
 smallest of `tests` p-values must pass alpha / tests. d is taken as independent of the seed, so that more
 seeds make sd's part small and leave the items' part: the items are the same for all.
+
+--null draws studies without a true difference: each seed's is normal with standard deviation sd, a fifth of its items
+disagree, no clusters, and every seed's items anew.
 """
 import argparse
+import os
+import sys
 from math import sqrt
+from pathlib import Path
 from statistics import NormalDist
 
 ALPHA, POWER = 0.05, 0.8
@@ -32,12 +39,37 @@ def design_effect(size, correlation):
     return 1 + (size - 1) * correlation
 
 
+def null_studies(sd, items, seeds, draws=200, disagree=0.2):
+    """Shares of studies in which p <= 0.05, in which the interval holds 0, and in which p <= 0.01, as in Holm's first
+    step of five, and the interval leaves it out."""
+    import numpy as np
+    from studying.inference import bootstrap_interval, flip_p
+    draw = np.random.Generator(np.random.Philox(key=[items, int(1000 * sd)]))
+    found = []
+    for study in range(draws):
+        shift = draw.normal(0, sd, (seeds, 1)) if sd else np.zeros((seeds, 1))
+        level = draw.random((seeds, items))
+        sums = (level < (disagree + shift) / 2).astype(float) - (level > 1 - (disagree - shift) / 2)
+        p, (low, high) = flip_p(sums, 1000, study), bootstrap_interval(sums, np.ones(items), 300, study)
+        found.append((p <= ALPHA, low <= 0 <= high, p <= ALPHA / 5 and not low <= 0 <= high))
+    return np.mean(found, axis=0)
+
+
+def print_null(items, seeds):
+    print("| sd over seeds | p at most 0.05 | interval holds 0 | p at most 0.01, and interval without 0 |\n|---|---|---|---|")
+    for sd in (0.0, 0.03, 0.06, 0.12):
+        print(f"| {sd} | " + " | ".join(f"{share:.2f}" for share in null_studies(sd, items, seeds)) + " |")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--items", type=int, default=500)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--tests", type=int, default=5)
+    parser.add_argument("--null", action="store_true", help="studies in which only seeds differ")
     options = parser.parse_args()
+    if options.null:
+        return print_null(options.items, options.seeds)
     print(f"{options.items} items, {options.seeds} seeds, Holm over {options.tests}: "
           f"first step / last step, power {POWER}")
     print("| task | sd over seeds | " + " | ".join(f"disagree on {d:.0%}" for d in DISAGREE) + " |")

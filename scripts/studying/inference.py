@@ -44,6 +44,18 @@ def bootstrap_interval(sums, counts, resamples, seed=0):
     return float(low), float(high)
 
 
+# Student's t, 97.5 %, by degrees of freedom.
+T_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+
+
+def interval_over_seeds(means):
+    """95 % of the mean of seeds' means, as if each seed's were known; None of one seed, or more than ten."""
+    if len(means) - 1 not in T_975:
+        return None
+    half = T_975[len(means) - 1] * np.std(means, ddof=1) / np.sqrt(len(means))
+    return float(np.mean(means) - half), float(np.mean(means) + half)
+
+
 def holm(p_values):
     """Adjusted p in the order given: the k-th smallest times (n - k), never below a smaller one's, at most 1."""
     adjusted, highest = [0.0] * len(p_values), 0.0

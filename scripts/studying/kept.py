@@ -35,3 +35,8 @@ class Kept:
     def block_minutes(self):
         return {folder.name: sum(self.report(name).get("took_s", 0) for name in self.names(folder.name)) / 60
                 for folder in sorted(self.folder.iterdir()) if folder.is_dir()}
+
+    def programs(self):
+        """Marks of the builds of svfleet that computed, as far as results name them."""
+        return sorted({str(self.report(name).get("program", "")) for folder in self.folder.iterdir() if folder.is_dir()
+                       for name in self.names(folder.name)})

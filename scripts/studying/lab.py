@@ -2,10 +2,13 @@
 RESULTS/BLOCK/WHAT.json (and, of items, WHAT.jsonl.gz) is not done again, so that a study which was stopped
 anywhere goes on there. A file appears under its name when it is whole, and never changes."""
 import copy
+import fcntl
 import gzip
+import hashlib
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -29,6 +32,12 @@ def put(path, data):
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_bytes(data)
     os.replace(temporary, path)
+
+
+def program():
+    """A mark of the program that computes: the beginning of its SHA-256."""
+    found = shutil.which(SVFLEET)
+    return hashlib.sha256(Path(found).read_bytes()).hexdigest()[:16] if found else ""
 
 
 def load(path):
@@ -72,6 +81,12 @@ class Lab:
             raise SystemExit(f"study: '{out}' holds results of another plan: examples/study/plan.yaml or hypotheses.yaml "
                              "have changed since; give another --out")
         put(mark, json.dumps({"hash": plan.hash()}).encode())
+        self.program = program()
+        self.lock = open(self.out / "lock", "w", encoding="utf-8")
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise SystemExit(f"study: another study is at work in '{out}'; let it end, or give another --out") from error
 
     def begin(self, block):
         self.block, self.sealed = block, True
@@ -88,14 +103,6 @@ class Lab:
     def kept(self, name):
         path = self.results / f"{name}.json"
         return load(path) if path.exists() else None
-
-    def keep(self, name, found, started, items=None):
-        if items is not None:
-            text = "".join(json.dumps(one, ensure_ascii=False, sort_keys=True) + "\n" for one in items)
-            put(self.results / f"{name}.jsonl.gz", gzip.compress(text.encode("utf-8", "replace"), mtime=0))
-        found["took_s"] = round(time.monotonic() - started, 1)
-        put(self.results / f"{name}.json", (json.dumps(found, indent=1, sort_keys=True) + "\n").encode())
-        return found
 
     def check_time(self):
         if time.monotonic() > self.until:
@@ -131,26 +138,54 @@ class Lab:
                                                              *settings(changes))["matrices"]})
 
     def once(self, name, work):
-        """work() -> what is to be kept, unless it is kept already."""
+        """work() -> what is to be kept, a report or (report, items), unless it is kept already."""
         if (found := self.kept(name)) is None:
             self.check_time()
             self.say(name)
-            started = time.monotonic()
-            found = self.keep(name, work(), started)
+            started, spent = time.monotonic(), self.out / "spent" / name.replace("/", "-")
+            earlier = load(spent) if spent.exists() else 0
+            seconds = lambda: round(earlier + time.monotonic() - started, 1)
+            try:
+                found = work()
+            except BaseException:
+                put(spent, json.dumps(seconds()).encode())  # of a start that was stopped
+                raise
+            found, items = found if isinstance(found, tuple) else (found, None)
+            if items is not None:
+                text = "".join(json.dumps(one, ensure_ascii=False, sort_keys=True) + "\n" for one in items)
+                put(self.results / f"{name}.jsonl.gz", gzip.compress(text.encode("utf-8", "replace"), mtime=0))
+            found.update(took_s=seconds(), program=self.program)
+            put(self.results / f"{name}.json", (json.dumps(found, indent=1, sort_keys=True) + "\n").encode())
+            spent.unlink(missing_ok=True)
         return found
 
     def train(self, name, changes, steps, config=None, replies=None, run=None):
         """Trains OUT/runs/NAME, or `run` there; {expert, z_hash, cost}. `changes`: settings."""
-        run = self.out / "runs" / (run or name)
-
         def work():
-            words = [f"run_dir={shown(run)}", f"train.steps={steps}", *changes]
-            report = self.run("train", config or self.config, "--quiet", *settings(words))
-            found = {"settings": changes, "hash": report["hash"], "z_hash": self.hash_of(report["expert"]),
-                     "expert": os.path.relpath(ROOT / report["expert"], self.out)}
-            return {**found, "cost": costs(steps_of(run), replies or self.plan.replies_per_step())}
+            return self.trained(self.out / "runs" / (run or name), changes, steps, config, replies)
         found = self.once(name, work)
         return {**found, "expert": shown(self.out / found["expert"])}
+
+    def train_for(self, name, changes, tokens):
+        """The same, of as few steps as have sampled that many tokens."""
+        def work():
+            steps = 1
+            while True:
+                found = self.trained(self.out / "runs" / name, changes, steps, None, None)
+                missing = tokens - found["cost"]["tokens"]
+                if missing <= 0:
+                    return found
+                # Short of what would do at the mean so far, so that it goes over by a step at most.
+                steps += max(1, int(0.8 * missing * steps / max(1, found["cost"]["tokens"])))
+        found = self.once(name, work)
+        return {**found, "expert": shown(self.out / found["expert"])}
+
+    def trained(self, run, changes, steps, config, replies):
+        words = [f"run_dir={shown(run)}", f"train.steps={steps}", *changes]
+        report = self.run("train", config or self.config, "--quiet", *settings(words))
+        found = {"settings": changes, "hash": report["hash"], "z_hash": self.hash_of(report["expert"]),
+                 "expert": os.path.relpath(ROOT / report["expert"], self.out)}
+        return {**found, "cost": costs(steps_of(run), replies or self.plan.replies_per_step())}
 
     def hash_of(self, expert):
         return self.run("hash", expert, ranks=1)["hash"] if expert else None
@@ -163,9 +198,7 @@ class Lab:
             raise SystemExit("study: internal error: the test split is sealed for block " + self.block)
 
         def work():
-            self.check_time()
-            self.say(name)
-            started, out = time.monotonic(), self.out / "items.jsonl"
+            out = self.out / f"items-{name.replace('/', '-')}.jsonl"
             out.unlink(missing_ok=True)
             experts = [word for path in dict.fromkeys(policies.values()) for word in ("--expert", shown(path))]
             names = {written(path): policy for policy, path in {**policies, **(known or {})}.items()
@@ -174,8 +207,10 @@ class Lab:
                      *self.asked(tasks), *changes]
             report = self.run("evaluate", config or self.config, "--quiet", *experts, *more, "--out", out, *settings(words))
             rename(report, names)
-            return self.keep(name, report, started, renamed_items(out, names))
-        return self.kept(name) or work()
+            written_items = list(renamed_items(out, names))
+            out.unlink()
+            return report, written_items
+        return self.once(name, work)
 
     def asked(self, tasks):
         """The setting of one task, several, or the configuration's own (None)."""
@@ -266,6 +301,9 @@ class DryLab(Lab):
     def train(self, name, changes, steps, config=None, replies=None, run=None):
         self.spend(name, step=steps)
         return {"expert": name, "z_hash": name, "cost": {"signal": [0.5]}}
+
+    def train_for(self, name, changes, tokens):
+        return self.train(name, changes, math.ceil(tokens / (self.plan.replies_per_step() * 12)))  # tokens of a reply, or so
 
     def measure(self, name, tasks, policies, items, *more, split="validation", config=None, changes=(), known=None):
         routed = len(self.plan["own"]) + 1 if "--strategy" in more else 0  # all of the set, and the chosen

@@ -55,20 +55,20 @@ class Difference:
     bold: bool = False  # said beforehand, not exploratory
 
 
-def differences(groups):
+def differences(groups, legend):
     """groups: [(title, [Difference])]. A point with its interval each; filled where it was said beforehand."""
     width, left, right, row, top = 760, 290, 20, 19, 34
     all_of = [one for _, ones in groups for one in ones]
     most = max([0.1] + [abs(value) for one in all_of for value in (one.low, one.high)])
     most = int(most * 10 + 0.999) / 10
     at = lambda value: left + (width - left - right) * (value + most) / (2 * most)
-    height = top + sum(row * (len(ones) + 1) + 6 for _, ones in groups) + 8
+    height = top + sum(row * (len(ones) + 1) + 6 for _, ones in groups) + 28
     step = 0.1 if most <= 0.6 else 0.2
     parts = [text(at(0) - 8, 14, "worse", "end", size=11), text(at(0) + 8, 14, "better", size=11)]
     ticks = int(most / step + 1e-9)
     for tick in range(-ticks, ticks + 1):
         x = at(tick * step)
-        parts += [line(x, top - 4, x, height - 6, INK if tick == 0 else FAINT),
+        parts += [line(x, top - 4, x, height - 26, INK if tick == 0 else FAINT),
                   text(x, top - 8, f"{tick * step:+.1f}" if tick else "0", "middle", size=10)]
     y = top
     for title, ones in groups:
@@ -82,4 +82,5 @@ def differences(groups):
                       f'<circle cx="{at(one.mean):.1f}" cy="{y - 4:.1f}" r="{4.5 if one.bold else 3.5}" stroke="{color}" '
                       f'fill="{color if one.bold else "#ffffff"}"/>']
         y += 6
+    parts.append(text(8, height - 8, legend, size=11))
     return svg(width, height, parts)

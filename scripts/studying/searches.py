@@ -1,6 +1,4 @@
 """Two passes: mixtures found on shots, random pools searched likewise, a new z on the same shots; routing."""
-import math
-
 import make_study_tasks as made
 import yaml
 from studying.experts import classifier, expert
@@ -76,11 +74,11 @@ def random_search(lab, task, seed):
 
 
 def new_z(lab, task, seed):
-    """A z of its own trained on the same shots, for about as many sampled tokens as the search wrote."""
+    """A z of its own trained on the same shots, until it has sampled as many tokens as the search wrote."""
     plan, budget = lab.plan, few_shot(lab, task, seed)[0]["first_pass"]["tokens_written"]
-    steps = max(1, math.ceil(budget / (plan.replies_per_step() * 12)))  # replies have 12 tokens or so
-    return lab.train(f"searches/new_z-{task}-{seed}", [f"task={plan.task(task)}", f"train.seed={seed}", "train.validate_every=0",
-                     f"task.train={shots(lab, task, plan.hypotheses['shots'], seed)}"], steps)["expert"]
+    return lab.train_for(f"searches/new_z-{task}-{seed}", [
+        f"task={plan.task(task)}", f"train.seed={seed}", "train.validate_every=0",
+        f"task.train={shots(lab, task, plan.hypotheses['shots'], seed)}"], budget)["expert"]
 
 
 def all_searches(lab):
@@ -92,15 +90,21 @@ def all_searches(lab):
             new_z(lab, task, seed)
 
 
+def merit(one):
+    """Of an expert alone on the search's shots; equal scores by log-likelihood."""
+    return one["alone"]["score"], one["alone"]["log_likelihood"]
+
+
 def best_on_shots(lab, task, seed):
-    """The label of the one expert that is best on the search's shots; equal scores by log-likelihood."""
-    alone = few_shot(lab, task, seed)[0]["search"]["experts"]
-    return max(alone, key=lambda one: (one["alone"]["score"], one["alone"]["log_likelihood"]))["label"]
+    """The label of the one expert that is best on the search's shots."""
+    return max(few_shot(lab, task, seed)[0]["search"]["experts"], key=merit)["label"]
 
 
 def largest_share(lab, task, seed):
-    """Hard top-1: the expert with the largest share of the mixture."""
-    return max(few_shot(lab, task, seed)[0]["search"]["experts"], key=lambda one: one["share"])["label"]
+    """Hard top-1: the expert with the largest share of the mixture, the base where none has any."""
+    experts = few_shot(lab, task, seed)[0]["search"]["experts"]
+    first = max(experts, key=lambda one: (one["share"], *merit(one)))
+    return first["label"] if first["share"] or lab.dry else "base"
 
 
 def validation(lab):
@@ -111,9 +115,11 @@ def validation(lab):
 
 def oracle(lab, task, seed):
     """The expert that is best on the validation items of the task itself: no method could know that."""
-    report = lab.measure(f"validation/{seed}", lab.plan["unseen"], {}, lab.plan["validation_items"])
+    report = lab.kept(f"validation/{seed}") or {"results": []}
     scores = {one["name"]: by["accuracy"] for one in report["results"] if one["name"] != "base"
               for by in one["by_task"] if by["task"] == task}
+    if not scores and not lab.dry:
+        raise SystemExit(f"study: internal error: no validation of the experts of seed {seed}")
     return max(scores, key=scores.get) if scores else lab.plan.set["experts"][0]["label"]
 
 

@@ -1,9 +1,11 @@
 """The tables of a folder of results, between marks of a page. Every figure comes from the kept files."""
+import hashlib
 import re
 from pathlib import Path
+from statistics import fmean
 
 from studying import pictures, tables_second
-from studying.inference import bootstrap_interval, flip_p, holm, sums_by_cluster, verdict
+from studying.inference import bootstrap_interval, flip_p, holm, interval_over_seeds, sums_by_cluster, verdict
 from studying.kept import Kept
 from studying.markdown import spread, table
 from studying.plan import HYPOTHESES, read
@@ -16,24 +18,29 @@ def seeds_of(policies, name):
     return {match[1]: policy for policy in policies if (match := re.fullmatch(re.escape(name) + r" (\d+)", policy))}
 
 
+def choices(kept, task):
+    """{rule: {seed: label}}: which expert, or the base, each rule chose before the test split was read."""
+    return (kept.report("sealed") or {}).get("choices", {}).get(task, {})
+
+
 def test_of(kept, hypothesis, plan):
     """One primary hypothesis on its items, or None where they are not there yet."""
-    task, chosen = hypothesis["task"], kept.report(f"sealed/choices-{hypothesis['task']}")
-    items = kept.items(f"sealed/primary-{task}")
+    task = hypothesis["task"]
+    items, chosen = kept.items(f"sealed/primary-{task}"), choices(kept, task)
     if not items or not chosen:
         return None
-    rule = chosen[hypothesis["against"]]
     differences, by_seed = [], []
-    for seed, label in sorted(rule.items(), key=lambda pair: int(pair[0])):
+    for seed, label in sorted(chosen[hypothesis["against"]].items(), key=lambda pair: int(pair[0])):
         first, second = ([float(item["replies"][policy]["right"]) for item in items]
                          for policy in (f"{hypothesis['method']} {seed}", f"{label} {seed}"))
         differences.append([a - b for a, b in zip(first, second)])
-        by_seed.append((sum(first) / len(items), sum(second) / len(items), label))
+        by_seed.append((fmean(first), fmean(second), label))
     sums, counts = sums_by_cluster(differences, [item["cluster"] or str(item["item"]) for item in items])
     low, high = bootstrap_interval(sums, counts, plan["resamples"])
     return {"name": hypothesis["name"], "task": task, "by_seed": by_seed, "mean": float(sums.mean(axis=0).sum() / counts.sum()),
             "low": low, "high": high, "p": flip_p(sums, plan["flips"]), "items": len(items), "clusters": len(counts),
-            "disagree": sum(any(row[i] for row in differences) for i in range(len(items))) / len(items)}
+            "over_seeds": interval_over_seeds([fmean(row) for row in differences]),
+            "disagree": fmean(fmean(abs(one) for one in row) for row in differences)}
 
 
 def primary(found, plan):
@@ -43,16 +50,17 @@ def primary(found, plan):
     given = {one["task"]: one for one in plan["smallest_difference"]["table"]}
     lines = ["### The five hypotheses", "", "The few-shot search against the one expert that is best on the same shots, test split, "
              f"{found[0]['items']} items, {len(found[0]['by_seed'])} seeds; what can be found is the smallest difference at 80 % power, "
-             "said beforehand.", ""]
+             "said beforehand. p is over items, given these seeds; the last interval but one is over the seeds alone, by Student's t.", ""]
     rows, said, adjusted = [], [], holm([one["p"] for one in found])
     for one, p in zip(found, adjusted):
         seeds = ", ".join(f"{a:.3f} / {b:.3f} ({label})" for a, b, label in one["by_seed"])
         said.append(verdict(one["mean"], one["low"], one["high"], p, plan["verdict"]["p_at_most"]))
+        over = one["over_seeds"]
         rows.append([one["name"], one["task"], f"{one['mean']:+.3f}", f"{one['low']:+.3f} to {one['high']:+.3f}", f"{one['p']:.2g}",
-                     f"{p:.2g}", f"**{said[-1]}**",
-                     given[one["task"]]["first_step"], f"{one['disagree']:.2f}", seeds])
-    lines += table(["", "task", "difference", "95 % interval", "p", "p (Holm)", "the search is", "smallest found", "disagree (any seed)",
-                    "each seed: search / single"], rows)
+                     f"{p:.2g}", f"**{said[-1]}**", given[one["task"]]["first_step"], f"{one['disagree']:.2f}",
+                     f"{over[0]:+.3f} to {over[1]:+.3f}" if over else "-", seeds])
+    lines += table(["", "task", "difference", "95 % interval", "p", "p (Holm)", "the search is", "smallest found", "disagree",
+                    "over seeds alone", "each seed: search / single"], rows)
     lines[2:2] = [f"Of {len(found)} unseen tasks the few-shot search is better than the best single expert on {said.count('better')}, "
                   f"worse on {said.count('worse')}, and not distinguishable from it on {said.count('not distinguishable')}.", ""]
     if len(found) < len(plan["primary"]):
@@ -60,14 +68,15 @@ def primary(found, plan):
     return lines
 
 
-AGAINST = [("base", "the base"), ("best_single_on_shots", "best single on the shots"), ("uniform", "uniform mixture"),
+BEST_SINGLE = "best_single_on_shots"
+AGAINST = [("base", "the base"), (BEST_SINGLE, "best single on the shots"), ("uniform", "uniform mixture"),
            ("random_pool", "the same search over random z"), ("new_z", "a new z on the shots"), ("oracle", "the oracle")]
 
 
 def policy_of(kept, method, task, seed):
     """The name in sealed/all-TASK of what a method chose for a seed."""
-    chosen = (kept.report(f"sealed/choices-{task}") or {}).get(method)
-    return "base" if method == "base" else f"{chosen[seed] if chosen else method} {seed}"
+    label = choices(kept, task).get(method, {}).get(seed, method)
+    return "base" if label == "base" else f"{label} {seed}"
 
 
 def difference(kept, task, other, plan):
@@ -86,73 +95,116 @@ def difference(kept, task, other, plan):
     return float(sums.mean(axis=0).sum() / counts.sum()), *bootstrap_interval(sums, counts, plan["resamples"] // 5)
 
 
-def against(found, tasks):
+def counted(kept, tasks):
+    """How many items the exploratory figures are of."""
+    counts = sorted({len(items) for task in tasks if (items := kept.items(f"sealed/all-{task}"))})
+    return " to ".join(str(one) for one in {counts[0]: 0, counts[-1]: 0}) if counts else "no"
+
+
+def against(kept, found, tasks):
     """Exploratory: the search beside everything that it should be better than. found: {words: a difference of each task}."""
     rows = [[words, *("-" if one is None else f"{one[0]:+.3f} ({one[1]:+.3f} to {one[2]:+.3f})" for one in of_tasks)]
             for words, of_tasks in found.items()]
-    return ["### The search against others, exploratory", "", "Difference in accuracy of the few-shot search, with its 95 % interval over "
-            "seeds and clusters, not corrected for their number. What the experts' skills are worth is what it gains over random z.", "",
+    return ["### The search against others, exploratory", "", "Difference in accuracy of the few-shot search on the first "
+            f"{counted(kept, tasks)} test items, with its 95 % interval over seeds and clusters, not corrected for their number. What it "
+            "gains over random z is what trained experts are worth to it, format included: random z have learnt neither.", "",
             *table(["few-shot search less", *tasks], rows)] if rows else []
 
 
-def picture_of(tested, found, tasks):
+def picture_of(kept, tested, found, tasks):
     """All of it at a glance: the hypotheses in bold, the exploratory differences beside them."""
     groups = []
     for place, task in enumerate(tasks):
         ones = [pictures.Difference("best single expert on the shots", one["mean"], one["low"], one["high"], True)
                 for one in tested if one["task"] == task]
-        ones += [pictures.Difference(words, *of_tasks[place]) for words, of_tasks in found.items()
-                 if of_tasks[place] and not (ones and words == "best single on the shots")]
+        ones += [pictures.Difference(words, *of_tasks[place]) for words, of_tasks in found.items() if of_tasks[place]]
         if ones:
             groups.append((task, ones))
-    return pictures.differences(groups) if groups else None
+    said = f"bold: a hypothesis, {tested[0]['items']} items; " if tested else ""
+    return pictures.differences(groups, f"{said}others: exploratory, {counted(kept, tasks)} items") if groups else None
 
 
 METHODS = [("base", "the base"), ("numbers", "expert numbers"), ("arithmetic", "expert arithmetic"), ("sentiment", "expert sentiment"),
-           ("letters", "expert letters"), ("best_single_on_shots", "best single on the shots"), ("top_1", "largest share alone (hard top-1)"),
+           ("letters", "expert letters"), (BEST_SINGLE, "best single on the shots"), ("top_1", "largest share alone (hard top-1; the base where none has any)"),
            ("oracle", "best single on validation items of the task itself (an oracle)"), ("uniform", "uniform mixture"),
            ("few_shot", "few-shot search"), ("random_pool", "the same search over random z of equal norms"),
            ("new_z", "a new z on the shots"), ("prompt", "prompt"), ("classifier", "classifier")]
 
 
-def accuracies_of(kept, method, task):
-    """Of each seed."""
-    measured = kept.accuracies(f"sealed/all-{task}")
-    chosen = kept.report(f"sealed/choices-{task}") or {}
+ROUTED = ("prompt", "classifier")
+
+
+def policies_of(kept, method, task, policies):
+    """Of those in sealed/all-TASK, what a method is called for each seed."""
     if method == "base":
-        return [measured["base"][task]] if measured else []
-    if method in ("prompt", "classifier"):
-        routed = [kept.accuracies(name) for name in kept.names("sealed") if re.search(rf"/{method}-\d+$", name)]
-        return [by[task] for one in routed for policy, by in one.items() if method in policy and task in by]
-    if method in chosen:
-        rule = chosen[method]
-        return [measured[f"{label} {seed}"][task] for seed, label in rule.items() if f"{label} {seed}" in measured]
-    return [measured[policy][task] for policy in seeds_of(measured, method).values()]
+        return ["base"]
+    chosen = choices(kept, task).get(method)
+    named = [policy_of(kept, method, task, seed) for seed in chosen] if chosen else seeds_of(policies, method).values()
+    return [policy for policy in named if policy in policies]
+
+
+def routed(kept, task):
+    """({strategy: [accuracy of each seed]}, [the base's on the same items])."""
+    found, base = {}, []
+    for strategy in ROUTED:
+        for name in kept.names("sealed"):
+            if re.search(rf"/{strategy}-\d+$", name):
+                measured = kept.accuracies(name)
+                found.setdefault(strategy, []).extend(by[task] for policy, by in measured.items() if strategy in policy and task in by)
+                base += [measured["base"][task]] if not base and task in measured["base"] else []
+    return found, base
 
 
 def methods(kept, tasks):
+    measured, routes = {task: kept.accuracies(f"sealed/all-{task}") for task in tasks}, {task: routed(kept, task) for task in tasks}
     rows = []
     for method, words in METHODS:
-        cells = [spread(accuracies_of(kept, method, task)) for task in tasks]
+        cells = [spread(routes[task][0].get(method, []) if method in ROUTED else
+                        [measured[task][policy][task] for policy in policies_of(kept, method, task, measured[task])] if measured[task] else [])
+                 for task in tasks]
         if any(cell != "-" for cell in cells):
             rows.append([words, *cells])
     if not rows:
         return []
-    return ["### All methods, exploratory", "", "Accuracy on the first items of each test split: mean over seeds, and each seed. "
-            "Chosen after the hypotheses and not corrected for their number. Routed rows are of fewer items.", "", *table(["", *tasks], rows)]
+    if any(base for _, base in routes.values()):
+        rows.append(["the base on the fewer items of these two", *(spread(routes[task][1]) for task in tasks)])
+    return ["### All methods, exploratory", "", f"Accuracy on the first {counted(kept, tasks)} items of each test split, of prompt and "
+            "classifier on fewer: mean over seeds, and each seed. Chosen after the hypotheses and not corrected for their number.", "",
+            *table(["", *tasks], rows)]
+
+
+def ends(kept, tasks):
+    """What of a method's accuracy is that its replies end."""
+    rows, items = [], {task: kept.items(f"sealed/all-{task}") for task in tasks}
+    for method, words in METHODS:
+        cells = []
+        for task in tasks:
+            names = policies_of(kept, method, task, items[task][0]["replies"]) if items[task] else []
+            replies = [item["replies"][name] for item in items[task] for name in names]
+            ended = [reply for reply in replies if reply["ended"]]
+            right = f"{fmean(bool(reply['right']) for reply in ended):.2f}" if ended else "-"
+            cells.append(f"{len(ended) / len(replies):.2f}, {right}" if replies else "-")
+        if any(cell != "-" for cell in cells):
+            rows.append([words, *cells])
+    return ["### Replies that end, exploratory", "", "Share of the replies that end within the limit, and how many of those are right: "
+            "the same items, all seeds together. A gain in the first alone is format.", "", *table(["", *tasks], rows)] if rows else []
 
 
 def costs(kept):
-    spent = kept.block_minutes()
-    return ["### What it cost", "", *table(["block", "minutes"], [[name, f"{time:.1f}"] for name, time in spent.items()])] if spent else []
+    spent, programs = kept.block_minutes(), kept.programs()
+    return ["### What it cost", "", f"Of {len(programs)} build{'s' if len(programs) != 1 else ''} of svfleet, on a machine that had other work "
+            "at times: seconds tell orders of magnitude.", "",
+            *table(["block", "minutes"], [[name, f"{time:.1f}"] for name, time in spent.items()])] if spent else []
 
 
-def sealed(kept):
+def sealed(kept, used):
+    """used: SHA-256 of the hypotheses that the tables are made with."""
     note = kept.report("sealed")
     if not note:
         return []
+    other = "" if note["hypotheses"] == used else " These tables were made with **other** hypotheses."
     return [f"The test split was opened on {note['opened']}, hypotheses {note['hypotheses'][:12]} of commit {note['committed'][:12]}, "
-            f"{len(note['measured'])} experts."]
+            f"{len(note['experts'])} experts; what each rule chose was on record before.{other}"]
 
 
 def page(folder, plan, name):
@@ -160,16 +212,18 @@ def page(folder, plan, name):
     kept = Kept(Path(folder))
     tasks = [one["task"] for one in plan["primary"]]
     tested = [one for one in (test_of(kept, h, plan) for h in plan["primary"]) if one]
-    found = {words: [difference(kept, task, other, plan) for task in tasks] for other, words in AGAINST}
+    found = {words: [difference(kept, task, other, plan) for task in tasks] for other, words in AGAINST
+             if not (tested and other == BEST_SINGLE)}  # which has more items above
     found = {words: of_tasks for words, of_tasks in found.items() if any(of_tasks)}
-    shown, made = {}, {"differences": (picture_of(tested, found, tasks), "What the few-shot search gains over others, with 95 % intervals"),
+    shown, made = {}, {"differences": (picture_of(kept, tested, found, tasks), "What the few-shot search gains over others, with 95 % intervals"),
                        "curves": (tables_second.curves(kept), "Accuracy of the replies in training, each seed and their mean")}
     for kind, (picture, words) in made.items():
         if picture:
             shown[kind] = (f"{name}-{kind}.svg", picture, [f"![{words}]({name}-{kind}.svg)"])
     image = lambda kind: shown[kind][2] if kind in shown else []
-    parts = [primary(tested, plan), image("differences"), sealed(kept), against(found, tasks), methods(kept, tasks),
-             tables_second.training(kept), image("curves"), *tables_second.all_tables(kept), costs(kept)]
+    parts = [primary(tested, plan), image("differences"), sealed(kept, hashlib.sha256(HYPOTHESES.read_bytes()).hexdigest()),
+             against(kept, found, tasks), methods(kept, tasks), ends(kept, tasks), tables_second.training(kept), image("curves"),
+             *tables_second.all_tables(kept), costs(kept)]
     lines = [BEGIN, "## Results", "", "Made by `scripts/study` from kept results; nothing here is written by hand.", ""]
     for part in parts:
         lines += part + [""] if part else []

@@ -65,12 +65,14 @@ def controls(kept):
                     kinds[kind].append(by[task])
         rows.append([task, number(found["base"][task]), *map(spread, kinds.values())])
     trained = kept.accuracies("controls/trained")
+    trained_on = next((task for by in trained.values() for task in by), "")
     for kind in ("random", "format"):
         values = [next(iter(by.values())) for policy, by in trained.items() if policy.startswith(f"{kind}-")]
         if values:
-            rows.append([f"trained for {'random rewards' if kind == 'random' else 'format alone'}",
+            rows.append([f"{trained_on}, trained for {'random rewards' if kind == 'random' else 'format alone'}",
                          number(next(iter(trained["base"].values()))), spread(values), "-", "-"])
-    return ["### Experts on their own tasks", "", "Validation split. Skill is what is above the expert for format.", "",
+    return ["### Experts on their own tasks", "", "Validation split. Of the task that has an expert for format alone, "
+            "skill is what the others are above it; of the rest, format and skill are not told apart here.", "",
             *table(["", "base", "experts", "z shuffled", "z mirrored"], rows)] if rows else []
 
 
@@ -97,8 +99,31 @@ def search_costs(kept):
                          f"{mean([r['first_pass']['seconds'] for r in reports]):.1f}",
                          number(mean([r["search"]["base"]["score"] for r in reports])),
                          number(mean([r["search"]["mixture"]["score"] for r in reports]))])
+    new_z = [kept.report(name)["cost"] for name in kept.names("searches") if name.startswith("searches/new_z-")]
+    if new_z:
+        mean = lambda key: sum(one[key] for one in new_z) / len(new_z)
+        rows.append(["a new z on the shots", len(new_z), "-", "-", f"{mean('tokens'):.0f}", f"{mean('seconds'):.1f}", "-", "-"])
     return ["### What a search costs, means", "", *table(["pool", "searches", "generations", "mixtures", "tokens written", "seconds",
                                                          "base on shots", "mixture on shots"], rows)] if rows else []
+
+
+def mixtures(kept):
+    """What each search found: the base, one expert, or a true mixture."""
+    rows, kinds = [], {"the base": 0, "one expert alone": 0, "a mixture": 0}
+    for name in kept.names("searches"):
+        if match := re.fullmatch(r"searches/few_shot-(\w+)-(\d+)", name):
+            found = kept.report(name)["adaptation"]["search"]
+            shares = {one["label"]: one["share"] for one in found["experts"]}
+            some = [share for share in shares.values() if share]
+            alone = len(some) == 1 and abs(found["base_share"]) < 1e-9
+            kinds["a mixture" if some and not alone else "one expert alone" if alone else "the base"] += 1
+            best = max(one["alone"]["score"] for one in found["experts"])
+            rows.append([match[1], match[2], *(f"{share:.2f}" for share in shares.values()), f"{found['base_share']:.2f}",
+                         number(found["base"]["score"]), number(best), number(found["mixture"]["score"])])
+            labels = list(shares)
+    return ["### What the searches found", "", "Shares of each few-shot search. " +
+            ", ".join(f"{count} of {len(rows)} are {kind}" for kind, count in kinds.items()) + ".", "",
+            *table(["task", "seed", *labels, "base", "score on the shots: base", "best single", "mixture"], rows)] if rows else []
 
 
 def trained_rows(kept, block, pattern):
@@ -196,4 +221,4 @@ def nulls(kept):
 
 
 def all_tables(kept):
-    return [make(kept) for make in (controls, singles, routing, search_costs, rivals, two_by_two, shots, ablations, copies, nulls)]
+    return [make(kept) for make in (controls, singles, routing, mixtures, search_costs, rivals, two_by_two, shots, ablations, copies, nulls)]

@@ -1,4 +1,5 @@
 """scripts/study: every kind of block on a toy, stopped and gone on; its tests and tables against known answers."""
+import fcntl
 import gzip
 import itertools
 import json
@@ -9,6 +10,8 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 from xml.etree import ElementTree
 
 import numpy as np
@@ -16,7 +19,7 @@ import numpy as np
 sys.dont_write_bytecode = True
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
-from studying import files, inference, tables  # noqa: E402
+from studying import files, inference, searches, tables  # noqa: E402
 from studying.blocks import BLOCKS  # noqa: E402
 from studying.plan import read  # noqa: E402
 
@@ -149,8 +152,10 @@ class Tables(unittest.TestCase):
                 rows.append({"task": one["task"], "item": item, "cluster": str(item // 2), "replies": replies})
             text = "".join(json.dumps(row) + "\n" for row in rows)
             (folder / "sealed" / f"primary-{one['task']}.jsonl.gz").write_bytes(gzip.compress(text.encode()))
-            (folder / "sealed" / f"choices-{one['task']}.json").write_text(json.dumps(
-                {"best_single_on_shots": {str(seed): "numbers" for seed in plan["seeds"]}}))
+        chosen = {"best_single_on_shots": {str(seed): "numbers" for seed in plan["seeds"]}}
+        (folder / "sealed.json").write_text(json.dumps({
+            "choices": {one["task"]: chosen for one in plan["primary"]}, "opened": "then", "hypotheses": "h" * 64,
+            "committed": "c" * 40, "experts": {}}))
 
     def page(self, gain):
         with tempfile.TemporaryDirectory() as folder:
@@ -186,6 +191,22 @@ class Tables(unittest.TestCase):
         return [float(point.get("cx")) > zero and float(bar.get("x1")) > zero for point, bar in zip(of("circle"), level)]
 
 
+class Rules(unittest.TestCase):
+    """What a search on the shots leads to."""
+
+    def chosen(self, experts):
+        found = {"search": {"experts": [{"label": label, "share": share, "alone": {"score": score, "log_likelihood": more}}
+                                        for label, share, score, more in experts]}}
+        lab = SimpleNamespace(dry=False)
+        with mock.patch.object(searches, "few_shot", lambda *_: (found, "")):
+            return searches.best_on_shots(lab, "max5", 0), searches.largest_share(lab, "max5", 0)
+
+    def test_best_single_and_hard_top_1(self):
+        self.assertEqual(self.chosen([("a", 0.2, 0.5, -3), ("b", 0.7, 0.1, -1), ("c", 0, 0.5, -2)]), ("c", "b"))
+        self.assertEqual(self.chosen([("a", 0, 0.5, -3), ("b", 0, 0.6, -1)]), ("b", "base"))  # the search found the base
+        self.assertEqual(self.chosen([("a", 0.5, 0.5, -3), ("b", 0.5, 0.6, -1)]), ("b", "b"))
+
+
 class Whole(unittest.TestCase):
     def test_minutes_are_said_first(self):
         done = study("--dry-run")
@@ -217,21 +238,50 @@ class Whole(unittest.TestCase):
             for kind in ("differences", "curves"):
                 self.assertIn(f"(tables-{kind}.svg)", page)
                 ElementTree.parse(out / f"tables-{kind}.svg")
+            self.budgets(out / "results" / "searches")
             again = study("--tiny", "--out", out)
             self.assertEqual(again.returncode, 0, again.stderr)
             self.assertEqual(results, {path: path.read_bytes() for path in results})  # nothing is done again
             self.the_seal(out)
 
+    def budgets(self, searches):
+        """A new z has sampled what its search wrote, and a step more at most."""
+        names = [path.stem.removeprefix("new_z-") for path in searches.glob("new_z-*.json")]
+        self.assertEqual(len(names), 10)
+        for name in names:
+            search, new_z = (json.loads((searches / f"{kind}-{name}.json").read_text()) for kind in ("few_shot", "new_z"))
+            cost, budget = new_z["cost"], search["adaptation"]["first_pass"]["tokens_written"]
+            self.assertGreaterEqual(cost["tokens"], budget)
+            self.assertLess(cost["tokens"] * (1 - 1.5 / cost["steps"]), budget)  # steps differ in length
+
     def the_seal(self, out):
-        """Other experts than those that were read are refused; so are results of another plan."""
+        """Other experts, choices or items than those that were read are refused; so are results of another plan."""
         note = out / "results" / "sealed.json"
         found = json.loads(note.read_text())
         self.assertEqual(len(found["hypotheses"]), 64)
-        found["measured"] = {name: "0" for name in found["measured"]}
+        self.assertEqual(found["choices"]["max5"].keys(), {"best_single_on_shots", "top_1", "oracle"})
+
+        def refused(word):
+            done = study("--tiny", "--out", out, "--half", "1")
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(f"since then {word} changed", done.stderr)
+            self.assertIn("not read a second time", done.stderr)
+
+        note.write_text(json.dumps({**found, "choices": {}}))
+        refused("choices")
         note.write_text(json.dumps(found))
-        refused = study("--tiny", "--out", out, "--half", "1")
-        self.assertEqual(refused.returncode, 1)
-        self.assertIn("not read a second time", refused.stderr)
+        experts = [out / "runs/experts" / name / "experts/final.safetensors" for name in ("max3-0", "max3-1")]
+        kept = experts[0].read_bytes()
+        experts[0].write_bytes(experts[1].read_bytes())
+        refused("experts")
+        experts[0].write_bytes(kept)
+        note.write_text(json.dumps({**found, "test data": {}}))
+        refused("test data")
+        with open(out / "lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            done = study("--tiny", "--out", out)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("another study is at work", done.stderr)
         (out / "plan.json").write_text('{"hash": "0"}')
         refused = study("--tiny", "--out", out)
         self.assertEqual(refused.returncode, 1)

@@ -148,6 +148,10 @@ class Hypotheses(unittest.TestCase):
         for line in re.findall(r"^\|.*", printed("study_power.py"), re.M):
             self.assertIn(line, PAGE)
 
+    def test_page_has_the_table_of_studies_without_a_difference(self):
+        for line in re.findall(r"^\|.*", printed("study_power.py", "--null"), re.M):
+            self.assertIn(line, PAGE)
+
 
 if __name__ == "__main__":
     unittest.main()
