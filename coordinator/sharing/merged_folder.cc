@@ -73,7 +73,7 @@ class Writer {
   Writer(const OpenedExpert& opened, const OutFolder& folder)
       : opened_(opened),
         folder_(folder),
-        hash_(z_hash(as_expert(*opened.base.basis, opened.z))),
+        keys_(rounding_keys(*opened.base.basis, opened.z)),
         bfloat16_(opened.base.weights->type() == at::kBFloat16) {
     found_.dtype = bfloat16_ ? "BF16" : "F32";
     const auto& targets = opened.base.basis->targets();
@@ -137,7 +137,7 @@ class Writer {
   void add_merged(SafetensorsWriter& out, const TensorView& view,
                   const std::vector<size_t>& moved) const {
     const auto merged = [&](size_t t) {
-      return merged_weight(*opened_.base.weights, *opened_.base.basis, t, opened_.z, hash_)
+      return merged_weight(*opened_.base.weights, *opened_.base.basis, t, opened_.z, keys_[t])
           .sum.cpu()
           .contiguous();
     };
@@ -160,7 +160,7 @@ class Writer {
   // As it was, but for the total where types have changed.
   void write_index() const {
     const std::string path = opened_.config.model.path + "/" + kIndex;
-    if (!file_exists(path) || found_.files < 2) return;
+    if (!file_exists(path)) return;  // one that names a single file may be all that leads to it
     std::string text = read_file(path);
     ordered_json index = ordered_json::parse(text);
     ordered_json& total = index["metadata"]["total_size"];
@@ -187,7 +187,7 @@ class Writer {
 
   const OpenedExpert& opened_;
   const OutFolder& folder_;
-  const std::string hash_;
+  const std::vector<uint64_t> keys_;
   const bool bfloat16_;
   std::vector<size_t> moved_;  // targets whose weights are others
   uint64_t total_ = 0;         // bytes of tensors

@@ -64,8 +64,7 @@ at::Tensor Adapter::keys(int t, const Rows& rows) const {
   at::Tensor keys = at::empty({int64_t(rows.entries().size())}, at::kLong);
   auto* key = data_of<uint64_t>(keys);
   for (size_t row = 0; row < rows.entries().size(); ++row)
-    key[row] =
-        mix(mix(table_->key(rows.entries()[row]), uint64_t(t)), uint64_t(rows.positions()[row]));
+    key[row] = mix(table_->key(rows.entries()[row], t), uint64_t(rows.positions()[row]));
   return keys;
 }
 

@@ -6,6 +6,7 @@
 
 #include "comm/error.h"
 #include "comm/stage.h"
+#include "worker/kernels/elementwise.h"
 
 namespace svfleet {
 
@@ -121,6 +122,34 @@ NamedTensors Basis::frozen() const {
 
 Expert as_expert(const Basis& basis, std::span<const float> z) {
   return as_expert(basis.core(), z);
+}
+
+namespace {
+
+// The first 64 bits of a hash in hexadecimal digits.
+uint64_t key_of(const std::string& hash) {
+  SVFLEET_CHECK(hash.size() >= 16, "hash '", hash, "'");
+  return std::stoull(hash.substr(0, 16), nullptr, 16);
+}
+
+}  // namespace
+
+std::vector<uint64_t> rounding_keys(const Basis& basis, std::span<const float> z) {
+  const Core& core = basis.core();
+  Expert moved = as_expert(core, z);
+  std::vector<size_t> targets;
+  for (size_t t = 0; t < basis.targets().size(); ++t) {
+    const auto own = z.subspan(size_t(core.part(t).offset), size_t(core.part(t).length));
+    if (std::any_of(own.begin(), own.end(), [&](float x) { return x != core.at_rest(); }))
+      targets.push_back(t);
+    else
+      for (const ExpertTensor& tensor : tensors_of(core, t)) moved.z.erase(tensor.name);
+  }
+  const uint64_t key = key_of(z_hash(moved));
+  std::vector<uint64_t> keys(basis.targets().size(), 0);
+  for (size_t place = 0; place < targets.size(); ++place)
+    keys[targets[place]] = mix(key, uint64_t(place));
+  return keys;
 }
 
 }  // namespace svfleet

@@ -7,6 +7,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -70,5 +71,10 @@ class Basis {
 
 // An expert without metadata: docs/formats.md has the names of its tensors.
 Expert as_expert(const Basis& basis, std::span<const float> z);
+
+// By what the changes of z [size()] are rounded, one for each target. A matter of what z moves
+// alone: an expert has the same ones, and so one W', whatever other targets the basis has for
+// others.
+std::vector<uint64_t> rounding_keys(const Basis& basis, std::span<const float> z);
 
 }  // namespace svfleet

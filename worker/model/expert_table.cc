@@ -32,7 +32,7 @@ int ExpertTable::add(std::span<const float> z) {
   made_.reset(new MadeOnce[d_.size()]);
   z_.emplace_back(z.begin(), z.end());
   hashes_.push_back(z_hash(as_expert(*basis_, z)));
-  keys_.push_back(key_of(hashes_.back()));
+  keys_.push_back(rounding_keys(*basis_, z));
   return size() - 1;
 }
 
@@ -60,11 +60,6 @@ int ExpertTable::add_mixture(const std::vector<Part>& parts) {
     mixed[i] = float(z);
   }
   return add(mixed);
-}
-
-uint64_t key_of(const std::string& hash) {
-  SVFLEET_CHECK(hash.size() >= 16, "hash '", hash, "'");
-  return std::stoull(hash.substr(0, 16), nullptr, 16);
 }
 
 }  // namespace svfleet

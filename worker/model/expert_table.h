@@ -48,8 +48,8 @@ class ExpertTable {
   // z_hash of its z: what a reply carries.
   const std::string& hash(int entry) const { return hashes_[size_t(entry)]; }
 
-  // Of that hash: what keyed roundings are drawn by.
-  uint64_t key(int entry) const { return keys_[size_t(entry)]; }
+  // What keyed roundings of target t are drawn by: rounding_keys.
+  uint64_t key(int entry, int t) const { return keys_[size_t(entry)][size_t(t)]; }
 
  private:
   struct MadeOnce;
@@ -60,10 +60,7 @@ class ExpertTable {
   std::shared_ptr<MadeOnce[]> made_;      // by target; another one with each entry
   std::vector<std::vector<float>> z_;     // [entry][all r]
   std::vector<std::string> hashes_;
-  std::vector<uint64_t> keys_;
+  std::vector<std::vector<uint64_t>> keys_;  // [entry][target]
 };
-
-// The first 64 bits of a hash in hexadecimal digits.
-uint64_t key_of(const std::string& hash);
 
 }  // namespace svfleet

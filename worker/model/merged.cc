@@ -49,7 +49,7 @@ double along_each_other(const at::Tensor& a, const at::Tensor& b) {
 }  // namespace
 
 MergedWeight merged_weight(const Weights& weights, const Basis& basis, size_t t,
-                           std::span<const float> z, const std::string& hash) {
+                           std::span<const float> z, uint64_t key) {
   c10::NoGradGuard no_grad;
   const Target& target = basis.targets()[t];
   const Matrix& weight = frozen_linear(weights, target).weight;
@@ -61,8 +61,7 @@ MergedWeight merged_weight(const Weights& weights, const Basis& basis, size_t t,
                     ? change_of(target, weight, made.base, basis.q(t), d)
                     : core_weight_change(basis, t, weight, made.base, d);
   if (!made.change.defined()) return {};
-  made.sum =
-      add_keyed(made.base, made.change, row_keys(mix(key_of(hash), uint64_t(t)), target.rows));
+  made.sum = add_keyed(made.base, made.change, row_keys(key, target.rows));
   return made;
 }
 
@@ -71,6 +70,7 @@ Merged::Merged(const Weights& weights, const Basis& basis, std::span<const float
     : basis_(&basis),
       parts_(std::move(before.parts_)),
       z_(basis.at_rest()),
+      keys_(rounding_keys(basis, z)),
       hash_(z_hash(as_expert(basis, z))) {
   SVFLEET_CHECK(!before.basis_ || before.basis_ == basis_, "merged weights of another basis");
   const size_t targets = basis.targets().size();
@@ -101,7 +101,7 @@ void Merged::build(const Weights& weights, std::span<const float> z, size_t t) {
                         double(target.rows) * double(target.cols) * double(target.basis_rows()));
   Part part = begin(weights, z, t);
   part.state = Part::kBuilt;
-  const MergedWeight made = merged_weight(weights, *basis_, t, z, hash_);
+  const MergedWeight made = merged_weight(weights, *basis_, t, z, keys_[t]);
   part.changed = made.sum.defined();
   if (part.changed) {
     const auto some = [](const at::Tensor& all) {

@@ -20,10 +20,10 @@ using SideBySide = std::function<void(int64_t count, const std::function<void(in
 struct MergedWeight {
   at::Tensor base, change, sum;
 };
-// For z [all r] with this z_hash. Undefined where z leaves W: it is 1 for this target, or it is of
-// a core that changes no weights.
+// For z [all r], whose key for t is one of rounding_keys(). Undefined where z leaves W: it is 1 for
+// this target, or it is of a core that changes no weights.
 MergedWeight merged_weight(const Weights& weights, const Basis& basis, size_t t,
-                           std::span<const float> z, const std::string& hash);
+                           std::span<const float> z, uint64_t key);
 
 // What one W' is to another process that has the same weights and the same z.
 struct MergedPart {
@@ -36,7 +36,7 @@ class Merged {
  public:
   Merged() = default;  // nothing merged
   // W' of every target for z [all r]: W + W C (right) or W + C W (left), C = Q diag(z - 1) Q^T,
-  // with the change in float32 and added as add_keyed does, by a key of z, target and row: one
+  // with the change in float32 and added as add_keyed does, by rounding_keys() and the row: one
   // expert has one W' everywhere, and small changes arrive on average. z = 1 gives W.
   // `before` is given up matrix by matrix, so that beside W' no more than one a thread is held.
   // Only those targets that are `wanted` are built (empty: all); the others are to be taken.
@@ -81,6 +81,7 @@ class Merged {
   const Basis* basis_ = nullptr;
   std::vector<Part> parts_;
   std::vector<float> z_;
+  std::vector<uint64_t> keys_;  // rounding_keys
   std::string hash_;
 };
 

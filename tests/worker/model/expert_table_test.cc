@@ -105,6 +105,41 @@ struct Rows32 {
   }
 };
 
+// In a model's own bfloat16, where W' and the activation form round by keys.
+TEST(ExpertTable, AnExpertIsTheSameWhateverElseMayMove) {
+  c10::NoGradGuard no_grad;
+  const Weights weights(tiny_folder("tiny_llama3"), at::kBFloat16);
+  const Basis own(decompose_all(weights, {"attention"}), weights),
+      all(decompose_all(weights, {"all"}), weights);
+  std::mt19937 random{3};
+  std::vector<float> z(size_t(own.size())), padded = all.at_rest();
+  for (float& value : z) value = 1 + 0.3f * (float(random() % 2001) / 1000 - 1);
+  ExpertTable alone(own), beside(all);
+  std::vector<size_t> there;
+  for (size_t t = 0; t < own.targets().size(); ++t) {
+    const Core::Part from = own.core().part(t);
+    for (size_t u = 0; u < all.targets().size(); ++u)
+      if (all.targets()[u].name == own.targets()[t].name) {
+        there.push_back(u);
+        std::copy_n(z.begin() + from.offset, from.length,
+                    padded.begin() + all.core().part(u).offset);
+      }
+  }
+  alone.add(z), beside.add(padded);
+  const Merged merged(weights, own, z), merged_beside(weights, all, padded);
+  size_t other_keys = 0;  // the control: the place among all targets as the key
+  const auto keys = rounding_keys(own, z);
+  for (size_t t = 0; t < there.size(); ++t) {
+    EXPECT_TRUE(at::equal(merged.weight(t).plain(), merged_beside.weight(there[t]).plain())) << t;
+    other_keys += t != there[t] && !at::equal(merged_weight(weights, own, t, z, keys[t] + 1).sum,
+                                              merged.weight(t).plain());
+  }
+  EXPECT_GT(other_keys, 0u);
+  const std::vector<int> tokens{5, 9, 77, 31, 200, 8};
+  EXPECT_TRUE(at::equal(hidden_of(weights, {Apply::kActivation, &alone, nullptr}, tokens),
+                        hidden_of(weights, {Apply::kActivation, &beside, nullptr}, tokens)));
+}
+
 TEST(ExpertTable, RowsOf32EntriesGetToTheBitWhatTheyGetAlone) {
   for (const char* name : kTinyModels)
     for (const at::ScalarType type : {at::kFloat, at::kBFloat16})
