@@ -28,9 +28,9 @@ std::string z_problem(const std::map<std::string, std::vector<float>>& z) {
 
 }  // namespace
 
-void save_expert(const std::string& path, const Expert& expert) {
+std::string expert_bytes(const Expert& expert) {
   const std::string problem = z_problem(expert.z);
-  SVFLEET_CHECK(problem.empty(), "expert ", path, ": ", problem);
+  SVFLEET_CHECK(problem.empty(), "an expert: ", problem);
   SafetensorsData data;
   data.metadata = expert.metadata;
   data.metadata["format"] = kExpertFormat;
@@ -42,7 +42,11 @@ void save_expert(const std::string& path, const Expert& expert) {
     if (!expert.core.empty()) shape = expert.shapes.at(name);
     data.tensors[name] = {shape, values};
   }
-  write_safetensors(path, data);
+  return safetensors_bytes(data);
+}
+
+void save_expert(const std::string& path, const Expert& expert) {
+  write_file_atomic(path, expert_bytes(expert));
 }
 
 std::string expert_file(const std::string& path) {

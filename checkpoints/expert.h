@@ -19,6 +19,7 @@ struct Expert {
   std::map<std::string, std::vector<int64_t>> shapes = {};  // version 2: of each tensor
 };
 
+std::string expert_bytes(const Expert& expert);  // what its file holds
 void save_expert(const std::string& path, const Expert& expert);
 // The name of the expert in a folder of its own, as `svfleet export --format native` makes it.
 inline constexpr char kExpertInFolder[] = "expert.safetensors";

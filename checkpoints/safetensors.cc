@@ -355,7 +355,7 @@ std::map<std::string, std::string> read_safetensors_metadata(const std::string& 
   return MappedFile(path).metadata();
 }
 
-void write_safetensors(const std::string& path, const SafetensorsData& data) {
+std::string safetensors_bytes(const SafetensorsData& data) {
   json header = json::object();
   if (!data.metadata.empty()) header["__metadata__"] = data.metadata;
   std::string body;
@@ -374,7 +374,11 @@ void write_safetensors(const std::string& path, const SafetensorsData& data) {
   text.append((8 - text.size() % 8) % 8, ' ');  // so that the data are aligned
   const uint64_t length = text.size();
   std::string bytes(reinterpret_cast<const char*>(&length), sizeof length);
-  write_file_atomic(path, bytes + text + body);
+  return bytes + text + body;
+}
+
+void write_safetensors(const std::string& path, const SafetensorsData& data) {
+  write_file_atomic(path, safetensors_bytes(data));
 }
 
 }  // namespace svfleet

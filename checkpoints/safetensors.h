@@ -69,6 +69,7 @@ struct SafetensorsData {
 };
 SafetensorsData read_safetensors(const std::string& path);
 std::map<std::string, std::string> read_safetensors_metadata(const std::string& path);
+std::string safetensors_bytes(const SafetensorsData& data);  // what such a file holds
 void write_safetensors(const std::string& path, const SafetensorsData& data);
 
 }  // namespace svfleet

@@ -78,8 +78,11 @@ std::vector<Shares> CrossEntropy::ask() const {
   const size_t experts = mean_.size();
   if (generation_ == 0) {
     all.emplace_back(experts);
-    for (size_t k = 0; k < experts; ++k)
-      all.emplace_back(experts)[k] = std::min(1.0, options_.most);
+    for (size_t k = 0; k < experts; ++k) {
+      Shares one(experts);
+      one[k] = std::min(1.0, options_.most);
+      all.push_back(on_grid(std::move(one)));
+    }
     if (experts > 1)
       all.push_back(on_grid(Shares(experts, std::min(1.0, options_.most) / double(experts))));
   } else {

@@ -193,8 +193,8 @@ Task load_task(const TaskSpec& spec, const std::string& split, int64_t limit) {
   const std::vector<Example> examples = read_examples(spec);
   read_rows(spec, path, limit, [&](int64_t line, Row row) {
     std::string cluster = read_cluster(row);
-    task.items.push_back({line, make_messages(spec, examples, row.question), std::move(row.gold),
-                          std::move(cluster)});
+    task.items.push_back({line, make_messages(spec, examples, row.question), row.question,
+                          std::move(row.gold), std::move(cluster)});
   });
   task.content_hash = content_hash(task);
   return task;

@@ -51,6 +51,7 @@ struct Message {
 struct Item {
   int64_t index = 0;              // line in its file, from 0
   std::vector<Message> messages;  // what is sent (few-shot examples as turns); one for chat: false
+  std::string question;           // of it, what is this item's own
   Gold gold;
   // What the field `cluster` says: items of one cluster are wordings of one, so not independent.
   // Empty: a cluster of its own.

@@ -18,6 +18,10 @@ constexpr Named kNames[] = {{CoreKind::kDiagonal, "diagonal"}, {CoreKind::kBlock
                             {CoreKind::kTiny, "tiny"},         {CoreKind::kBias, "bias"},
                             {CoreKind::kLora, "lora"},         {CoreKind::kIa3, "ia3"}};
 
+// Of the largest singular value: below it a direction is none, and what its value is, is what the
+// decomposition's rounding left (the root of 1e-16).
+constexpr double kNull = 1e-6;
+
 int64_t part_length(const CoreOptions& options, const Target& target, int64_t chosen) {
   switch (options.kind) {
     case CoreKind::kDiagonal:
@@ -113,7 +117,7 @@ double Core::ratio(size_t t, int64_t i, int64_t j) const {
   const std::vector<double>& sigma = sigmas_[t];
   const int64_t first = chosen(t).first;
   const double below = sigma[size_t(first + j)];
-  return below > 0 ? sigma[size_t(first + i)] / below : 0;
+  return below > kNull * sigma.front() ? sigma[size_t(first + i)] / below : 0;
 }
 
 double Core::random(size_t t, int64_t a, int64_t b) const {

@@ -73,7 +73,7 @@ BagOfWords learned_words(const Config& config, const ExpertSet& set) {
     if (spec.train.empty()) continue;
     try {
       for (const Item& item : load_task(spec, "train", kMostItems).items)
-        words.learn(item.messages.back().content, set.owner_of(spec.name));
+        words.learn(item.question, set.owner_of(spec.name));
     } catch (const Error&) {
     }
   }

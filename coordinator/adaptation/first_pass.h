@@ -20,6 +20,7 @@ namespace svfleet {
 struct OpenedSet {
   ExpertSet set;
   std::vector<std::vector<float>> z;  // of each member [all r]
+  std::vector<std::string> hashes;    // z_hash of each member's file
   std::vector<float> classifier;      // z; empty: there is none
 };
 

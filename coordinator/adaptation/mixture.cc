@@ -14,7 +14,7 @@ Expert mixture_expert(const Base& base, const OpenedSet& opened, const FirstPass
   for (size_t k = 0; k < opened.z.size(); ++k)
     parts.push_back({{"label", opened.set.members[k].label},
                      {"share", search.shares[k]},
-                     {"z_hash", z_hash(as_expert(*base.basis, opened.z[k]))}});
+                     {"z_hash", opened.hashes[k]}});
   const double together = std::accumulate(search.shares.begin(), search.shares.end(), 0.0);
   const json recipe = {{"experts", parts},
                        {"base", 1 - together},

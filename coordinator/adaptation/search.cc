@@ -46,7 +46,12 @@ class Measured {
     for (const Item& shot : shots.items) {
       prompts_.push_back(make_prompt(base, shots.spec, shot, int64_t(prompts_.size())));
       answers_.push_back(answer_tokens(*base.tokenizer, shot, end));
-      const std::string problem = length_problem(base.weights->architecture(), prompts_.back());
+      std::string problem = length_problem(base.weights->architecture(), prompts_.back());
+      const size_t length = prompts_.back().tokens.size() + answers_.back().size();
+      const int64_t limit = base.weights->architecture().longest;
+      if (problem.empty() && limit && int64_t(length) > limit)
+        problem = "the prompt and its right answer have " + std::to_string(length) +
+                  " tokens, more than the model's " + std::to_string(limit) + "; shorten them";
       if (!problem.empty()) throw user_error(shots.spec.train, ":", shot.index + 1, ": ", problem);
     }
   }
@@ -133,14 +138,19 @@ class Measured {
       int64_t read = 0, written = 0;
       for (size_t c = 0; c < fresh.size(); ++c) {
         double score = 0, tie = 0;
+        bool broken = false;  // on any shot
         for (size_t i = 0; i < k; ++i) {
           const json& row = rows[c * k + i];
+          broken = broken || row[0].get<double>() == kBroken;
           score += row[0].get<double>();
           tie += row[1].get<double>();
           read += row[2].get<int64_t>();
           written += row[3].get<int64_t>();
         }
-        found.push_back({score / double(k), tie / double(k)});
+        if (broken)
+          found.push_back({kBroken, kBrokenTie});
+        else
+          found.push_back({score / double(k), tie / double(k)});
       }
       found.push_back({read, written});
     }
@@ -190,12 +200,14 @@ std::optional<MixtureSearch> search_mixture(const Base& base, Crew& crew,
     const std::vector<Shares> candidates = method.ask();
     if (candidates.empty()) break;
     if (!measured.look_at(candidates, method.generations())) return std::nullopt;
-    if (method.generations() == 0) {  // the base, then each expert
+    if (method.generations() == 0) {
       result.base = measured.of(candidates[0]);
       if (result.base.score == kBroken)
         throw user_error("the logits of the base hold a NaN or infinity: the model is damaged");
-      for (size_t e = 0; e < experts.size(); ++e)
-        result.each.push_back(measured.of(candidates[1 + e]));
+      std::vector<Shares> alone;  // also where no candidate may have so much of one
+      for (size_t e = 0; e < experts.size(); ++e) alone.emplace_back(experts.size())[e] = 1;
+      if (!measured.look_at(alone, 0)) return std::nullopt;
+      for (const Shares& one : alone) result.each.push_back(measured.of(one));
     }
     std::vector<Fitness> told;
     for (const Shares& shares : candidates) told.push_back(measured.of(shares));

@@ -17,11 +17,11 @@ void refuse_items_of(const TaskSpec& spec, const std::string& split, const Task&
   if (file.empty()) return;
   std::map<std::string, std::string> prompts, clusters;  // -> "shots.jsonl:3"
   for (const Item& shot : shots.items) {
-    prompts.emplace(shot.messages.back().content, place(shots.spec.train, shot));
+    prompts.emplace(shot.question, place(shots.spec.train, shot));
     if (!shot.cluster.empty()) clusters.emplace(shot.cluster, place(shots.spec.train, shot));
   }
   for (const Item& item : load_task(spec, split).items) {
-    auto same = prompts.find(item.messages.back().content);
+    auto same = prompts.find(item.question);
     const bool is_prompt = same != prompts.end();
     if (!is_prompt && (same = clusters.find(item.cluster)) == clusters.end()) continue;
     throw user_error(same->second, ": this shot ", is_prompt ? "" : "is of a cluster that ",

@@ -1,6 +1,7 @@
 // svfleet adapt: two passes over the items of a split, beside the base.
 #include <spdlog/spdlog.h>
 
+#include <exception>
 #include <optional>
 
 #include "comm/error.h"
@@ -34,17 +35,22 @@ int adapt_command(const CommandLine& line, const Config& given) {
   const auto second =
       measure(base, crew, tasks, {Asked{"adapt " + line.adapt.strategy, {}, 0, &*pass}}, config);
   if (!second) return kExitRequeue;
-  if (!line.out.empty())
-    crew.on_leader("save the mixture", [&] {
-      save_expert(line.out,
-                  mixture_expert(base, opened, *pass, shots, uint64_t(config.evaluate.seed)));
-    });
   if (!crew.leads()) return kExitFinished;
   Measurement measured = second->measured;
   note_test_readings(named.first(named.measurable), named.paths, config, tasks, measured);
-  nlohmann::json found = adaptation_json(config, line.adapt, opened, *pass, tasks, base, *second);
-  if (!line.out.empty()) found["out"] = line.out;
+  nlohmann::json found = adaptation_json(config, line.adapt, opened, *pass, tasks, *second);
+  std::exception_ptr unsaved;  // what was found is told all the same
+  if (!line.out.empty()) {
+    try {
+      save_new_expert(line.out,
+                      mixture_expert(base, opened, *pass, shots, uint64_t(config.evaluate.seed)));
+      found["out"] = line.out;
+    } catch (...) {
+      unsaved = std::current_exception();
+    }
+  }
   tell_evaluation(measured, line.json, found);
+  if (unsaved) std::rethrow_exception(unsaved);
   return kExitFinished;
 }
 

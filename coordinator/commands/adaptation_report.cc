@@ -45,7 +45,7 @@ json routing_json(const Config& config, const OpenedSet& opened, const FirstPass
     for (const Item& item : task.items) {
       const size_t gold = opened.set.owner_of(task.spec.name);
       of_model.add(gold, pass.to[place++]);
-      if (words.knows_any()) of_words.add(gold, words.label(item.messages.back().content));
+      if (words.knows_any()) of_words.add(gold, words.label(item.question));
     }
   json out = {{"labels", of_model.labels},
               {"confusion", of_model.counts},
@@ -115,13 +115,13 @@ std::string search_text(const json& search) {
 }  // namespace
 
 json adaptation_json(const Config& config, const AdaptRequest& request, const OpenedSet& opened,
-                     const FirstPass& pass, const std::vector<Task>& tasks, const Base& base,
+                     const FirstPass& pass, const std::vector<Task>& tasks,
                      const Measuring& second) {
   json experts = json::array();
   for (size_t k = 0; k < opened.z.size(); ++k)
     experts.push_back({{"label", opened.set.members[k].label},
                        {"file", opened.set.members[k].file},
-                       {"z_hash", z_hash(as_expert(*base.basis, opened.z[k]))}});
+                       {"z_hash", opened.hashes[k]}});
   json out = {{"strategy", request.strategy},
               {"experts", experts},
               {"first_pass",

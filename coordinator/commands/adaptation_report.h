@@ -13,8 +13,7 @@ namespace svfleet {
 // measured then, the adapted policy last. docs/formats.md.
 nlohmann::json adaptation_json(const Config& config, const AdaptRequest& request,
                                const OpenedSet& opened, const FirstPass& pass,
-                               const std::vector<Task>& tasks, const Base& base,
-                               const Measuring& second);
+                               const std::vector<Task>& tasks, const Measuring& second);
 std::string adaptation_text(const nlohmann::json& adaptation);
 
 }  // namespace svfleet

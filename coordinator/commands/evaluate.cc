@@ -74,7 +74,7 @@ int evaluate_command(const CommandLine& line, const Config& given) {
   if (!crew.leads()) return kExitFinished;
   note_test_readings(named.first(named.measurable), named.paths, config, tasks, result->measured);
   nlohmann::json adaptation;
-  if (pass) adaptation = adaptation_json(config, line.adapt, opened, *pass, tasks, base, *result);
+  if (pass) adaptation = adaptation_json(config, line.adapt, opened, *pass, tasks, *result);
   tell_evaluation(result->measured, line.json, adaptation);
   if (out) out->write(item_lines(result->measured));
   return kExitFinished;

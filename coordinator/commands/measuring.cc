@@ -1,5 +1,7 @@
 #include "coordinator/commands/measuring.h"
 
+#include <set>
+
 #include "comm/clock.h"
 #include "comm/error.h"
 #include "coordinator/base/weight_watch.h"
@@ -30,6 +32,11 @@ std::optional<Measuring> measure(const Base& base, Crew& crew, const std::vector
                     {},
                     {}},
                    {}};
+  std::set<std::string> names{"base"};
+  for (const Asked& asked : all)
+    if (!names.insert(asked.name).second)
+      throw user_error("two policies would both be called '", asked.name,
+                       "' in what is measured; give the expert's file another name");
   WeightWatch watch(frozen(base), crew, 0);
   Stopwatch clock;
   const auto look_at = [&](const Policy& policy, const std::string& name, size_t of,

@@ -18,7 +18,7 @@ NamedExperts open_named(const CommandLine& line, Crew& crew) {
     crew.agree("expert set", hash_bytes(read_file(line.adapt.set)));
     for (const std::string& file : named.set.files()) {
       for (const std::string& path : line.experts)
-        if (resolved_path(path) == resolved_path(file))
+        if (resolved_path(expert_file(path)) == resolved_path(expert_file(file)))
           throw user_error("--expert '", path, "' is in '", line.adapt.set,
                            "' too; leave out the option");
       named.paths.push_back(file);
@@ -30,13 +30,15 @@ NamedExperts open_named(const CommandLine& line, Crew& crew) {
 }
 
 OpenedSet on_model(const Base& base, const NamedExperts& named) {
-  OpenedSet opened{named.set, {}, {}};
+  OpenedSet opened{named.set, {}, {}, {}};
   for (size_t i = named.single; i < named.experts.size(); ++i) {
     std::vector<float> z = flat_z(base, named.experts[i], named.paths[i]);
-    if (i < named.measurable)
+    if (i < named.measurable) {
       opened.z.push_back(std::move(z));
-    else
+      opened.hashes.push_back(z_hash(named.experts[i]));
+    } else {
       opened.classifier = std::move(z);
+    }
   }
   return opened;
 }
@@ -44,7 +46,7 @@ OpenedSet on_model(const Base& base, const NamedExperts& named) {
 std::vector<std::string> texts_of(const std::vector<Task>& tasks) {
   std::vector<std::string> texts;
   for (const Task& task : tasks)
-    for (const Item& item : task.items) texts.push_back(item.messages.back().content);
+    for (const Item& item : task.items) texts.push_back(item.question);
   return texts;
 }
 

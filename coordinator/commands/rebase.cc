@@ -87,7 +87,7 @@ int rebase_command(const CommandLine& line, const Config& config) {
                      "other factors");
   crew.on_leader("rebase", [&] {
     const Outcome outcome = rebase(*opened, FactorStore(line.share.store));
-    save_expert(line.out, outcome.expert);
+    save_new_expert(line.out, outcome.expert);
     tell(line, outcome);
   });
   return kExitFinished;

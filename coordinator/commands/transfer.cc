@@ -95,7 +95,7 @@ int transfer_command(const CommandLine& line, const Config& given) {
     describe(config, architecture, *decomposed, targets, &moved);
     moved.metadata["transferred_from"] = z_hash(expert);
     if (!line.share.control.empty()) moved.metadata["control"] = line.share.control;
-    save_expert(line.out, moved);
+    save_new_expert(line.out, moved);
     tell(line, moved, targets.size());
   });
   return kExitFinished;

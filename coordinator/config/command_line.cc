@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "checkpoints/expert.h"
 #include "checkpoints/file.h"
 #include "comm/error.h"
 #include "coordinator/config/adapt_options.h"
@@ -273,7 +274,8 @@ void check_experts(const CommandLine& line, const CLI::App& app) {
     throw user_error("--controls are made of an expert: give --expert FILE", see(app));
   for (size_t i = 0; i < line.experts.size(); ++i)
     for (size_t k = 0; k < i; ++k)
-      if (resolved_path(line.experts[i]) == resolved_path(line.experts[k]))
+      if (resolved_path(expert_file(line.experts[i])) ==
+          resolved_path(expert_file(line.experts[k])))
         throw user_error(
             "--expert '", shown(line.experts[i]), "' is given twice",
             line.experts[i] == line.experts[k] ? "" : ", first as '" + shown(line.experts[k]) + "'",

@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 
+#include "checkpoints/expert.h"
 #include "checkpoints/file.h"
 #include "comm/error.h"
 #include "coordinator/config/reader.h"
@@ -91,7 +92,7 @@ void read_members(const YAML::Node& node, const Reading& reading, ExpertSet* set
     SetMember member = read_member(node[i], "experts." + std::to_string(i), reading);
     if (member.label == kOther)
       refuse(where, "the label 'other' means the base; give the expert another");
-    once(files, resolved_path(member.file), where, "the expert", "leave one out");
+    once(files, resolved_path(expert_file(member.file)), where, "the expert", "leave one out");
     once(labels, member.label, where, "the label", "give each expert its own with 'label'");
     for (const std::string& task : member.tasks)
       once(tasks, task, where, "the task", "a task's prompts are one expert's");

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "checkpoints/file.h"
+#include "checkpoints/out_file.h"
+#include "checkpoints/publish.h"
 #include "comm/error.h"
 #include "coordinator/base/factors.h"
 #include "coordinator/config/targets.h"
@@ -53,6 +55,13 @@ std::string factors_hash_of(const OpenedExpert& opened) {
 void check_new_file(const std::string& path) {
   if (file_exists(path))
     throw user_error("'", path, "' is there already; give another name, or remove it first");
+  const OutFile can_be_written(path);
+}
+
+void save_new_expert(const std::string& path, const Expert& expert) {
+  if (!publish_file(path, expert_bytes(expert), [] { return false; }))
+    throw user_error("'", path,
+                     "' came to be there meanwhile, and stays as it is; give another name");
 }
 
 }  // namespace svfleet

@@ -35,7 +35,9 @@ at::Tensor exact_weight(const OpenedExpert& opened, const Target& target);
 // Of the factors of the matrices that the expert names, as its metadata have it.
 std::string factors_hash_of(const OpenedExpert& opened);
 
-// Error(kExitUser) where there is something at `path`, where a new expert is to be written.
+// Error(kExitUser) where a new expert cannot be written at `path`, or something is there.
 void check_new_file(const std::string& path);
+// The same; what is there when it is done stays.
+void save_new_expert(const std::string& path, const Expert& expert);
 
 }  // namespace svfleet

@@ -28,7 +28,7 @@ Update Learner::take(std::span<const double> fitness) {
   const FitnessSummary summary = summary_of(fitness);
   Update result;
   result.finite = summary.finite;
-  if (summary.finite && summary.max > summary.min)
+  if (summary.finite && summary.apart > 0)  // else the estimate is 0, and nothing was learnt
     result = move(evolution_gradient(perturbation(), centred_ranks(fitness), state_.p.size()));
   end_step(result);
   return result;

@@ -259,6 +259,14 @@ def wrong(toy):
             toy.shots, "--set", "evaluate.split=train")
     refused("an --out that is there", ["is there already"], "adapt", "--experts", toy.set, *few, toy.shots, "--out",
             toy.shots)
+    begin = time.monotonic()
+    refused("an --out in no folder", ["no-folder"], "adapt", "--experts", toy.set, *few, toy.shots, "--out",
+            toy.folder / "no-folder/mixture.safetensors")
+    check(time.monotonic() - begin < 20, "before anything is searched")
+    long = toy.folder / "long.jsonl"
+    long.write_text(json.dumps({"question": "Which?", "answer": "word " * 3000}) + "\n")
+    refused("a shot whose answer is too long", ["long.jsonl:1: the prompt and its right answer have", "shorten them"],
+            "adapt", "--experts", toy.set, *few, long)
     refused("an expert twice", ["is in", "too; leave out the option"], "evaluate", "--experts", toy.set, "--expert",
             toy.folder / "vowels/experts/final.safetensors")
 

@@ -29,8 +29,8 @@ def svfleet(*arguments, ranks=1):
     return done
 
 
-def refused(what, words, *texts):
-    done = runs.svfleet(*words)
+def refused(what, words, *texts, cwd=None):
+    done = runs.svfleet(*words, cwd=cwd)
     line = one_line(done)
     check(done.returncode == 2 and all(text in line for text in texts), f"{what}: {line or done}")
 
@@ -175,6 +175,11 @@ def several_files(folder, config, experts):
     check(["p_adjusted" in r for r in found["results"]] == [False, True, False, False, True, False, False]
           and "reached_by" in found["results"][1] and "reached_by" in found["results"][4]
           and "reached_by" not in found["results"][2], "controls are compared with their expert and are no claims")
+
+    native = folder / "base"
+    svfleet("export", config, "--expert", experts[0], "--format", "native", native)
+    refused("an expert called as the base is", [*few, "--expert", "base"], "would both be called 'base'", cwd=folder)
+    refused("an expert and its folder", [*few, "--expert", native, "--expert", native / "expert.safetensors"], "is given twice")
 
     shorter = folder / "shorter.jsonl"
     shorter.write_text("".join(files[1].read_text().splitlines(keepends=True)[:-1]))

@@ -89,10 +89,10 @@ def run(config, run_dir, ranks, *more):
     return done
 
 
-def svfleet(*arguments, ranks=1):
+def svfleet(*arguments, ranks=1, cwd=None):
     launcher = [] if ranks == 1 else MPIRUN + ["-n", str(ranks)]
     return subprocess.run(launcher + [SVFLEET, *map(str, arguments)], capture_output=True, text=True,
-                          timeout=120)
+                          timeout=120, cwd=cwd)
 
 
 def one_line(done):

@@ -132,6 +132,20 @@ def merged_bfloat16(setting):
           "with model.dtype float32 the matrix is float32, config.json says so, and a line tells it")
 
 
+def one_indexed_file(setting):
+    """A model whose one file only its index leads to."""
+    model, out = setting.folder / "indexed", setting.folder / "indexed-merged"
+    shutil.copytree(setting.model, model)
+    name = "model-00001-of-00001.safetensors"
+    (model / "model.safetensors").rename(model / name)
+    (model / "model.safetensors.index.json").write_text(json.dumps(
+        {"metadata": {}, "weight_map": {one: name for one in read_folder(setting.model)}}))
+    setting.good("export", "--expert", setting.expert("indexed-expert", random_z(setting.weights, 2)), "--format", "merged", out,
+                 "--set", f"model.path={model}")
+    found = setting.good("evaluate", "--set", f"model.path={out}", "--set", "evaluate.items=2")
+    check(found["results"][0]["n"] == 2, "a model of one indexed file is exported so that it can be read")
+
+
 def round_to_bf16(values):
     bits = values.astype(np.float32).view(np.uint32).astype(np.uint64)
     bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
@@ -328,6 +342,7 @@ def main():
         float32, bfloat16 = Setting(folder, LLAMA3, "float32"), Setting(folder, PLAIN, "bfloat16")
         merged_float32(float32)
         merged_bfloat16(bfloat16)
+        one_indexed_file(bfloat16)
         peft(float32)
         native(float32)
         refusals(float32)

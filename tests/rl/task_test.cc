@@ -133,6 +133,7 @@ TEST(Task, FewShotBecomesTurns) {
   file.spec.few_shot_count = 1;
   task = file.load();
   EXPECT_EQ(turns(task.items[0]), "<user>Add.\n\nQ: 2+3?\nA: 5\n\nQ: 1+1?\nA:");
+  EXPECT_EQ(task.items[0].question, "Q: 1+1?\nA:");  // what tells items apart
 }
 
 TEST(Task, ChoicesInEveryForm) {

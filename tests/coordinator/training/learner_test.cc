@@ -142,6 +142,11 @@ TEST(Learner, APopulationWithoutASignalMovesNothing) {
   EXPECT_TRUE(learner.take(std::vector<double>{3, 0, 1, 0}).finite);  // control
   EXPECT_EQ(learner.state().updates, 1);
   EXPECT_NE(learner.state().p[0], 0);
+  // Both of each pair alike: neither stale momentum nor decay moves it.
+  const std::vector<float> before = learner.state().p;
+  EXPECT_TRUE(learner.take(std::vector<double>{1, 1, 0, 0}).finite);
+  EXPECT_EQ(learner.state().updates, 1);
+  EXPECT_EQ(learner.state().p, before);
 }
 
 TEST(Learner, ValidationChoosesAndEnds) {
