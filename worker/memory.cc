@@ -1,5 +1,7 @@
 #include "worker/memory.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <sstream>
@@ -41,6 +43,10 @@ Memory host_memory() {
   }
   memory.others = std::max<int64_t>(0, used - memory.own);
   return memory;
+}
+
+void give_back_memory() {
+  malloc_trim(0);
 }
 
 Memory gpu_memory(const std::string& text) {

@@ -15,6 +15,9 @@ struct Memory {
 // Of the host, or of the control group of this process, whichever ends first. Its own bytes are
 // those in memory that no file backs. Never throws.
 Memory host_memory();
+// Gives back to the system what lies free between what this process holds.
+void give_back_memory();
+
 // From the text of libtorch's error, in which sizes are rounded.
 Memory gpu_memory(const std::string& text);
 

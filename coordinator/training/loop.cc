@@ -12,6 +12,7 @@
 #include "coordinator/run/stop_request.h"
 #include "coordinator/training/chunks_of_step.h"
 #include "coordinator/training/evaluation.h"
+#include "worker/memory.h"
 
 namespace svfleet {
 namespace {
@@ -114,6 +115,7 @@ void TrainingLoop::begin() {
 }
 
 void TrainingLoop::put_in_force() {
+  give_back_memory();  // holes that replies and gradients left, into which few matrices fit
   timed("merge", [&] {
     Trainee& first = trainees_.front();
     if (trainees_.size() == 1) {
