@@ -118,14 +118,20 @@ class Lab:
         with open(self.out / "study.log", "a+", encoding="utf-8") as log:
             print("$ " + " ".join(line), file=log, flush=True)
             try:
-                done = subprocess.run(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
+                child = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
             except OSError as error:
                 raise Stopped(f"cannot run '{line[0]}': {error.strerror}; build it, or name it in SVFLEET", 2) from error
-            if done.returncode:
+            try:
+                printed, _ = child.communicate()
+            except BaseException:  # a stop: what it has computed it saves, as after any
+                child.terminate()
+                child.wait()
+                raise
+            if child.returncode:
                 log.seek(0)
                 last = [one for one in log.read().splitlines() if one.strip()][-1:]
-                raise Stopped(f"{command} ended with {done.returncode}: {''.join(last)}", done.returncode)
-        return json.loads(done.stdout)
+                raise Stopped(f"{command} ended with {child.returncode}: {''.join(last)}", child.returncode)
+        return json.loads(printed)
 
     def on(self, *changes):
         """This lab with more settings for every command, such as another model."""

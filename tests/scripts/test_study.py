@@ -191,6 +191,18 @@ class Tables(unittest.TestCase):
         return [float(point.get("cx")) > zero and float(bar.get("x1")) > zero for point, bar in zip(of("circle"), level)]
 
 
+class Page(unittest.TestCase):
+    def test_it_is_made_of_what_is_kept(self):
+        page = ROOT / "docs" / "study.md"
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / page.name
+            copy.write_text(page.read_text())
+            self.assertEqual(tables.write(ROOT / "examples/study/results", copy), 0)
+            self.assertEqual(copy.read_text(), page.read_text())
+            for picture in Path(folder).glob("*.svg"):
+                self.assertEqual(picture.read_text(), (page.parent / picture.name).read_text())
+
+
 class Rules(unittest.TestCase):
     """What a search on the shots leads to."""
 
@@ -224,6 +236,7 @@ class Whole(unittest.TestCase):
             begun = study("--tiny", "--out", out, "--hours", "0.001")
             self.assertEqual(begun.returncode, 75, begun.stderr)
             self.assertIn("the same command goes on", begun.stderr)
+            self.a_signal(out)
             done = study("--tiny", "--out", out)
             self.assertEqual(done.returncode, 0, done.stderr + done.stdout[-2000:])
             for block in BLOCKS:
@@ -243,6 +256,19 @@ class Whole(unittest.TestCase):
             self.assertEqual(again.returncode, 0, again.stderr)
             self.assertEqual(results, {path: path.read_bytes() for path in results})  # nothing is done again
             self.the_seal(out)
+
+    def a_signal(self, out):
+        """Ends the study and the command that it waits for."""
+        process = subprocess.Popen([ROOT / "scripts" / "study", "--tiny", "--out", out], stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+        while " experts/" not in process.stdout.readline():
+            pass
+        process.terminate()
+        _, said = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 75, said)
+        self.assertIn("by a signal; the same command goes on", said)
+        left = subprocess.run(["pgrep", "-f", str(out / "runs")], capture_output=True, text=True).stdout
+        self.assertEqual(left, "")
 
     def budgets(self, searches):
         """A new z has sampled what its search wrote, and a step more at most."""
