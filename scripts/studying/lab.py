@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 from studying.plan import ROOT, shown
 
@@ -76,6 +77,7 @@ class Lab:
         self.results, self.block, self.sealed = self.out / "results", "", True
         self.until = time.monotonic() + 3600 * hours if hours is not None else math.inf
         self.config, self.extra = plan["config"], []
+        self.now = SimpleNamespace(child=None, stopping=False)  # one for all labs of on()
         mark = self.out / "plan.json"
         if mark.exists() and load(mark)["hash"] != plan.hash():
             raise SystemExit(f"study: '{out}' holds results of another plan: examples/study/plan.yaml or hypotheses.yaml "
@@ -104,7 +106,15 @@ class Lab:
         path = self.results / f"{name}.json"
         return load(path) if path.exists() else None
 
+    def stop(self, *_):
+        """The handler of signals: the command that runs saves what it has, as after any. What is between two is short."""
+        self.now.stopping = True
+        if self.now.child:
+            self.now.child.terminate()
+
     def check_time(self):
+        if self.now.stopping:
+            raise KeyboardInterrupt
         if time.monotonic() > self.until:
             raise Stopped("the hours are over", 75)
 
@@ -121,12 +131,13 @@ class Lab:
                 child = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
             except OSError as error:
                 raise Stopped(f"cannot run '{line[0]}': {error.strerror}; build it, or name it in SVFLEET", 2) from error
-            try:
-                printed, _ = child.communicate()
-            except BaseException:  # a stop: what it has computed it saves, as after any
+            self.now.child = child
+            if self.now.stopping:
                 child.terminate()
-                child.wait()
-                raise
+            printed, _ = child.communicate()
+            self.now.child = None
+            if self.now.stopping:
+                raise KeyboardInterrupt
             if child.returncode:
                 log.seek(0)
                 last = [one for one in log.read().splitlines() if one.strip()][-1:]

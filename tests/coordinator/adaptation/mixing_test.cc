@@ -123,6 +123,7 @@ TEST(Adaptation, AMixtureIsAnExpertWithItsRecipe) {
   OpenedSet opened;
   for (int k = 0; k < 2; ++k) {
     opened.z.push_back(bench.z[size_t(k)]);
+    opened.hashes.push_back(k ? "hash of the second file" : "of the first");
     opened.set.members.push_back({"/some/where/e", k ? "b" : "a", "", {}});
   }
   AdaptRequest request;
@@ -137,6 +138,7 @@ TEST(Adaptation, AMixtureIsAnExpertWithItsRecipe) {
       z_hash(expert));
   const std::string& recipe = expert.metadata.at("mixture");
   EXPECT_NE(recipe.find("\"label\":\"b\""), std::string::npos) << recipe;
+  EXPECT_NE(recipe.find("hash of the second file"), std::string::npos) << recipe;
   EXPECT_EQ(recipe.find("some/where"), std::string::npos) << recipe;
 }
 
