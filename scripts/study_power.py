@@ -15,10 +15,7 @@ seeds make sd's part small and leave the items' part: the items are the same for
 disagree, no clusters, and every seed's items anew.
 """
 import argparse
-import os
-import sys
 from math import sqrt
-from pathlib import Path
 from statistics import NormalDist
 
 ALPHA, POWER = 0.05, 0.8
