@@ -12,7 +12,7 @@ from benchmarks.result import Result
 STEPS = 8
 # What a symbol belongs to, and what was done about it. The first pattern that fits counts.
 KINDS = (
-    (r"panel_|PanelKernel|multiply_panels", "products, own panels", "packed once; rows in tiles that stay in registers"),
+    (r"panel_|PanelKernel|PanelWeights|multiply_rows|turn_tile|turn_pairs|finish_rows", "products, own panels", "packed once; rows in tiles that stay in registers"),
     (r"jit|\[unknown\]|perf-\d+\.map|brgemm|dnnl", "products, oneDNN", "packed once; addend and bias before the only rounding"),
     (r"vocabulary|loss_gradient|draw_token|block_sums", "choice of tokens", "one pass over 64 fixed blocks; softmax and its gradient fused"),
     (r"attention|attend|attn", "attention", "own kernels over pages of 32 tokens, no tiny products"),

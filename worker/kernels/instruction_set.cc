@@ -25,6 +25,14 @@ bool has_kernels(Kernels which) {
   return true;
 }
 
+bool has_pair_kernels() {
+  return has_kernels(Kernels::kAvx512) && __builtin_cpu_supports("avx512bf16");
+}
+
+bool has_matrix_instructions() {
+  return has_pair_kernels() && __builtin_cpu_supports("amx-bf16");
+}
+
 Kernels kernels() {
   return chosen();
 }

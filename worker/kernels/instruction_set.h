@@ -10,6 +10,10 @@ Kernels kernels();
 // Whether this processor can run them.
 bool has_kernels(Kernels which);
 
+// Whether there are instructions for pairs of bfloat16 (AVX512_BF16), and for tiles of them (AMX).
+bool has_pair_kernels();
+bool has_matrix_instructions();
+
 // For tests alone, which compare the bits of all of them: not while kernels run.
 void set_kernels(Kernels which);
 

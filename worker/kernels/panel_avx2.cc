@@ -8,6 +8,7 @@ namespace {
 
 struct Vector {
   static constexpr int kWidth = 8;
+  static constexpr int kGroup = 1;
   __m256 v;
   static Vector zero() { return {_mm256_setzero_ps()}; }
   static Vector load(const float* p) { return {_mm256_loadu_ps(p)}; }
@@ -27,11 +28,13 @@ constexpr int kSums = 12;
 
 template <>
 PanelKernel<bf16> avx2_panel_kernel() {
-  return {kRows, multiply_rows<Vector, kSums, kRows, bf16>};
+  return {kRows, multiply_rows<Vector, kSums, kRows, bf16, float>, turn_tile<bf16>,
+          finish_rows<bf16, bf16>, finish_rows<bf16, float>};
 }
 template <>
 PanelKernel<float> avx2_panel_kernel() {
-  return {kRows, multiply_rows<Vector, kSums, kRows, float>};
+  return {kRows, multiply_rows<Vector, kSums, kRows, float, float>, turn_tile<float>,
+          finish_rows<float, float>, finish_rows<float, float>};
 }
 
 }  // namespace svfleet

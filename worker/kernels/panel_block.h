@@ -1,17 +1,19 @@
-// The inner loop of a panel's product over a vector type V, for files of different instructions.
+// The inner loops of a panel's product over a vector type V, for files of different instructions.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 #include "worker/kernels/panel_kernel.h"
 
 namespace svfleet {
 namespace {
 
-// R rows and C vectors of columns, whose sums stay in registers.
-template <class V, int R, int C, class T>
-inline void multiply_block(const float* x, int64_t stride, int64_t inputs, const T* panel,
-                           float* sums, bool more) {
+// R rows and C vectors of columns, whose sums stay in registers; V::kGroup inputs at a time.
+template <class V, int R, int C, class T, class X>
+inline void multiply_block(const X* x, int64_t stride, int64_t inputs, const T* panel, float* sums,
+                           bool more) {
   V sum[R][C];
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
@@ -19,10 +21,10 @@ inline void multiply_block(const float* x, int64_t stride, int64_t inputs, const
     for (int c = 0; c < C; ++c)
       sum[r][c] = more ? V::load(sums + r * kPanelWidth + c * V::kWidth) : V::zero();
   }
-  for (int64_t k = 0; k < inputs; ++k, panel += kPanelWidth) {
+  for (int64_t k = 0; k < inputs; k += V::kGroup, panel += kPanelWidth * V::kGroup) {
     V w[C];
 #pragma GCC unroll 4
-    for (int c = 0; c < C; ++c) w[c] = V::load(panel + c * V::kWidth);
+    for (int c = 0; c < C; ++c) w[c] = V::load(panel + c * V::kWidth * V::kGroup);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       const V xr = V::broadcast(x + r * stride + k);
@@ -38,8 +40,8 @@ inline void multiply_block(const float* x, int64_t stride, int64_t inputs, const
 }
 
 // As many rows as there are, from kMost registers of sums down.
-template <class V, int kMost, int R, class T>
-inline void multiply_rows(const float* x, int rows, int64_t stride, int64_t inputs, const T* panel,
+template <class V, int kMost, int R, class T, class X>
+inline void multiply_rows(const X* x, int rows, int64_t stride, int64_t inputs, const T* panel,
                           float* sums, bool more) {
   if constexpr (R > 1) {
     if (rows < R) return multiply_rows<V, kMost, R - 1>(x, rows, stride, inputs, panel, sums, more);
@@ -47,8 +49,57 @@ inline void multiply_rows(const float* x, int rows, int64_t stride, int64_t inpu
   constexpr int kAll = kPanelWidth / V::kWidth;
   constexpr int kColumns = R * kAll <= kMost ? kAll : kAll / 2;
   for (int c = 0; c < kAll; c += kColumns)
-    multiply_block<V, R, kColumns>(x, stride, inputs, panel + c * V::kWidth, sums + c * V::kWidth,
-                                   more);
+    multiply_block<V, R, kColumns>(x, stride, inputs, panel + c * V::kWidth * V::kGroup,
+                                   sums + c * V::kWidth, more);
+}
+
+// to[c][r] = from[r][c] of a square of kSide x kSide units: eight a side at a time.
+template <class Unit, int kSide>
+inline void turn_square(const Unit* from, Unit* to) {
+  constexpr int kEight = 8;
+  typedef Unit Eight __attribute__((vector_size(kEight * sizeof(Unit)), may_alias, aligned(2)));
+  for (int r = 0; r < kSide; r += kEight)
+    for (int c = 0; c < kSide; c += kEight) {
+      Eight row[kEight], next[kEight];
+      for (int i = 0; i < kEight; ++i)
+        row[i] = *reinterpret_cast<const Eight*>(from + (r + i) * kSide + c);
+      // Three shuffles of pairs four rows apart leave every entry in its column's row.
+      for (int round = 0; round < 3; ++round) {
+        for (int i = 0; i < kEight / 2; ++i) {
+          next[2 * i] = __builtin_shufflevector(row[i], row[i + 4], 0, 8, 1, 9, 2, 10, 3, 11);
+          next[2 * i + 1] = __builtin_shufflevector(row[i], row[i + 4], 4, 12, 5, 13, 6, 14, 7, 15);
+        }
+        std::copy_n(next, kEight, row);
+      }
+      for (int i = 0; i < kEight; ++i) *reinterpret_cast<Eight*>(to + (c + i) * kSide + r) = row[i];
+    }
+}
+
+// PanelKernel::turn of a panel of single inputs.
+template <class T>
+void turn_tile(const T* from, T* to) {
+  using Unit = std::conditional_t<sizeof(T) == 2, uint16_t,
+                                  std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>>;
+  turn_square<Unit, kPanelWidth>(reinterpret_cast<const Unit*>(from), reinterpret_cast<Unit*>(to));
+}
+
+// PanelKernel::finish and finish_wide.
+template <class T, class Y>
+void finish_rows(const Wide<T>* sums, int64_t first, int rows, const PanelResult<T, Y>& to) {
+  for (int r = 0; r < rows; ++r) {
+    Wide<T> all[kPanelWidth];
+    std::copy_n(sums + r * kPanelWidth, kPanelWidth, all);
+    const int64_t place = (first + r) * to.stride;
+    const auto finish = [&](int64_t count) {
+      if (to.bias)
+        for (int64_t c = 0; c < count; ++c) all[c] += widen(to.bias[c]);
+      if (to.add)
+        for (int64_t c = 0; c < count; ++c) all[c] += to.add[place + c];
+      for (int64_t c = 0; c < count; ++c) to.y[place + c] = narrow<Y>(all[c]);
+    };
+    // Loops of a known length are made of vector instructions.
+    to.width < kPanelWidth ? finish(to.width) : finish(kPanelWidth);
+  }
 }
 
 }  // namespace

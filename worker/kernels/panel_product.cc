@@ -6,13 +6,13 @@
 #include <vector>
 
 #include "worker/kernels/instruction_set.h"
-#include "worker/kernels/panel_kernel.h"
+#include "worker/kernels/panel_block.h"
 #include "worker/kernels/product_weights.h"
 
 namespace svfleet {
 namespace {
 
-constexpr int64_t kRowBlock = 240;  // rows whose inputs are wide at one time: of all kernels' rows
+constexpr int64_t kRowBlock = 240;     // rows that meet a panel at one time: of all kernels' rows
 constexpr int64_t kMostInputs = 2048;  // of a sum that is made at once; a longer one is in parts
 constexpr int kMostRows = 12;          // of any kernel
 
@@ -29,63 +29,27 @@ void multiply_plain(const Wide<T>* x, int rows, int64_t stride, int64_t inputs, 
   }
 }
 
-// to[c][r] = from[r][c], both kPanelWidth wide and high: eight entries a side at a time.
-template <class T>
-void turn_tile(const T* from, T* to) {
-  using Bits = std::conditional_t<sizeof(T) == 2, uint16_t,
-                                  std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>>;
-  constexpr int kSide = 8;
-  typedef Bits Eight __attribute__((vector_size(kSide * sizeof(Bits)), may_alias, aligned(2)));
-  for (int r = 0; r < kPanelWidth; r += kSide)
-    for (int c = 0; c < kPanelWidth; c += kSide) {
-      Eight row[kSide], next[kSide];
-      for (int i = 0; i < kSide; ++i)
-        row[i] = *reinterpret_cast<const Eight*>(from + (r + i) * kPanelWidth + c);
-      // Three shuffles of pairs four rows apart leave every entry in its column's row.
-      for (int round = 0; round < 3; ++round) {
-        for (int i = 0; i < kSide / 2; ++i) {
-          next[2 * i] = __builtin_shufflevector(row[i], row[i + 4], 0, 8, 1, 9, 2, 10, 3, 11);
-          next[2 * i + 1] = __builtin_shufflevector(row[i], row[i + 4], 4, 12, 5, 13, 6, 14, 7, 15);
-        }
-        std::copy_n(next, kSide, row);
-      }
-      for (int i = 0; i < kSide; ++i)
-        *reinterpret_cast<Eight*>(to + (c + i) * kPanelWidth + r) = row[i];
+// X: what sums are made of, the wide type of single inputs or T of pairs.
+template <class T, class X>
+PanelKernel<T, X> panel_kernel() {
+  if constexpr (!std::is_same_v<X, Wide<T>>) {
+    return pair_panel_kernel();
+  } else {
+    if constexpr (sizeof(T) < sizeof(double)) {
+      if (kernels() == Kernels::kAvx512) return avx512_panel_kernel<T>();
+      if (kernels() == Kernels::kAvx2) return avx2_panel_kernel<T>();
     }
-}
-
-// y = (sum + bias) + add, rounded, of a panel's outputs, `width` of them where it is the last.
-template <class T, class Y>
-void finish(const Wide<T>* sum, const T* bias, const Wide<T>* add, int64_t width, Y* y) {
-  Wide<T> all[kPanelWidth];
-  std::copy_n(sum, kPanelWidth, all);
-  const auto finish = [&](int64_t count) {
-    if (bias)
-      for (int64_t c = 0; c < count; ++c) all[c] += widen(bias[c]);
-    if (add)
-      for (int64_t c = 0; c < count; ++c) all[c] += add[c];
-    for (int64_t c = 0; c < count; ++c) y[c] = narrow<Y>(all[c]);
-  };
-  // Loops of a known length are made of vector instructions.
-  width < kPanelWidth ? finish(width) : finish(kPanelWidth);
-}
-
-template <class T>
-PanelKernel<T> panel_kernel() {
-  if constexpr (sizeof(T) < sizeof(double)) {
-    if (kernels() == Kernels::kAvx512) return avx512_panel_kernel<T>();
-    if (kernels() == Kernels::kAvx2) return avx2_panel_kernel<T>();
+    return plain_panel_kernel<T>();
   }
-  return plain_panel_kernel<T>();
 }
 
-template <class T>
+template <class T, class X>
 class PanelWeights : public ProductWeights {
  public:
   PanelWeights(const ProductShape& shape, const void* matrix)
       : ProductWeights(shape),
         panels_((shape.outputs + kPanelWidth - 1) / kPanelWidth),
-        packed_(size_t(panels_ * shape.inputs * kPanelWidth)) {
+        packed_(size_t(panels_ * whole(shape.inputs) * kPanelWidth)) {
     const T* from = static_cast<const T*>(matrix);
     each_entry([&](size_t given, size_t packed) { packed_[packed] = from[given]; });
   }
@@ -106,28 +70,43 @@ class PanelWeights : public ProductWeights {
   }
 
   void unpack_output(int64_t output, void* entries) const override {
-    const T* column = panel(output / kPanelWidth) + output % kPanelWidth;
+    const T* from = panel(output / kPanelWidth);
     for (int64_t k = 0; k < shape().inputs; ++k)
-      static_cast<T*>(entries)[k] = column[k * kPanelWidth];
+      static_cast<T*>(entries)[k] = from[place(k, output % kPanelWidth)];
   }
   const void* data() const override { return packed_.data(); }
   size_t bytes() const override { return packed_.size() * sizeof(T); }
-  std::string implementation() const override { return "panels"; }
+  std::string implementation() const override {
+    return kGroup == 1 ? "panels" : "panels:avx512_bf16";
+  }
 
  private:
+  // Rows that meet a panel at one time: as many bytes for either X.
+  static constexpr int64_t kRowBlock = 240 * sizeof(Wide<T>) / sizeof(X);
+  // Inputs that lie beside each other; a panel has whole groups, the last filled up with zeros.
+  static constexpr int64_t kGroup = std::is_same_v<X, Wide<T>> ? 1 : 2;
+  static constexpr int64_t whole(int64_t inputs) { return (inputs + kGroup - 1) / kGroup * kGroup; }
+  // Of an input and a column in their panel.
+  static constexpr int64_t place(int64_t k, int64_t column) {
+    return k / kGroup * kGroup * kPanelWidth + column * kGroup + k % kGroup;
+  }
+
   // f(place in the matrix as given, place in the panels)
   template <class F>
   void each_entry(F f) const {
     const int64_t inputs = shape().inputs, outputs = shape().outputs;
     const bool transposed = shape().order == WeightOrder::kOutputs;
     for (int64_t n = 0; n < outputs; ++n) {
-      const int64_t column = n / kPanelWidth * inputs * kPanelWidth + n % kPanelWidth;
+      const int64_t panel = n / kPanelWidth * whole(inputs) * kPanelWidth;
       for (int64_t k = 0; k < inputs; ++k)
-        f(size_t(transposed ? n * inputs + k : k * outputs + n), size_t(column + k * kPanelWidth));
+        f(size_t(transposed ? n * inputs + k : k * outputs + n),
+          size_t(panel + place(k, n % kPanelWidth)));
     }
   }
 
-  const T* panel(int64_t n) const { return packed_.data() + n * shape().inputs * kPanelWidth; }
+  const T* panel(int64_t n) const {
+    return packed_.data() + n * whole(shape().inputs) * kPanelWidth;
+  }
 
   // Where a product reads its panels: the matrix's own, or those of the matrix turned round, which
   // are made of tiles of all its own. tile: of panel n, the inputs from `first` on.
@@ -145,7 +124,9 @@ class PanelWeights : public ProductWeights {
     int64_t outputs() const { return weights->shape().inputs; }
     const T* tile(int64_t n, int64_t first, int64_t count, std::vector<T>& room) const {
       constexpr int64_t kTile = kPanelWidth * kPanelWidth;
-      const int64_t from = n * kPanelWidth, high = std::min<int64_t>(kPanelWidth, outputs() - from);
+      const auto turn = panel_kernel<T, X>().turn;
+      const int64_t from = n * kPanelWidth,
+                    high = std::min<int64_t>(kPanelWidth, whole(outputs()) - from);
       room.resize(size_t((count + kPanelWidth - 1) / kPanelWidth * kTile));
       T edge[kTile] = {};
       for (int64_t done = 0; done < count; done += kPanelWidth) {
@@ -154,7 +135,7 @@ class PanelWeights : public ProductWeights {
           std::copy_n(tile, high * kPanelWidth, edge);
           tile = edge;
         }
-        turn_tile(tile, room.data() + done * kPanelWidth);
+        turn(tile, room.data() + done * kPanelWidth);
       }
       return room.data();
     }
@@ -170,6 +151,31 @@ class PanelWeights : public ProductWeights {
       multiply_to(source, from, rows, static_cast<T*>(y), extra);
   }
 
+  // Rows of some inputs as the kernels read them.
+  struct Rows {
+    const X* first;
+    int64_t count, stride, inputs;  // whole groups of inputs
+  };
+
+  // Where they lie, if they can be read there, or else in `room`.
+  static Rows as_read(const T* x, int64_t rows, int64_t stride, int64_t inputs,
+                      std::vector<X>& room) {
+    if constexpr (std::is_same_v<T, X>)
+      if (inputs == whole(inputs)) return {x, rows, stride, inputs};
+    const int64_t all = whole(inputs);
+    room.assign(size_t(rows * all), X{});
+    for (int64_t row = 0; row < rows; ++row)
+      for (int64_t k = 0; k < inputs; ++k)
+        room[size_t(row * all + k)] = widened(x[row * stride + k]);
+    return {room.data(), rows, all, all};
+  }
+  static X widened(T x) {
+    if constexpr (std::is_same_v<T, X>)
+      return x;
+    else
+      return widen(x);
+  }
+
   template <class Source, class Y>
   void multiply_to(const Source& source, const T* x, int64_t rows, Y* y,
                    const ProductExtra& extra) const {
@@ -177,47 +183,54 @@ class PanelWeights : public ProductWeights {
     const auto* add = static_cast<const Wide<T>*>(extra.add);
     const int64_t inputs = source.inputs(), outputs = source.outputs();
     const int64_t panels = (outputs + kPanelWidth - 1) / kPanelWidth;
-    const int64_t block = std::min(rows, kRowBlock), part = std::min(inputs, kMostInputs);
+    const int64_t part = std::min(inputs, kMostInputs);
+    const int64_t blocks = (rows + kRowBlock - 1) / kRowBlock, block = (rows + blocks - 1) / blocks;
     const int threads = shape().threads;
-    std::vector<Wide<T>> wide(size_t(block * part));
+    std::vector<X> room;
     // Of a sum in parts: [panel][row][kPanelWidth].
     std::vector<Wide<T>> unfinished(size_t(part < inputs ? panels * block * kPanelWidth : 0));
-    for (int64_t top = 0; top < rows; top += kRowBlock) {
-      const int64_t count = std::min(kRowBlock, rows - top);
+    for (int64_t top = 0; top < rows; top += block) {
+      const int64_t count = std::min(block, rows - top);
       for (int64_t first = 0; first < inputs; first += part) {
-        const int64_t here = std::min(part, inputs - first);
-        for (int64_t row = 0; row < count; ++row)
-          for (int64_t k = 0; k < here; ++k)
-            wide[size_t(row * here + k)] = widen(x[(top + row) * inputs + first + k]);
+        const Rows read =
+            as_read(x + top * inputs + first, count, inputs, std::min(part, inputs - first), room);
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
         for (int64_t n = 0; n < panels; ++n) {
           Wide<T>* sums = part < inputs ? &unfinished[size_t(n * count * kPanelWidth)] : nullptr;
-          multiply_panel(source, n, wide.data(), count, first, here, sums,
-                         [&](int64_t row, const Wide<T>* sum) {
-                           const int64_t column = n * kPanelWidth,
-                                         place = (top + row) * outputs + column;
-                           finish(sum, bias ? bias + column : nullptr, add ? add + place : nullptr,
-                                  outputs - column, y + place);
-                         });
+          const int64_t column = n * kPanelWidth, place = top * outputs + column;
+          multiply_panel(source, n, read, first, sums,
+                         PanelResult<T, Y>{bias ? bias + column : nullptr,
+                                           add ? add + place : nullptr, y + place, outputs,
+                                           std::min<int64_t>(kPanelWidth, outputs - column)});
         }
       }
     }
   }
 
+  template <class Y>
+  static void finish(const PanelKernel<T, X>& kernel, const Wide<T>* sums, int64_t first, int rows,
+                     const PanelResult<T, Y>& to) {
+    if constexpr (std::is_same_v<Y, T>)
+      kernel.finish(sums, first, rows, to);
+    else
+      kernel.finish_wide(sums, first, rows, to);
+  }
+
   // The inputs from `first` on of all rows with panel n; those whose sums are whole then are done.
-  template <class Source, class Done>
-  void multiply_panel(const Source& source, int64_t n, const Wide<T>* x, int64_t rows,
-                      int64_t first, int64_t inputs, Wide<T>* unfinished, const Done& done) const {
-    const PanelKernel<T> kernel = panel_kernel<T>();
+  template <class Source, class Y>
+  void multiply_panel(const Source& source, int64_t n, const Rows& x, int64_t first,
+                      Wide<T>* unfinished, const PanelResult<T, Y>& result) const {
+    const PanelKernel<T, X> kernel = panel_kernel<T, X>();
     thread_local std::vector<T> room;
-    const T* tile = source.tile(n, first, inputs, room);
-    Wide<T> whole[kMostRows * kPanelWidth];
-    for (int64_t row = 0; row < rows; row += kernel.most_rows) {
-      const int count = int(std::min<int64_t>(kernel.most_rows, rows - row));
-      Wide<T>* sums = unfinished ? unfinished + row * kPanelWidth : whole;
-      kernel.multiply(x + row * inputs, count, inputs, inputs, tile, sums, first > 0);
-      if (first + inputs < source.inputs()) continue;
-      for (int r = 0; r < count; ++r) done(row + r, sums + r * kPanelWidth);
+    const T* tile = source.tile(n, first, x.inputs, room);
+    Wide<T> all[kMostRows * kPanelWidth];
+    const int64_t times = (x.count + kernel.most_rows - 1) / kernel.most_rows;
+    for (int64_t time = 0, row = 0; time < times; ++time) {
+      const int count = int((x.count - row) / (times - time));  // as equal as can be
+      Wide<T>* sums = unfinished ? unfinished + row * kPanelWidth : all;
+      kernel.multiply(x.first + row * x.stride, count, x.stride, x.inputs, tile, sums, first > 0);
+      if (first + x.inputs >= source.inputs()) finish(kernel, sums, row, count, result);
+      row += count;
     }
   }
 
@@ -225,31 +238,44 @@ class PanelWeights : public ProductWeights {
   std::vector<T> packed_;
 };
 
+template <class T>
+std::unique_ptr<ProductWeights> pack_singles(const ProductShape& shape, const void* matrix) {
+  return std::make_unique<PanelWeights<T, Wide<T>>>(shape, matrix);
+}
+
 }  // namespace
 
 template <>
 PanelKernel<bf16> plain_panel_kernel() {
-  return {1, multiply_plain<bf16>};
+  return {1, multiply_plain<bf16>, turn_tile<bf16>, finish_rows<bf16, bf16>,
+          finish_rows<bf16, float>};
 }
 template <>
 PanelKernel<float> plain_panel_kernel() {
-  return {1, multiply_plain<float>};
+  return {1, multiply_plain<float>, turn_tile<float>, finish_rows<float, float>,
+          finish_rows<float, float>};
 }
 template <>
 PanelKernel<double> plain_panel_kernel() {
-  return {1, multiply_plain<double>};
+  return {1, multiply_plain<double>, turn_tile<double>, finish_rows<double, double>,
+          finish_rows<double, double>};
 }
 
 std::unique_ptr<ProductWeights> pack_in_panels(const ProductShape& shape, const void* matrix) {
   switch (shape.type) {
     case NumberType::kBf16:
-      return std::make_unique<PanelWeights<bf16>>(shape, matrix);
+      return pack_singles<bf16>(shape, matrix);
     case NumberType::kFloat:
-      return std::make_unique<PanelWeights<float>>(shape, matrix);
+      return pack_singles<float>(shape, matrix);
     case NumberType::kDouble:
-      return std::make_unique<PanelWeights<double>>(shape, matrix);
+      return pack_singles<double>(shape, matrix);
   }
   return nullptr;
+}
+
+std::unique_ptr<ProductWeights> pack_pairs(const ProductShape& shape, const void* matrix) {
+  if (shape.type != NumberType::kBf16 || !has_pair_kernels()) return nullptr;
+  return std::make_unique<PanelWeights<bf16, bf16>>(shape, matrix);
 }
 
 }  // namespace svfleet

@@ -3,6 +3,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "worker/kernels/instruction_set.h"
 #include "worker/kernels/product_weights.h"
 
 namespace svfleet {
@@ -14,8 +15,13 @@ std::unique_ptr<ProductWeights> pack(const ProductShape& shape, const void* matr
                                 " inputs and " + std::to_string(shape.outputs) + " outputs for " +
                                 std::to_string(shape.threads) + " threads");
   }
-  std::unique_ptr<ProductWeights> weights = pack_for_onednn(shape, matrix);
-  return weights ? std::move(weights) : pack_in_panels(shape, matrix);
+  // On AVX-512 both are as fast, and panels need no second copy to multiply the other way round.
+  if (shape.type == NumberType::kBf16) {
+    if (has_matrix_instructions())
+      if (auto weights = pack_for_onednn(shape, matrix)) return weights;
+    if (auto weights = pack_pairs(shape, matrix)) return weights;
+  }
+  return pack_in_panels(shape, matrix);
 }
 
 }  // namespace

@@ -68,14 +68,14 @@ class PackedMatrix {
   int threads() const;
   const void* data() const;            // the packed copy, to look at
   size_t bytes() const;                // of it
-  std::string implementation() const;  // what computes, such as "brg:avx512_core_bf16"
+  std::string implementation() const;  // what computes, such as "panels:avx512_bf16"
 
  private:
   std::unique_ptr<ProductWeights> weights_;
 };
 
 // What multiplies on this processor, for a run's identity: "oneDNN 2.6.3 HASH: bf16 by
-// brg:avx512_core_bf16, float32 by brg:avx512_core".
+// panels:avx512_bf16, float32 by panels".
 std::string product_identity();
 
 }  // namespace svfleet

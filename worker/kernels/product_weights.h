@@ -1,4 +1,5 @@
-// What a packed matrix must be able to do; oneDNN does it, or the panels where oneDNN cannot.
+// What a packed matrix must be able to do; panels do it, or oneDNN with what panels have no
+// instructions for.
 #pragma once
 
 #include <memory>
@@ -38,14 +39,18 @@ class ProductWeights {
   ProductShape shape_;
 };
 
+// By this room's own kernels: every type, on every processor, with equal bits (implementation()
+// "panels"). A sum is fused and in order of the inputs.
+std::unique_ptr<ProductWeights> pack_in_panels(const ProductShape& shape, const void* matrix);
+
+// The same for bfloat16 by instructions that multiply pairs, whose bits are the processor's own
+// ("panels:avx512_bf16"). nullptr where this processor has none, or the type is another.
+std::unique_ptr<ProductWeights> pack_pairs(const ProductShape& shape, const void* matrix);
+
 // By oneDNN's batch-reduced kernels. nullptr where oneDNN has none for this type on this processor:
 // its other implementations let a row's bits depend on the number of rows.
 std::unique_ptr<ProductWeights> pack_for_onednn(const ProductShape& shape, const void* matrix);
 
 std::string onednn_version();  // "2.6.3 HASH"
-
-// By this room's own kernels: every type, on every processor, with equal bits (implementation()
-// "panels"). A sum is fused and in order of the inputs.
-std::unique_ptr<ProductWeights> pack_in_panels(const ProductShape& shape, const void* matrix);
 
 }  // namespace svfleet

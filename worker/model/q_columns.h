@@ -3,7 +3,7 @@
 //
 // The bits are those of all of Q. In x Q each column's sum is its own. In (d o x) Q^T the sum goes
 // over the components: in one float, fused and in their order, so that a term of zero leaves it as
-// it is. oneDNN adds two neighbours of bfloat16 in one instruction, which whole blocks of
+// it is. Some instructions add two neighbours of bfloat16 at once, which whole blocks of
 // components keep together. That a processor does so is tried once for each shape; where it does
 // not, all of Q is read.
 #pragma once
