@@ -1,5 +1,7 @@
 #include "worker/kernels/attention.h"
 
+#include <omp.h>
+
 #include <algorithm>
 #include <atomic>
 #include <memory>
@@ -22,12 +24,21 @@ struct Free {
   void operator()(void* p) const { ::operator delete(p, kAlignment); }
 };
 
-// 64-byte aligned memory of one thread.
+// 64-byte aligned memory of each thread, taken before there are several: no exception may leave
+// their region.
 template <class W>
-std::unique_ptr<W, Free> scratch(const AttentionShape& shape, int rows) {
-  const size_t bytes = scratch_elements(shape, rows) * sizeof(W);
-  return std::unique_ptr<W, Free>(static_cast<W*>(::operator new(bytes, kAlignment)));
-}
+class Scratch {
+ public:
+  Scratch(const AttentionShape& shape, int rows, int threads) {
+    const size_t bytes = scratch_elements(shape, rows) * sizeof(W);
+    for (int t = 0; t < threads; ++t)
+      all_.emplace_back(static_cast<W*>(::operator new(bytes, kAlignment)));
+  }
+  W* of_this_thread() const { return all_[size_t(omp_get_thread_num())].get(); }
+
+ private:
+  std::vector<std::unique_ptr<W, Free>> all_;
+};
 
 int tile_rows(const AttentionShape& shape) {
   return std::clamp(kTileQueries / (shape.heads / shape.kv_heads), 1, kTileRows);
@@ -68,15 +79,12 @@ void attend(const AttentionShape& shape, std::span<const AttentionRow<T>> rows, 
   const int64_t tile =
       threads > 1 ? std::clamp<int64_t>(wanted, 1, tile_rows(shape)) : tile_rows(shape);
   const int64_t items = (count + tile - 1) / tile * shape.kv_heads;
-#pragma omp parallel num_threads(threads) if (threads > 1)
-  {
-    const auto memory = scratch<Wide<T>>(shape, tile);
-#pragma omp for schedule(dynamic)
-    for (int64_t item = 0; item < items; ++item) {
-      const int64_t first = item / shape.kv_heads * tile;
-      attend<T>(AttentionTile<T>{&shape, int(item % shape.kv_heads), rows.data() + first,
-                                 int(std::min(tile, count - first)), memory.get()});
-    }
+  const Scratch<Wide<T>> memory(shape, int(tile), threads);
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(dynamic)
+  for (int64_t item = 0; item < items; ++item) {
+    const int64_t first = item / shape.kv_heads * tile;
+    attend<T>(AttentionTile<T>{&shape, int(item % shape.kv_heads), rows.data() + first,
+                               int(std::min(tile, count - first)), memory.of_this_thread()});
   }
 }
 
@@ -89,15 +97,15 @@ void attend_gradient(const AttentionShape& shape, std::span<const AttentionGradi
   if (threads > 1)
     for (auto& order : orders) order = std::make_unique<PageOrder>(tiles);
   std::atomic<int64_t> next = 0;  // not omp for: a tile must not begin before one that it waits for
+  const Scratch<Wide<T>> memory(shape, int(rows_each), threads);
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
-    const auto memory = scratch<Wide<T>>(shape, rows_each);
     for (int64_t item; (item = next++) < tiles * shape.kv_heads;) {
       const int64_t tile = item / shape.kv_heads, first = tile * rows_each;
       const int kv_head = item % shape.kv_heads;
-      attend_gradient<T>(AttentionGradientTile<T>{&shape, kv_head, rows.data() + first,
-                                                  int(std::min(rows_each, count - first)),
-                                                  memory.get(), orders[kv_head].get(), tile});
+      attend_gradient<T>(AttentionGradientTile<T>{
+          &shape, kv_head, rows.data() + first, int(std::min(rows_each, count - first)),
+          memory.of_this_thread(), orders[kv_head].get(), tile});
       if (orders[kv_head]) orders[kv_head]->finish(tile);
     }
   }

@@ -1,7 +1,10 @@
 // product_weights.h by this room's own kernels, in panels of outputs.
+#include <omp.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <memory>
 #include <type_traits>
 #include <vector>
 
@@ -109,12 +112,15 @@ class PanelWeights : public ProductWeights {
   }
 
   // Where a product reads its panels: the matrix's own, or those of the matrix turned round, which
-  // are made of tiles of all its own. tile: of panel n, the inputs from `first` on.
+  // are made of tiles of all its own. tile: of panel n, the inputs from `first` on, made in room()
+  // entries where it has to be made.
+  static constexpr int64_t kTile = kPanelWidth * kPanelWidth;
   struct Straight {
     const PanelWeights* weights;
     int64_t inputs() const { return weights->shape().inputs; }
     int64_t outputs() const { return weights->shape().outputs; }
-    const T* tile(int64_t n, int64_t first, int64_t, std::vector<T>&) const {
+    size_t room(int64_t) const { return 0; }
+    const T* tile(int64_t n, int64_t first, int64_t, T*) const {
       return weights->panel(n) + first * kPanelWidth;
     }
   };
@@ -122,12 +128,13 @@ class PanelWeights : public ProductWeights {
     const PanelWeights* weights;
     int64_t inputs() const { return weights->shape().outputs; }
     int64_t outputs() const { return weights->shape().inputs; }
-    const T* tile(int64_t n, int64_t first, int64_t count, std::vector<T>& room) const {
-      constexpr int64_t kTile = kPanelWidth * kPanelWidth;
+    size_t room(int64_t inputs) const {
+      return size_t((inputs + kPanelWidth - 1) / kPanelWidth * kTile);
+    }
+    const T* tile(int64_t n, int64_t first, int64_t count, T* room) const {
       const auto turn = panel_kernel<T, X>().turn;
       const int64_t from = n * kPanelWidth,
                     high = std::min<int64_t>(kPanelWidth, whole(outputs()) - from);
-      room.resize(size_t((count + kPanelWidth - 1) / kPanelWidth * kTile));
       T edge[kTile] = {};
       for (int64_t done = 0; done < count; done += kPanelWidth) {
         const T* tile = weights->panel((first + done) / kPanelWidth) + from * kPanelWidth;
@@ -135,9 +142,9 @@ class PanelWeights : public ProductWeights {
           std::copy_n(tile, high * kPanelWidth, edge);
           tile = edge;
         }
-        turn(tile, room.data() + done * kPanelWidth);
+        turn(tile, room + done * kPanelWidth);
       }
-      return room.data();
+      return room;
     }
   };
 
@@ -187,6 +194,10 @@ class PanelWeights : public ProductWeights {
     const int64_t blocks = (rows + kRowBlock - 1) / kRowBlock, block = (rows + blocks - 1) / blocks;
     const int threads = shape().threads;
     std::vector<X> room;
+    // Of each thread, and taken before there are several: no exception may leave their region.
+    std::vector<std::unique_ptr<T[]>> tiles;
+    for (int thread = 0; thread < threads; ++thread)
+      tiles.push_back(std::make_unique_for_overwrite<T[]>(source.room(part)));
     // Of a sum in parts: [panel][row][kPanelWidth].
     std::vector<Wide<T>> unfinished(size_t(part < inputs ? panels * block * kPanelWidth : 0));
     for (int64_t top = 0; top < rows; top += block) {
@@ -198,7 +209,7 @@ class PanelWeights : public ProductWeights {
         for (int64_t n = 0; n < panels; ++n) {
           Wide<T>* sums = part < inputs ? &unfinished[size_t(n * count * kPanelWidth)] : nullptr;
           const int64_t column = n * kPanelWidth, place = top * outputs + column;
-          multiply_panel(source, n, read, first, sums,
+          multiply_panel(source, n, read, first, sums, tiles[size_t(omp_get_thread_num())].get(),
                          PanelResult<T, Y>{bias ? bias + column : nullptr,
                                            add ? add + place : nullptr, y + place, outputs,
                                            std::min<int64_t>(kPanelWidth, outputs - column)});
@@ -219,9 +230,8 @@ class PanelWeights : public ProductWeights {
   // The inputs from `first` on of all rows with panel n; those whose sums are whole then are done.
   template <class Source, class Y>
   void multiply_panel(const Source& source, int64_t n, const Rows& x, int64_t first,
-                      Wide<T>* unfinished, const PanelResult<T, Y>& result) const {
+                      Wide<T>* unfinished, T* room, const PanelResult<T, Y>& result) const {
     const PanelKernel<T, X> kernel = panel_kernel<T, X>();
-    thread_local std::vector<T> room;
     const T* tile = source.tile(n, first, x.inputs, room);
     Wide<T> all[kMostRows * kPanelWidth];
     const int64_t times = (x.count + kernel.most_rows - 1) / kernel.most_rows;

@@ -19,8 +19,11 @@ namespace {
 
 // No kernel of a GPU has windows.
 void check_window(const Weights& weights, const Pass& pass) {
-  const int64_t window = weights.architecture().sliding_window;
-  if (!window || !weights.device().is_cuda()) return;
+  if (!weights.device().is_cuda()) return;
+  int64_t window = 0;  // a folder may name one that no layer has
+  for (const LayerTraits& layer : weights.architecture().layer_traits)
+    window = std::max(window, layer.window);
+  if (!window) return;
   for (const int64_t position : pass.positions)
     if (position >= window)
       throw user_error("a sequence of more than ", window,

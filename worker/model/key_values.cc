@@ -76,11 +76,14 @@ void PagePool::grow() {
     slabs_.push_back(at::empty({kSlabPages, layers_, page_elements(shape_)}, type_));
     return;
   }
-  const at::Tensor added =
-      at::zeros({layers_, int64_t(more) * kPageTokens, shape_.kv_heads, shape_.head_dim},
-                at::TensorOptions(type_).device(device_));
-  keys_ = keys_.defined() ? at::cat({keys_, added}, 1) : added;
-  values_ = values_.defined() ? at::cat({values_, added}, 1) : added.clone();
+  const int64_t old = int64_t(first) * kPageTokens, added = int64_t(more) * kPageTokens;
+  for (at::Tensor* all : {&keys_, &values_}) {
+    const at::Tensor larger = at::empty({layers_, old + added, shape_.kv_heads, shape_.head_dim},
+                                        at::TensorOptions(type_).device(device_));
+    if (all->defined()) larger.narrow(1, 0, old).copy_(*all);
+    larger.narrow(1, old, added).zero_();
+    *all = larger;
+  }
 }
 
 int PagePool::take() {

@@ -135,8 +135,9 @@ std::vector<at::Tensor> Matrix::packed() const {
   std::vector<at::Tensor> all;
   for (const auto& pack : held_->packs)
     if (pack.matrix)
-      all.push_back(at::from_blob(const_cast<void*>(pack.matrix->data()),
-                                  {int64_t(pack.matrix->bytes())}, at::kByte));
+      all.push_back(at::from_blob(
+          const_cast<void*>(pack.matrix->data()), {int64_t(pack.matrix->bytes())},
+          [held = held_](void*) {}, at::kByte));
   return all;
 }
 

@@ -317,6 +317,25 @@ TEST(ExpertTable, ChosenComponentsAreOneMatrixForAllOfARun) {
   EXPECT_NE(other.moved(0).columns, later.moved(0).columns);
 }
 
+// Who watches memory may look at it after the basis has made other columns.
+TEST(ExpertTable, WatchedColumnsStayWhenOthersAreMade) {
+  const Weights weights(tiny_folder("tiny_llama3"), at::kBFloat16);
+  const Basis basis(decompose_all(weights, {"mlp"}), weights);
+  const size_t length = size_t(basis.targets()[0].length());
+  ASSERT_GE(length, size_t(2 * kColumnBlock));
+  std::vector<bool> first(length, false), last(length, false);
+  first[0] = last[length - 1] = true;
+  const size_t before = basis.frozen().size();
+  basis.columns(0, first)->q.keep_packed(/*times=*/true, /*back=*/true, /*few_rows=*/false);
+  const NamedTensors watched = basis.frozen();
+  ASSERT_GT(watched.size(), before);
+  std::vector<at::Tensor> as_they_were;
+  for (const auto& [name, tensor] : watched) as_they_were.push_back(tensor.clone());
+  basis.columns(0, last)->q.keep_packed(true, true, false);
+  for (size_t i = 0; i < watched.size(); ++i)
+    EXPECT_TRUE(at::equal(watched[i].second, as_they_were[i])) << watched[i].first;
+}
+
 TEST(QColumns, ArePlacedInWholeBlocks) {
   std::vector<bool> moved(3 * kColumnBlock + 5, false);
   EXPECT_TRUE(block_places(moved).empty());
