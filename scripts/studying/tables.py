@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from statistics import fmean
 
-from studying import pictures, tables_second
+from studying import claims, pictures, tables_second
 from studying.inference import bootstrap_interval, flip_p, holm, interval_over_seeds, sums_by_cluster, verdict
 from studying.kept import Kept
 from studying.markdown import spread, table
@@ -75,6 +75,8 @@ AGAINST = [("base", "the base"), (BEST_SINGLE, "best single on the shots"), ("un
 
 def policy_of(kept, method, task, seed):
     """The name in sealed/all-TASK of what a method chose for a seed."""
+    if method == "base":
+        return "base"
     label = choices(kept, task).get(method, {}).get(seed, method)
     return "base" if label == "base" else f"{label} {seed}"
 
@@ -173,6 +175,12 @@ def methods(kept, tasks):
             *table(["", *tasks], rows)]
 
 
+def chosen_by(kept, method, task):
+    """{seed: its name in sealed/all-TASK} of a method."""
+    items = kept.items(f"sealed/all-{task}")
+    return {seed: policy_of(kept, method, task, seed) for seed in sorted(seeds_of(items[0]["replies"], "few_shot"))} if items else {}
+
+
 def ends(kept, tasks):
     """What of a method's accuracy is that its replies end."""
     rows, items = [], {task: kept.items(f"sealed/all-{task}") for task in tasks}
@@ -221,7 +229,8 @@ def page(folder, plan, name):
         if picture:
             shown[kind] = (f"{name}-{kind}.svg", picture, [f"![{words}]({name}-{kind}.svg)"])
     image = lambda kind: shown[kind][2] if kind in shown else []
-    parts = [primary(tested, plan), image("differences"), sealed(kept, hashlib.sha256(HYPOTHESES.read_bytes()).hexdigest()),
+    parts = [claims.section(kept, tested, plan, lambda method, task: chosen_by(kept, method, task)),
+             primary(tested, plan), image("differences"), sealed(kept, hashlib.sha256(HYPOTHESES.read_bytes()).hexdigest()),
              against(kept, found, tasks), methods(kept, tasks), ends(kept, tasks), tables_second.training(kept), image("curves"),
              *tables_second.all_tables(kept), costs(kept)]
     lines = [BEGIN, "## Results", "", "Made by `scripts/study` from kept results; nothing here is written by hand.", ""]

@@ -71,8 +71,8 @@ def controls(kept):
         if values:
             rows.append([f"{trained_on}, trained for {'random rewards' if kind == 'random' else 'format alone'}",
                          number(next(iter(trained["base"].values()))), spread(values), "-", "-"])
-    return ["### Experts on their own tasks", "", "Validation split. Of the task that has an expert for format alone, "
-            "skill is what the others are above it; of the rest, format and skill are not told apart here.", "",
+    return ["### Experts on their own tasks", "", "Validation split. Where the format alone was rewarded, that is what "
+            "training without any skill comes to; how much of a gain is format, the table of replies that end tells.", "",
             *table(["", "base", "experts", "z shuffled", "z mirrored"], rows)] if rows else []
 
 

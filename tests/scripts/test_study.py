@@ -19,7 +19,7 @@ import numpy as np
 sys.dont_write_bytecode = True
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
-from studying import files, inference, searches, tables  # noqa: E402
+from studying import claims, files, inference, searches, tables  # noqa: E402
 from studying.blocks import BLOCKS  # noqa: E402
 from studying.plan import read  # noqa: E402
 
@@ -189,6 +189,35 @@ class Tables(unittest.TestCase):
         level = [one for one in of("line") if one.get("y1") == one.get("y2")]
         self.assertEqual(len(level), len(of("circle")))
         return [float(point.get("cx")) > zero and float(bar.get("x1")) > zero for point, bar in zip(of("circle"), level)]
+
+
+class Claims(unittest.TestCase):
+    def answers(self, share, seed, items=200):
+        coin = random.Random(seed)
+        return {("task", item): (float(coin.random() < share), str(item // 4)) for item in range(items)}
+
+    def test_a_contrast_is_found_and_none_is_not(self):
+        gain = claims.contrast([(self.answers(0.8, s), self.answers(0.4, s + 10)) for s in range(5)], 2000)
+        self.assertAlmostEqual(gain[0], 0.4, delta=0.08)
+        self.assertGreater(gain[1], 0)
+        none = claims.contrast([(self.answers(0.6, s), self.answers(0.6, s + 10)) for s in range(5)], 2000)
+        self.assertTrue(none[1] < 0 < none[2])
+        same = claims.contrast([(self.answers(0.6, s),) * 2 for s in range(5)], 2000)
+        self.assertEqual(same, (0, 0, 0))
+
+    def test_only_what_both_answered_counts(self):
+        first, second = self.answers(1, 0, 100), self.answers(0, 0, 20)
+        self.assertEqual(claims.contrast([(first, second)], 50)[0], 1)
+        self.assertIsNone(claims.contrast([(first, {})], 50))
+        self.assertIsNone(claims.contrast([], 50))
+
+    def test_what_is_said_of_it(self):
+        up, down, open_ = (0.2, 0.1, 0.3), (-0.2, -0.3, -0.1), (0.05, -0.1, 0.2)
+        self.assertEqual(claims.decide([up, up, open_]), "holds")
+        self.assertEqual(claims.decide([up, open_, open_]), "holds on 1 of 3, else cannot be told")
+        self.assertEqual(claims.decide([up, up, down]), "holds on 2, the opposite on 1 of 3")
+        self.assertEqual(claims.decide([down, down, open_]), "does not hold")
+        self.assertEqual(claims.decide([open_]), "cannot be told from noise")
 
 
 class Page(unittest.TestCase):
