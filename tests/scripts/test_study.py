@@ -161,13 +161,13 @@ class Tables(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             self.results(Path(folder) / "results", gain)
             target = Path(folder) / "page.md"
-            target.write_text(f"before\n\n{tables.BEGIN}\nold\n{tables.END}\nafter\n")
+            target.write_text(f"before\n\n{tables.BEGIN}\nof earlier\n{tables.END}\nafter\n")
             plan = {**read(ROOT / "examples/study/hypotheses.yaml"), "flips": 2000, "resamples": 200}
             tables.write(Path(folder) / "results", target, plan)
             first = target.read_text()
             tables.write(Path(folder) / "results", target, plan)
             self.assertEqual(first, target.read_text())
-            self.assertTrue(first.startswith("before\n") and first.endswith("after\n") and "old" not in first)
+            self.assertTrue(first.startswith("before\n") and first.endswith("after\n") and "of earlier" not in first)
             self.assertIn("(page-differences.svg)", first)
             self.picture = (target.parent / "page-differences.svg").read_text()
             return first
