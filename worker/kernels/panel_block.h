@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
@@ -53,16 +54,20 @@ inline void multiply_rows(const X* x, int rows, int64_t stride, int64_t inputs, 
                                    sums + c * V::kWidth, more);
 }
 
-// to[c][r] = from[r][c] of a square of kSide x kSide units: eight a side at a time.
-template <class Unit, int kSide>
-inline void turn_square(const Unit* from, Unit* to) {
+// to[c][r] = from[r][c] of kHigh rows of kWide units, rows `stride` bytes apart: eight a side at a
+// time.
+template <class Unit, int kHigh, int kWide>
+inline void turn_block(const void* from, int64_t stride, void* to, int64_t to_stride) {
   constexpr int kEight = 8;
   typedef Unit Eight __attribute__((vector_size(kEight * sizeof(Unit)), may_alias, aligned(2)));
-  for (int r = 0; r < kSide; r += kEight)
-    for (int c = 0; c < kSide; c += kEight) {
+  const auto* source = static_cast<const std::byte*>(from);
+  auto* target = static_cast<std::byte*>(to);
+  constexpr int64_t kUnit = sizeof(Unit);
+  for (int r = 0; r < kHigh; r += kEight)
+    for (int c = 0; c < kWide; c += kEight) {
       Eight row[kEight], next[kEight];
       for (int i = 0; i < kEight; ++i)
-        row[i] = *reinterpret_cast<const Eight*>(from + (r + i) * kSide + c);
+        row[i] = *reinterpret_cast<const Eight*>(source + (r + i) * stride + c * kUnit);
       // Three shuffles of pairs four rows apart leave every entry in its column's row.
       for (int round = 0; round < 3; ++round) {
         for (int i = 0; i < kEight / 2; ++i) {
@@ -71,16 +76,75 @@ inline void turn_square(const Unit* from, Unit* to) {
         }
         std::copy_n(next, kEight, row);
       }
-      for (int i = 0; i < kEight; ++i) *reinterpret_cast<Eight*>(to + (c + i) * kSide + r) = row[i];
+      for (int i = 0; i < kEight; ++i)
+        *reinterpret_cast<Eight*>(target + (c + i) * to_stride + r * kUnit) = row[i];
     }
 }
+
+template <size_t kBytes>
+using UnitOf =
+    std::conditional_t<kBytes == 2, uint16_t, std::conditional_t<kBytes == 4, uint32_t, uint64_t>>;
 
 // PanelKernel::turn of a panel of single inputs.
 template <class T>
 void turn_tile(const T* from, T* to) {
-  using Unit = std::conditional_t<sizeof(T) == 2, uint16_t,
-                                  std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>>;
-  turn_square<Unit, kPanelWidth>(reinterpret_cast<const Unit*>(from), reinterpret_cast<Unit*>(to));
+  constexpr int64_t kRow = kPanelWidth * sizeof(T);
+  turn_block<UnitOf<sizeof(T)>, kPanelWidth, kPanelWidth>(from, kRow, to, kRow);
+}
+
+// PanelKernel::pack, and its inverse where T is the matrix's and U the panel's that is const: whole
+// groups of inputs are turned or woven at once, what is left one by one.
+template <int kGroup, bool kUnpack, class T, class U>
+inline void copy_panel(T* matrix, const PanelPlace& at, U* panel) {
+  constexpr int64_t kTile = kPanelWidth, kEntry = sizeof(T), kRow = kPanelWidth * kGroup * kEntry;
+  using Unit = UnitOf<kGroup * sizeof(T)>;
+  const auto one = [&](int64_t k, int64_t c) {
+    T& given = matrix[k * at.by_input + c * at.by_output];
+    U& packed = panel[panel_place<kGroup>(k, c)];
+    if constexpr (kUnpack)
+      given = packed;
+    else
+      packed = given;
+  };
+  int64_t k = 0;
+  if (at.width == kPanelWidth && at.by_input == 1)
+    for (; k + kTile <= at.inputs; k += kTile) {
+      if constexpr (kUnpack)
+        turn_block<Unit, kTile / kGroup, kPanelWidth>(panel + k * kPanelWidth, kRow, matrix + k,
+                                                      at.by_output * kEntry);
+      else
+        turn_block<Unit, kPanelWidth, kTile / kGroup>(matrix + k, at.by_output * kEntry,
+                                                      panel + k * kPanelWidth, kRow);
+    }
+  else if (at.width == kPanelWidth && at.by_output == 1)
+    for (; k + kGroup <= at.inputs; k += kGroup) {
+      // Through memory of their own, which no other is: loops over it are vector instructions.
+      std::remove_const_t<T> woven[kGroup][kPanelWidth];
+      U* group = panel + k * kPanelWidth;
+      for (int g = 0; g < kGroup; ++g) {
+        T* row = matrix + (k + g) * at.by_input;
+        if constexpr (kUnpack) {
+          for (int c = 0; c < kPanelWidth; ++c) woven[g][c] = group[c * kGroup + g];
+          std::copy_n(woven[g], kPanelWidth, row);
+        } else {
+          std::copy_n(row, kPanelWidth, woven[g]);
+        }
+      }
+      if constexpr (!kUnpack)
+        for (int c = 0; c < kPanelWidth; ++c)
+          for (int g = 0; g < kGroup; ++g) group[c * kGroup + g] = woven[g][c];
+    }
+  for (; k < at.inputs; ++k)
+    for (int64_t c = 0; c < at.width; ++c) one(k, c);
+}
+
+template <class T, int kGroup>
+void pack_panel(const T* matrix, const PanelPlace& at, T* panel) {
+  copy_panel<kGroup, false>(matrix, at, panel);
+}
+template <class T, int kGroup>
+void unpack_panel(const T* panel, const PanelPlace& at, T* matrix) {
+  copy_panel<kGroup, true>(matrix, at, panel);
 }
 
 // PanelKernel::finish and finish_wide.

@@ -9,6 +9,18 @@ namespace svfleet {
 
 constexpr int kPanelWidth = 32;  // columns of a panel: [inputs, kPanelWidth], zeros past the matrix
 
+// Where an input of a column lies in a panel of groups of so many inputs.
+template <int kGroup>
+constexpr int64_t panel_place(int64_t k, int64_t column) {
+  return k / kGroup * kGroup * kPanelWidth + column * kGroup + k % kGroup;
+}
+
+// A panel's part of a matrix: entry (k, column) is at k * by_input + column * by_output, of which
+// one is 1.
+struct PanelPlace {
+  int64_t inputs, width, by_input, by_output;
+};
+
 // Where the sums of a panel go: y = round((sum + bias) + add), of `width` columns.
 template <class T, class Y>
 struct PanelResult {
@@ -33,6 +45,9 @@ struct PanelKernel {
   void (*multiply)(const X* x, int rows, int64_t stride, int64_t inputs, const T* panel,
                    Wide<T>* sums, bool more);
   void (*turn)(const T* from, T* to);
+  // Between a matrix and a panel, whose entries past the matrix are left as they are.
+  void (*pack)(const T* matrix, const PanelPlace& at, T* panel);
+  void (*unpack)(const T* panel, const PanelPlace& at, T* matrix);
   // Of the rows from `first` on, whose sums are whole.
   void (*finish)(const Wide<T>* sums, int64_t first, int rows, const PanelResult<T, T>& to);
   void (*finish_wide)(const Wide<T>* sums, int64_t first, int rows,

@@ -71,8 +71,13 @@ void turn_pairs(const bf16* from, bf16* to) {
 }  // namespace
 
 PanelKernel<bf16, bf16> pair_panel_kernel() {
-  return {kRows, multiply_rows<Pairs, kSums, kRows, bf16, bf16>, turn_pairs,
-          finish_rows<bf16, bf16>, finish_rows<bf16, float>};
+  return {kRows,
+          multiply_rows<Pairs, kSums, kRows, bf16, bf16>,
+          turn_pairs,
+          pack_panel<bf16, 2>,
+          unpack_panel<bf16, 2>,
+          finish_rows<bf16, bf16>,
+          finish_rows<bf16, float>};
 }
 
 }  // namespace svfleet

@@ -52,9 +52,12 @@ class PanelWeights : public ProductWeights {
   PanelWeights(const ProductShape& shape, const void* matrix)
       : ProductWeights(shape),
         panels_((shape.outputs + kPanelWidth - 1) / kPanelWidth),
-        packed_(size_t(panels_ * whole(shape.inputs) * kPanelWidth)) {
-    const T* from = static_cast<const T*>(matrix);
-    each_entry([&](size_t given, size_t packed) { packed_[packed] = from[given]; });
+        size_(size_t(panels_ * whole(shape.inputs) * kPanelWidth)),
+        packed_(std::make_unique_for_overwrite<T[]>(size_)) {
+    if (size_ != size_t(shape.inputs * shape.outputs)) std::fill_n(packed_.get(), size_, T{});
+    const auto pack = panel_kernel<T, X>().pack;
+    for (int64_t n = 0; n < panels_; ++n)
+      pack(static_cast<const T*>(matrix) + part(n), place_of(n), panel(n));
   }
 
   void multiply(const void* x, int64_t rows, void* y, bool wide_result,
@@ -68,17 +71,18 @@ class PanelWeights : public ProductWeights {
   }
 
   void unpack(void* matrix) const override {
-    T* to = static_cast<T*>(matrix);
-    each_entry([&](size_t given, size_t packed) { to[given] = packed_[packed]; });
+    const auto unpack = panel_kernel<T, X>().unpack;
+    for (int64_t n = 0; n < panels_; ++n)
+      unpack(panel(n), place_of(n), static_cast<T*>(matrix) + part(n));
   }
 
   void unpack_output(int64_t output, void* entries) const override {
     const T* from = panel(output / kPanelWidth);
     for (int64_t k = 0; k < shape().inputs; ++k)
-      static_cast<T*>(entries)[k] = from[place(k, output % kPanelWidth)];
+      static_cast<T*>(entries)[k] = from[panel_place<kGroup>(k, output % kPanelWidth)];
   }
-  const void* data() const override { return packed_.data(); }
-  size_t bytes() const override { return packed_.size() * sizeof(T); }
+  const void* data() const override { return packed_.get(); }
+  size_t bytes() const override { return size_ * sizeof(T); }
   std::string implementation() const override {
     return kGroup == 1 ? "panels" : "panels:avx512_bf16";
   }
@@ -89,27 +93,17 @@ class PanelWeights : public ProductWeights {
   // Inputs that lie beside each other; a panel has whole groups, the last filled up with zeros.
   static constexpr int64_t kGroup = std::is_same_v<X, Wide<T>> ? 1 : 2;
   static constexpr int64_t whole(int64_t inputs) { return (inputs + kGroup - 1) / kGroup * kGroup; }
-  // Of an input and a column in their panel.
-  static constexpr int64_t place(int64_t k, int64_t column) {
-    return k / kGroup * kGroup * kPanelWidth + column * kGroup + k % kGroup;
+
+  bool by_outputs() const { return shape().order == WeightOrder::kOutputs; }
+  // Where panel n begins in the matrix as given.
+  int64_t part(int64_t n) const { return n * kPanelWidth * (by_outputs() ? shape().inputs : 1); }
+  PanelPlace place_of(int64_t n) const {
+    const int64_t width = std::min<int64_t>(kPanelWidth, shape().outputs - n * kPanelWidth);
+    if (by_outputs()) return {shape().inputs, width, 1, shape().inputs};
+    return {shape().inputs, width, shape().outputs, 1};
   }
 
-  // f(place in the matrix as given, place in the panels)
-  template <class F>
-  void each_entry(F f) const {
-    const int64_t inputs = shape().inputs, outputs = shape().outputs;
-    const bool transposed = shape().order == WeightOrder::kOutputs;
-    for (int64_t n = 0; n < outputs; ++n) {
-      const int64_t panel = n / kPanelWidth * whole(inputs) * kPanelWidth;
-      for (int64_t k = 0; k < inputs; ++k)
-        f(size_t(transposed ? n * inputs + k : k * outputs + n),
-          size_t(panel + place(k, n % kPanelWidth)));
-    }
-  }
-
-  const T* panel(int64_t n) const {
-    return packed_.data() + n * whole(shape().inputs) * kPanelWidth;
-  }
+  T* panel(int64_t n) const { return packed_.get() + n * whole(shape().inputs) * kPanelWidth; }
 
   // Where a product reads its panels: the matrix's own, or those of the matrix turned round, which
   // are made of tiles of all its own. tile: of panel n, the inputs from `first` on, made in room()
@@ -245,7 +239,8 @@ class PanelWeights : public ProductWeights {
   }
 
   int64_t panels_;
-  std::vector<T> packed_;
+  size_t size_;
+  std::unique_ptr<T[]> packed_;
 };
 
 template <class T>
@@ -257,17 +252,32 @@ std::unique_ptr<ProductWeights> pack_singles(const ProductShape& shape, const vo
 
 template <>
 PanelKernel<bf16> plain_panel_kernel() {
-  return {1, multiply_plain<bf16>, turn_tile<bf16>, finish_rows<bf16, bf16>,
+  return {1,
+          multiply_plain<bf16>,
+          turn_tile<bf16>,
+          pack_panel<bf16, 1>,
+          unpack_panel<bf16, 1>,
+          finish_rows<bf16, bf16>,
           finish_rows<bf16, float>};
 }
 template <>
 PanelKernel<float> plain_panel_kernel() {
-  return {1, multiply_plain<float>, turn_tile<float>, finish_rows<float, float>,
+  return {1,
+          multiply_plain<float>,
+          turn_tile<float>,
+          pack_panel<float, 1>,
+          unpack_panel<float, 1>,
+          finish_rows<float, float>,
           finish_rows<float, float>};
 }
 template <>
 PanelKernel<double> plain_panel_kernel() {
-  return {1, multiply_plain<double>, turn_tile<double>, finish_rows<double, double>,
+  return {1,
+          multiply_plain<double>,
+          turn_tile<double>,
+          pack_panel<double, 1>,
+          unpack_panel<double, 1>,
+          finish_rows<double, double>,
           finish_rows<double, double>};
 }
 
