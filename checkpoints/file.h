@@ -42,8 +42,10 @@ void remove_files(const std::vector<std::string>& paths);  // of one folder; the
 bool remove_after_look(const std::string& path, const std::string& moved,
                        const std::function<bool(const std::string& moved)>& ours);
 std::vector<std::string> list_folder(const std::string& path);  // names, sorted; empty if missing
-// Appends one line (a newline is added) with a single write; used for logs. A torn last line of an
-// earlier crash is cut off first. Not synced: a crash of the machine may lose the last lines.
+// Appends one line (a newline is added) with a single write; used for logs, to which other
+// processes may append as well. A torn last line, of an earlier crash or a full disk, stays and is
+// ended first: readers pass over what they cannot read. Not synced: a crash of the machine may lose
+// the last lines.
 void append_line(const std::string& path, std::string_view line);
 // Each whole line of a file that may be growing, without its newline; a last line that has none is
 // torn and left out. Holds no more than a block and a line in memory. No lines when it is not
@@ -54,7 +56,8 @@ uint64_t free_bytes(const std::string& folder);
 // that is gone, and those of other hosts after a day.
 void remove_stale_temporaries(const std::string& folder);
 // Deletes all temporary files of a run folder (run_names.h), and no one else's. A writer that has
-// not renamed its own yet then cannot: for the new owner.
+// not renamed its own yet then cannot: for the new owner. Those of stop.json and restarts.json,
+// which others than the owner write too, go when they are stale as above.
 void remove_run_temporaries(const std::string& run_dir);
 
 // While it lives, each change that this process makes below `folder` by the functions above (a file

@@ -18,9 +18,6 @@ ssize_t FileSystem::read(int fd, void* buffer, size_t bytes) {
 ssize_t FileSystem::write(int fd, const void* data, size_t bytes) {
   return ::write(fd, data, bytes);
 }
-int FileSystem::truncate(int fd, off_t length) {
-  return ::ftruncate(fd, length);
-}
 int FileSystem::sync(int fd) {
   return ::fsync(fd);
 }

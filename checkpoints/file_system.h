@@ -15,7 +15,6 @@ class FileSystem {
   virtual int open(const std::string& path, int flags, int mode);
   virtual ssize_t read(int fd, void* buffer, size_t bytes);
   virtual ssize_t write(int fd, const void* data, size_t bytes);
-  virtual int truncate(int fd, off_t length);
   virtual int sync(int fd);
   virtual int close(int fd);
   virtual int rename(const std::string& from, const std::string& to);

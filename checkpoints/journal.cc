@@ -44,6 +44,7 @@ void Journal::look(std::vector<std::string>* ignored) {
       try {
         look_into(name, *of, ignored);
       } catch (const Error& error) {
+        unread_.insert(name);  // this machine, or this moment, may be at fault, and not the file
         ignored->push_back(error.what() + std::string(kAgain));
       }
     }
@@ -174,7 +175,8 @@ void Journal::flush() {
 void Journal::checkpointed(int64_t step) {
   if (rank_ != 0) return writer_.end_window();
   old_.erase(old_.begin(), old_.lower_bound(step));
-  std::set<std::string> keep;  // of a run that was further on, before it lost a checkpoint
+  std::set<std::string> keep = unread_;
+  // Of a run that was further on, before it lost a checkpoint.
   for (const auto& [later, chunks] : old_)
     for (const Old& old : chunks) keep.insert(old.name);
   writer_.clear_before(step, std::move(keep));

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -61,6 +62,7 @@ class Journal {
   const int rank_;
   bool looked_ = false;
   std::map<int64_t, std::vector<Old>> old_;  // by step
+  std::set<std::string> unread_;             // files that may hold any of them
   JournalWriter writer_;
 };
 

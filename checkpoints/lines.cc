@@ -19,7 +19,7 @@ namespace svfleet {
 void append_line(const std::string& path, std::string_view line) {
   const InStage appending_to_it(Stage::kDisk);
   SVFLEET_CHECK(line.find('\n') == line.npos, "a line with a newline inside for ", path);
-  // The cut below must not see another thread's line half-written.
+  // The look below must not see another thread's line half-written.
   static std::mutex appending;
   std::lock_guard<std::mutex> lock(appending);
   check_guard(path);  // the file may be new
@@ -28,28 +28,16 @@ void append_line(const std::string& path, std::string_view line) {
   check_guard(path);
   struct stat info;
   if (fstat(file.fd(), &info) != 0) read_failed(path, errno);
-  off_t end = info.st_size;
-  char block[4096];
-  while (end > 0) {
-    const off_t start = std::max<off_t>(0, end - static_cast<off_t>(sizeof block));
-    const ssize_t got = pread(file.fd(), block, static_cast<size_t>(end - start), start);
-    if (got != end - start) read_failed(path, got < 0 ? errno : EIO);
-    const size_t newline = std::string_view(block, static_cast<size_t>(got)).rfind('\n');
-    if (newline != std::string_view::npos) {
-      end = start + static_cast<off_t>(newline) + 1;
-      break;
-    }
-    end = start;
+  char last = '\n';
+  if (info.st_size > 0) {
+    const ssize_t got = pread(file.fd(), &last, 1, info.st_size - 1);
+    if (got != 1) read_failed(path, got < 0 ? errno : EIO);
   }
-  if (end != info.st_size && file_system().truncate(file.fd(), end) != 0)
-    write_failed(path, "truncate", errno, 0);
-  const std::string bytes = std::string(line) + "\n";
-  int error = write_all(file.fd(), bytes);
-  if (error != 0) {
-    // Half a line would be cut by the next call anyway; this keeps the log whole until then.
-    if (file_system().truncate(file.fd(), end) != 0) errno = 0;
+  // Nothing is cut, nor after a write that fails: behind a line that looks torn, or is now, another
+  // process may have appended one meanwhile.
+  const std::string bytes = (last == '\n' ? "" : "\n") + std::string(line) + "\n";
+  if (const int error = write_all(file.fd(), bytes))
     write_failed(path, "write", error, bytes.size());
-  }
   if (file.close() != 0) write_failed(path, "close", errno, bytes.size());
 }
 

@@ -45,7 +45,7 @@ std::string encode(const OwnerFile& file) {
                                  {"job", file.who.job},     {"restarts", file.who.restarts},
                                  {"token", file.who.token}, {"process_start", file.process_start},
                                  {"started", file.started}, {"cluster", file.who.cluster},
-                                 {"start", file.who.start}};
+                                 {"start", file.who.start}, {"uid", file.who.uid}};
   return json.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
@@ -66,6 +66,7 @@ std::optional<OwnerFile> decode(const std::string& text, const std::string& path
     file.started = json.at("started");
     file.who.cluster = json.value("cluster", "");
     file.who.start = json.value("start", int64_t{0});
+    file.who.uid = json.value("uid", int64_t{-1});
     return file;
   } catch (const nlohmann::json::exception&) {
     return std::nullopt;
@@ -102,8 +103,7 @@ bool is_dead(const OwnerFile& owner, const std::string& host) {
   return here && !process_runs(owner.who.pid, owner.process_start);
 }
 
-bool is_gone(const OwnerFile& owner, const OwnerIdentity& me,
-             bool (*job_ended)(const std::string& job, const std::string& cluster)) {
+bool is_gone(const OwnerFile& owner, const OwnerIdentity& me, Owner::JobEnded job_ended) {
   const OwnerIdentity& who = owner.who;
   if (is_dead(owner, me.host)) return true;
   if (who.job.empty()) return false;
@@ -111,7 +111,7 @@ bool is_gone(const OwnerFile& owner, const OwnerIdentity& me,
   if (!who.cluster.empty() && !me.cluster.empty() && who.cluster != me.cluster) return false;
   if (who.job == me.job && std::pair(who.restarts, who.start) < std::pair(me.restarts, me.start))
     return true;
-  return job_ended && job_ended(who.job, who.cluster);
+  return job_ended && job_ended(who.job, who.cluster, of_this_user(who));
 }
 
 std::string owner_name(const OwnerIdentity& who) {
@@ -156,6 +156,10 @@ std::string mark_of(const std::optional<OwnerFile>& owner) {
 
 }  // namespace
 
+bool of_this_user(const OwnerIdentity& who) {
+  return who.uid < 0 || who.uid == int64_t(geteuid());
+}
+
 std::optional<OwnerSeen> look_at_owner(const std::string& run_dir) {
   const Found found = read_settled_owner(owner_path(run_dir));
   if (!found.owner) return std::nullopt;
@@ -172,9 +176,9 @@ Owner::Owner(Owner&& other) noexcept
   other.me_.token.clear();
 }
 
-Owner Owner::take(const std::string& run_dir, OwnerIdentity me,
-                  bool (*job_ended)(const std::string& job, const std::string& cluster)) {
+Owner Owner::take(const std::string& run_dir, OwnerIdentity me, JobEnded job_ended) {
   me.token = random_token();
+  me.uid = int64_t(geteuid());
   OwnerFile mine{me, me.pid == getpid() ? process_start(me.pid) : 0, utc(wall_clock_s())};
   const std::string path = owner_path(run_dir);
   make_folder(run_dir);

@@ -23,7 +23,10 @@ struct OwnerIdentity {
   std::string token;         // random, made by take()
   std::string cluster = {};  // whose number `job` is, or empty: not known
   int64_t start = 0;         // of the ranks within this restart: the job script counts them
+  int64_t uid = -1;          // the user's, noted by take(); -1: not known
 };
+// As far as is known.
+bool of_this_user(const OwnerIdentity& who);
 
 struct OwnerSeen {
   OwnerIdentity who;
@@ -49,10 +52,9 @@ class Owner {
   // Takes the folder, or throws FolderInUse. An owner counts as gone when it ran on this host
   // (me.host) and its process is dead, or is an earlier restart of the same job or an earlier start
   // within it, or `job_ended` says so, which is not asked about a job of another cluster than
-  // me.cluster.
-  static Owner take(const std::string& run_dir, OwnerIdentity me,
-                    bool (*job_ended)(const std::string& job,
-                                      const std::string& cluster) = nullptr);
+  // me.cluster, and is told whether it is of_this_user().
+  using JobEnded = bool (*)(const std::string& job, const std::string& cluster, bool ours);
+  static Owner take(const std::string& run_dir, OwnerIdentity me, JobEnded job_ended = nullptr);
   Owner(Owner&&) noexcept;
   ~Owner();  // releases the folder if still ours
   // Removes the run's temporary files and the claims of others, so that no other process can rename

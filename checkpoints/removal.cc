@@ -94,6 +94,9 @@ void remove_temporary(const std::string& path) {
   unlink_file(path);
 }
 
+// Of `svfleet stop` and `after-run`, which own no run: their writes may happen at any time.
+constexpr const char* kOfOthers[] = {"stop.json", "restarts.json"};
+
 // Whether the writer of this temporary file is certainly gone.
 bool is_stale(const std::string& folder, const std::string& name, size_t mark) {
   bool is_mark = false;
@@ -115,8 +118,12 @@ void remove_stale_temporaries(const std::string& folder) {
 
 void remove_run_temporaries(const std::string& run_dir) {
   const auto clear = [](const std::string& path, const char* folder) {
-    for (const std::string& name : list_folder(path))
-      if (is_run_temporary(folder, name)) remove_temporary(path + "/" + name);
+    for (const std::string& name : list_folder(path)) {
+      if (!is_run_temporary(folder, name)) continue;
+      const size_t mark = name.rfind(kTemporary);
+      if (!among(name.substr(0, mark), kOfOthers) || is_stale(path, name, mark))
+        remove_temporary(path + "/" + name);
+    }
   };
   clear(run_dir, "");
   clear(run_dir + "/checkpoints", "checkpoints");

@@ -1,6 +1,7 @@
 #include "checkpoints/run_checkpoint.h"
 
 #include <algorithm>
+#include <exception>
 
 #include "checkpoints/file.h"
 #include "checkpoints/run_names.h"
@@ -54,6 +55,7 @@ NewestCheckpoint load_newest_checkpoint(const std::string& run_dir) {
     try {
       image = read_file(path);
     } catch (const Error& error) {
+      if (!newest.unread) newest.unread = std::current_exception();
       newest.damaged.push_back(error.what());
       continue;
     }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <optional>
 #include <string>
 #include <vector>
@@ -21,6 +22,9 @@ struct NewestCheckpoint {
   std::optional<RunState> state;
   std::vector<std::string> damaged;  // one line each: path and reason; passed over
   std::vector<std::string> wrong;    // of these, the files that read well and hold no checkpoint
+  // The first Error of a file that could not be read at all: it may be whole, and this machine
+  // alone may fail to read it.
+  std::exception_ptr unread;
 };
 // The newest checkpoint that reads back whole; older ones only if newer ones are damaged.
 NewestCheckpoint load_newest_checkpoint(const std::string& run_dir);

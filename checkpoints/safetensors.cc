@@ -15,6 +15,7 @@
 #include <unordered_map>
 
 #include "checkpoints/file.h"
+#include "checkpoints/file_error.h"
 #include "checkpoints/hash.h"
 #include "checkpoints/lfs_pointer.h"
 #include "comm/error.h"
@@ -105,12 +106,14 @@ class MappedFile {
  private:
   void map() {
     const int fd = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
-    const auto reason = [] { return std::generic_category().message(errno); };
-    if (fd < 0)
-      throw user_error("cannot read '", path_, "': ", reason(), "; check the path and the folder");
+    if (fd < 0) read_failed(path_, errno);
     struct stat info;
-    const bool known = fstat(fd, &info) == 0 && S_ISREG(info.st_mode);
-    size_ = known ? static_cast<size_t>(info.st_size) : 0;
+    if (fstat(fd, &info) != 0) {
+      const int error = errno;
+      ::close(fd);
+      read_failed(path_, error);
+    }
+    size_ = S_ISREG(info.st_mode) ? static_cast<size_t>(info.st_size) : 0;
     if (size_ < 8) {
       ::close(fd);
       damaged(path_, "it has only " + std::to_string(size_) + " bytes");
@@ -118,7 +121,7 @@ class MappedFile {
     modified_s_ = info.st_mtim.tv_sec;
     modified_ns_ = info.st_mtim.tv_nsec;
     void* map = mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd, 0);
-    const std::string why = map == MAP_FAILED ? reason() : "";
+    const std::string why = map == MAP_FAILED ? std::generic_category().message(errno) : "";
     ::close(fd);
     if (map == MAP_FAILED) throw disk_error("cannot map '", path_, "' into memory: ", why);
     bytes_ = static_cast<const std::byte*>(map);
@@ -255,7 +258,9 @@ SafetensorsFolder::SafetensorsFolder(const std::string& folder) : impl_(std::mak
   impl_->path = folder;
   const std::string single = folder + "/model.safetensors";
   const std::string index = folder + "/model.safetensors.index.json";
-  if (!file_exists(folder)) throw user_error("there is no model at '", folder, "'; check the path");
+  // Of this machine: it may be there on others.
+  if (!file_exists(folder))
+    throw node_error(kExitUser, "there is no model at '", folder, "'; check the path");
   if (!is_folder(folder))
     impl_->open_single(folder);
   else if (file_exists(single))
@@ -263,7 +268,7 @@ SafetensorsFolder::SafetensorsFolder(const std::string& folder) : impl_(std::mak
   else if (file_exists(index))
     impl_->open_sharded(index);
   else
-    throw user_error("'", folder, "' has neither model.safetensors nor ",
+    throw node_error(kExitUser, "'", folder, "' has neither model.safetensors nor ",
                      "model.safetensors.index.json; give the folder of a Hugging Face model");
   for (const auto& [name, view] : impl_->views) impl_->names.push_back(name);
   std::sort(impl_->names.begin(), impl_->names.end());

@@ -9,6 +9,12 @@
 #include "cluster/slurm.h"
 
 namespace svfleet {
+namespace {
+
+// An end that comes so soon is worth a question.
+constexpr int64_t kNear_s = 300;
+
+}  // namespace
 
 double needed_s(double longest_chunk_s, double save_s) {
   return 30 + 1.5 * longest_chunk_s + 2 * save_s;
@@ -48,12 +54,16 @@ std::optional<double> seconds_left_in_job() {
   const SlurmJob job = slurm_job();
   if (job.job.empty()) return std::nullopt;
   std::optional<int64_t> end = job.end_time;
-  if (!end) {  // Slurm before 23.02 does not tell it to the job
+  // Slurm before 23.02 does not tell it to the job, and what the job was told when it began does
+  // not know of a limit that has been raised since.
+  if (!end || *end < std::time(nullptr) + kNear_s) {
     const Answer answer = run_program({"squeue", "-a", "-h", "-j", job.job, "-o", "%e"}, 10);
-    if (answer.complete && answer.exit_code == 0) end = slurm_time(answer.out);
+    if (answer.complete && answer.exit_code == 0)
+      if (const auto asked = slurm_time(answer.out)) end = asked;
   }
-  if (!end) return std::nullopt;
-  return double(*end - std::time(nullptr));
+  const std::time_t now = std::time(nullptr);
+  if (!end || *end <= now) return std::nullopt;  // who is past it and runs is not held to it
+  return double(*end - now);
 }
 
 }  // namespace svfleet

@@ -38,7 +38,8 @@ class AllocationEnd {
 };
 
 // Seconds until this Slurm job's allocation ends: SLURM_JOB_END_TIME, or squeue asked once, with a
-// time limit. Nothing outside of Slurm or when the job has no end. One rank asks for all.
+// time limit, where that is not set, or is near or past: the limit may have been raised. Nothing
+// outside of Slurm, when the job has no end and when that is past. One rank asks for all.
 std::optional<double> seconds_left_in_job();
 
 // squeue's "2026-11-24T22:40:19", local time, as seconds since 1970. Nothing for "NONE", "N/A"...

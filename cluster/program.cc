@@ -16,6 +16,8 @@ extern char** environ;
 namespace svfleet {
 namespace {
 
+constexpr int kLooksAtKilled = 2000;  // a millisecond apart
+
 bool matches(const std::string& variable, const std::string& name) {
   if (name.back() == '*')
     return variable.compare(0, name.size() - 1, name, 0, name.size() - 1) == 0;
@@ -74,7 +76,7 @@ Answer run_program(const std::vector<std::string>& words, double timeout_s,
       const ssize_t got = read(ends[i].fd, buffer, sizeof buffer);
       if (got > 0 && texts[i]->size() < 65536)
         texts[i]->append(buffer, static_cast<size_t>(got));
-      else if (got <= 0 && errno != EINTR)
+      else if (got == 0 || (got < 0 && errno != EINTR))
         ends[i].fd = -1;  // poll ignores it from here on
       ends[i].revents = 0;
     }
@@ -90,7 +92,9 @@ Answer run_program(const std::vector<std::string>& words, double timeout_s,
   }
   if (timed_out) {
     kill(child, SIGKILL);
-    waitpid(child, &status, 0);
+    // One that waits for a disk that hangs does not die: it is left behind.
+    for (int looks = 0; looks < kLooksAtKilled && waitpid(child, &status, WNOHANG) == 0; ++looks)
+      usleep(1000);
     return answer;
   }
   answer.complete = true;

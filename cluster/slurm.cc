@@ -104,26 +104,28 @@ std::string cluster_name() {
   return "";
 }
 
-JobPhase job_phase(const std::string& job, double timeout_s) {
+JobPhase job_phase(const std::string& job, double timeout_s, bool ours) {
   try {
     if (!is_job_id(job)) return JobPhase::kUnknown;
     const Answer answer = run_program({"squeue", "-a", "-h", "-j", job, "-o", "%T"}, timeout_s);
     if (!answer.complete) return JobPhase::kUnknown;
+    const JobPhase not_there = ours ? JobPhase::kOver : JobPhase::kUnknown;
     // A job that was purged from Slurm's memory: squeue fails with exactly this reason. Any other
     // failure (no controller, no rights) says nothing about the job.
     if (answer.exit_code != 0)
-      return answer.err.find("Invalid job id") != std::string::npos ? JobPhase::kOver
+      return answer.err.find("Invalid job id") != std::string::npos ? not_there
                                                                     : JobPhase::kUnknown;
     static const std::set<std::string> over = {
         "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE",      "FAILED",
         "NODE_FAIL", "PREEMPTED", "REVOKED",   "OUT_OF_MEMORY", "TIMEOUT"};
     // Nothing: known, and neither waiting nor running. One line for each task of an array.
-    JobPhase phase = JobPhase::kOver;
+    JobPhase phase = not_there;
     std::istringstream lines(answer.out);
     for (std::string line; std::getline(lines, line);) {
-      if (line.empty() || over.count(line)) continue;
-      if (line != "COMPLETING") return JobPhase::kLives;
-      phase = JobPhase::kEnding;
+      if (line.empty()) continue;
+      const bool ended = over.count(line) > 0;
+      if (!ended && line != "COMPLETING") return JobPhase::kLives;
+      if (!ended || phase != JobPhase::kEnding) phase = ended ? JobPhase::kOver : JobPhase::kEnding;
     }
     return phase;
   } catch (...) {
@@ -131,9 +133,13 @@ JobPhase job_phase(const std::string& job, double timeout_s) {
   }
 }
 
-JobPhase job_phase(const std::string& job, const std::string& cluster) {
+JobPhase job_phase(const std::string& job, const std::string& cluster, bool ours) {
   if (!cluster.empty() && cluster != cluster_name()) return JobPhase::kUnknown;
-  return job_phase(job, 10);
+  return job_phase(job, 10, ours);
+}
+
+JobPhase job_phase(const std::string& job, const std::string& cluster) {
+  return job_phase(job, cluster, true);
 }
 
 bool job_ended(const std::string& job, double timeout_s) {
@@ -144,8 +150,12 @@ bool job_ended(const std::string& job) {
   return job_ended(job, 10);
 }
 
+bool job_ended(const std::string& job, const std::string& cluster, bool ours) {
+  return job_phase(job, cluster, ours) == JobPhase::kOver;
+}
+
 bool job_ended(const std::string& job, const std::string& cluster) {
-  return job_phase(job, cluster) == JobPhase::kOver;
+  return job_ended(job, cluster, true);
 }
 
 std::string job_name(const std::string& job) {

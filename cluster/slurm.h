@@ -34,16 +34,20 @@ enum class JobPhase {
   kEnding,   // COMPLETING: its processes may live
   kOver,     // or not known to Slurm any more
 };
-// What Slurm says of a job within `timeout_s`. Never throws.
-JobPhase job_phase(const std::string& job, double timeout_s);
+// What Slurm says of a job within `timeout_s`. Never throws. `ours`: it is this user's. Of the live
+// job of another one Slurm may say what it says of a job that it does not know (PrivateData=jobs):
+// that is kUnknown then.
+JobPhase job_phase(const std::string& job, double timeout_s, bool ours = true);
 // Within 10 seconds, of a job of this cluster, where that is known: kUnknown when Slurm here is
 // another one's.
 JobPhase job_phase(const std::string& job, const std::string& cluster);
+JobPhase job_phase(const std::string& job, const std::string& cluster, bool ours);
 
 // Whether it is kOver.
 bool job_ended(const std::string& job, double timeout_s);
 bool job_ended(const std::string& job);  // within 10 seconds
 bool job_ended(const std::string& job, const std::string& cluster);
+bool job_ended(const std::string& job, const std::string& cluster, bool ours);
 
 // The name that a job of this cluster was given; "" when nobody can be asked.
 std::string job_name(const std::string& job);

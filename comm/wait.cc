@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <sstream>
+#include <system_error>
 
 #include "comm/give_up.h"
 
@@ -45,7 +46,10 @@ Watchdog::~Watchdog() {
 
 void end_within(double seconds, const std::string& line, int code) {
   static std::atomic<Watchdog*> never_called_off;
-  never_called_off = new Watchdog(line, seconds, code);
+  try {
+    never_called_off = new Watchdog(line, seconds, code);
+  } catch (const std::system_error&) {  // which may be what ends this process
+  }
 }
 
 }  // namespace svfleet

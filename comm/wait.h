@@ -57,7 +57,7 @@ class Watchdog {
 };
 
 // This process is to end: at the latest after `seconds`, in the way of a Watchdog that nobody calls
-// off.
+// off. Never throws: where no thread can be started, it ends by itself or not at all.
 void end_within(double seconds, const std::string& line, int code);
 
 }  // namespace svfleet

@@ -26,11 +26,20 @@ Watch::Watch(const Group& group, Mailbox* mail, const GroupOptions& options)
       lives_(group.size(), options.timeout_s, options.least_still_s) {
   prepare_to_give_up();
   watcher_ = std::thread([this] { keep_watch(); });
-  if (mail_ && group_.rank() == 0) messenger_ = std::thread([this] { listen(); });
-  if (mail_ && group_.rank() != 0) messenger_ = std::thread([this] { tell(); });
+  try {
+    if (mail_ && group_.rank() == 0) messenger_ = std::thread([this] { listen(); });
+    if (mail_ && group_.rank() != 0) messenger_ = std::thread([this] { tell(); });
+  } catch (...) {  // no thread can be started
+    end();
+    throw;
+  }
 }
 
 Watch::~Watch() {
+  end();
+}
+
+void Watch::end() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     over_ = true;

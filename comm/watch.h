@@ -63,6 +63,7 @@ class Watch {
   double still_s(int rank) const { return lives_.still_s(rank, now_s_); }
 
  private:
+  void end();  // of its threads
   void keep_watch();
   void tell();    // the messages of another rank
   void listen();  // those of rank 0

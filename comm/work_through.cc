@@ -30,20 +30,25 @@ void work_through(ChunkQueue& queue, const std::function<void(Hand&)>& worker,
     }
   };
 
+  const auto work = [&] {
+    try {
+      Hand hand(queue, rules.hand);
+      worker(hand);
+      hand.leave();
+    } catch (...) {
+      fail();
+    }
+    std::lock_guard<std::mutex> lock(mutex);
+    --running;
+    changed.notify_all();
+  };
   std::vector<std::thread> threads;
-  for (int i = 0; i < rules.workers; ++i) {
-    threads.emplace_back([&] {
-      try {
-        Hand hand(queue, rules.hand);
-        worker(hand);
-        hand.leave();
-      } catch (...) {
-        fail();
-      }
-      std::lock_guard<std::mutex> lock(mutex);
-      --running;
-      changed.notify_all();
-    });
+  try {
+    while (int(threads.size()) < rules.workers) threads.emplace_back(work);
+  } catch (...) {  // those that have been started are waited for, as after an error of their own
+    fail();
+    std::lock_guard<std::mutex> lock(mutex);
+    running -= rules.workers - int(threads.size());
   }
 
   const InStage waiting(Stage::kWaiting);

@@ -41,7 +41,7 @@ int64_t times_read(const std::string& path, const std::string& split) {
 }
 
 // Two evaluations at a time: the claim keeps the one from taking the other's half-written line for
-// that of a crash, which is cut.
+// that of a crash, and from ending it.
 void add_lines(const std::string& path, const std::vector<const TestReading*>& readings) {
   const Claim claim(path);
   for (const TestReading* reading : readings) append_line(path, json_line(line_of(*reading)));

@@ -69,17 +69,32 @@ bool is_for_training(Command command) {
   return command == Command::kTrain || command == Command::kSubmit || command == Command::kConfig;
 }
 
+void say_when_ended(const std::string& what_is_kept) {
+  if (launch_rank() == 0) set_last_words("svfleet: ended by a signal: " + what_is_kept);
+}
+
+// Signals ask these to stop from the first moment on: SIGUSR1, which a job script passes on, would
+// kill one that is still at its configuration.
+bool is_for_jobs(Command command) {
+  return command == Command::kTrain || command == Command::kDecompose;
+}
+
+// Before it is known what there is to lose.
+void heed_signals_at_first(Command command) {
+  if (command == Command::kSubmit)
+    say_when_ended(kept(command, "", ""));
+  else if (command != Command::kAfterRun)
+    say_when_ended("nothing was changed");
+  if (is_for_jobs(command))
+    install_signal_handlers();
+  else
+    end_at_signals();
+}
+
 }  // namespace
 
 int run_command(const CommandLine& line) {
-  const auto say_when_ended = [&](const std::string& what_is_kept) {
-    if (launch_rank() == 0) set_last_words("svfleet: ended by a signal: " + what_is_kept);
-  };
-  if (line.command == Command::kSubmit)
-    say_when_ended(kept(line.command, "", ""));
-  else if (line.command != Command::kAfterRun)
-    say_when_ended("nothing was changed");
-  end_at_signals();
+  heed_signals_at_first(line.command);
   if (!line.text.empty()) {
     if (launch_rank() == 0) std::fputs(line.text.c_str(), stdout);
     return kExitFinished;
@@ -124,7 +139,7 @@ int run_command(const CommandLine& line) {
   // A reply that is being generated ends at once; everything else stops at a chunk boundary.
   const std::string what_is_kept = kept(line.command, config.run_dir, store_folder(config));
   say_when_ended(what_is_kept);
-  if (line.command != Command::kGenerate) install_signal_handlers();
+  if (!is_for_jobs(line.command) && line.command != Command::kGenerate) install_signal_handlers();
   const auto command = [&] {
     switch (line.command) {
       case Command::kDecompose:

@@ -72,7 +72,9 @@ void check_all_shared(const JobScript& job, const Config& config, const std::str
 
 void check_free(const std::string& run_dir) {
   const auto owner = look_at_owner(run_dir);
-  if (!owner || owner->dead || job_ended(owner->who.job, owner->who.cluster)) return;
+  if (!owner || owner->dead ||
+      job_ended(owner->who.job, owner->who.cluster, of_this_user(owner->who)))
+    return;
   throw user_error("the run in '", run_dir, "' is in use by process ", owner->who.pid, " on host ",
                    owner->who.host, owner->who.job.empty() ? "" : " of job " + owner->who.job,
                    " since ", owner->started, "; wait for it, or end it with svfleet stop");

@@ -10,6 +10,7 @@
 #include <numeric>
 #include <set>
 #include <sstream>
+#include <system_error>
 #include <thread>
 
 #include "checkpoints/hash.h"
@@ -204,20 +205,22 @@ bool Crew::share(const std::vector<int>& pieces, const std::string& what,
   };
   const int workers = most_workers > 0 ? std::min(most_workers, workers_) : workers_;
   queue_->start_round(pieces, may_take(0), workers);
-  work_through(*queue_,
-               [&](Hand& hand) {
-                 set_compute_threads_here();
-                 try {
-                   worker(hand);
-                 } catch (const StopWork&) {
-                 } catch (const Error& error) {
-                   failed({error}, "");
-                 } catch (...) {
-                   failed(failure_of(std::current_exception(), device_),
-                          place_of(what, hand.working_on()));
-                 }
-               },
-               {workers, idle, what, {may_take, finished}});
+  const auto guarded = [&](Hand& hand) {
+    set_compute_threads_here();
+    try {
+      worker(hand);
+    } catch (const StopWork&) {
+    } catch (const Error& error) {
+      failed({error}, "");
+    } catch (...) {
+      failed(failure_of(std::current_exception(), device_), place_of(what, hand.working_on()));
+    }
+  };
+  try {
+    work_through(*queue_, guarded, {workers, idle, what, {may_take, finished}});
+  } catch (const std::system_error&) {  // a thread that could not be started
+    failed(failure_of(std::current_exception(), device_), "");
+  }
   queue_->wait_until_over(what, idle);
   if (short_of_time) request_stop();
   // A signal or a fault may have reached some ranks only: agree on it.
@@ -290,19 +293,26 @@ void Crew::side_by_side(int64_t count, const std::function<void(int64_t)>& work)
   std::mutex mutex;
   std::exception_ptr failure;
   StageCounter* const counter = stage_counter();
-  auto loop = [&] {
+  const auto fail = [&] {  // in a catch block
+    std::lock_guard lock(mutex);
+    if (!failure) failure = std::current_exception();
+    next = count;
+  };
+  const auto loop = [&] {
     const Counted counted(counter);
     set_compute_threads_here();
     try {
       for (int64_t i; (i = next++) < count;) work(i);
     } catch (...) {
-      std::lock_guard lock(mutex);
-      if (!failure) failure = std::current_exception();
-      next = count;
+      fail();
     }
   };
   std::vector<std::thread> threads;
-  for (int i = 1; i < workers_; ++i) threads.emplace_back(loop);
+  try {
+    for (int i = 1; i < workers_; ++i) threads.emplace_back(loop);
+  } catch (...) {  // no thread can be started; those before it are waited for
+    fail();
+  }
   loop();
   for (std::thread& thread : threads) thread.join();
   if (failure) std::rethrow_exception(failure);

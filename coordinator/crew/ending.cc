@@ -3,6 +3,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <optional>
+#include <tuple>
 
 #include "cluster/exit_report.h"
 #include "cluster/signals.h"
@@ -29,6 +31,17 @@ ExitReport report_of(int code, const std::string& reason, int64_t step,
                      const std::vector<std::string>& hosts) {
   const SlurmJob slurm = slurm_job();
   return {reason, code, slurm.job, slurm.restarts, step, slurm.start, hosts};
+}
+
+// What another rank has said of this very start. One that is told of no job takes what is there.
+std::optional<ExitReport> said_before(const std::string& run_dir) {
+  const SlurmJob slurm = slurm_job();
+  auto before = read_exit_report(run_dir);
+  if (before && !slurm.job.empty() &&
+      std::tie(before->job, before->restarts, before->start) !=
+          std::tie(slurm.job, slurm.restarts, slurm.start))
+    before.reset();
+  return before;
 }
 
 // What looks like a fault of a machine is ours when an earlier start met it at the same place on
@@ -74,6 +87,10 @@ Error report_alone(const Error& error, const RunFolder& folder, Crew& crew, Ledg
   std::vector<std::string> hosts;
   if (error.of_node() && error.code() != kExitUser) hosts = {host};
   if (crew.leads()) {
+    // The rank for which this one has waited in vain may have told of its machine.
+    if (const auto before = said_before(folder.path()))
+      for (const std::string& other : before->hosts)
+        if (!among(hosts, other)) hosts.push_back(other);
     end_of_ledger(ledger, error.code(), error.what(), crew.timeout_s(), {hosts, ""});
     write_exit_report(folder.path(), report_of(error.code(), error.what(), -1, hosts));
     return error;
@@ -84,7 +101,7 @@ Error report_alone(const Error& error, const RunFolder& folder, Crew& crew, Ledg
     end = Error(kExitDisk, error.what(), true);  // the others read what this one cannot
     hosts = {host};
   }
-  if (const auto before = read_exit_report(folder.path())) {
+  if (const auto before = said_before(folder.path())) {
     if (hosts.empty() || before->hosts.empty() || among(before->hosts, host)) return end;
     ExitReport both = *before;
     both.hosts.push_back(host);

@@ -24,7 +24,7 @@ void end_soon(const std::exception_ptr& failure, const Crew& crew);
 // Any rank, for the exception that ends it. What all ranks throw alike (AgreedError) is reported by
 // rank 0 and, should its machine be the one at fault, by the first rank of another. Of a rank that
 // is alone with its error the others know nothing: it reports itself, and what has been reported
-// stands. Returns the error to end with.
+// of this start stands; rank 0 adds its hosts to its own. Returns the error to end with.
 Error report_failure(const std::exception_ptr& failure, const RunFolder& folder, Crew& crew,
                      Ledger* ledger);
 

@@ -17,6 +17,7 @@
 #include "checkpoints/file.h"
 #include "checkpoints/run_checkpoint.h"
 #include "cluster/allocation_end.h"
+#include "cluster/signals.h"
 #include "cluster/slurm.h"
 #include "comm/agreement.h"
 #include "comm/clock.h"
@@ -80,7 +81,7 @@ OwnerIdentity this_process(const Group& group) {
 // The last minutes of a job whose processes may live, other links of our own chain, and what a
 // Slurm that is too busy to answer may yet say of a job.
 bool goes_soon(const OwnerIdentity& owner) {
-  const JobPhase phase = job_phase(owner.job, owner.cluster);
+  const JobPhase phase = job_phase(owner.job, owner.cluster, of_this_user(owner));
   if (phase == JobPhase::kEnding || phase == JobPhase::kOver) return true;  // over: only just
   const SlurmJob here = slurm_job();
   if (phase == JobPhase::kUnknown && !here.job.empty() && !owner.job.empty() &&
@@ -108,6 +109,14 @@ std::optional<Owner> try_to_take(const std::string& path, const OwnerIdentity& m
   }
 }
 
+// The other ranks wait for the folder as well, and end with this one.
+[[noreturn]] void stopped_while_waiting(const std::string& path) {
+  const std::string signal = stop_signal_name();
+  throw make_error(kExitRequeue, "stopped by ", signal.empty() ? "a signal" : signal,
+                   " while waiting for the run folder '", path,
+                   "', which another process has; nothing was changed");
+}
+
 }  // namespace
 
 void check_run_dir(const Config& config) {
@@ -128,7 +137,8 @@ RunFolder::RunFolder(const Config& config, Group& group)
   // Again and again, so that no rank waits longer than it would for one that is lost.
   for (bool first = true; told.empty(); first = false) {
     if (group.rank() == 0) {
-      if (!first) usleep(1'000'000);
+      if (!first) usleep(1'000'000);  // a signal ends it
+      if (!first && stop_requested()) stopped_while_waiting(path_);
       const double waited_s = first ? 0 : steady_clock_s() - began_s;
       if (auto owner = try_to_take(path_, this_process(group), waited_s)) {
         owner_ = std::make_unique<Owner>(std::move(*owner));
@@ -213,6 +223,8 @@ std::optional<RunState> RunFolder::newest(Group& group) const {
       // Set aside: what counts as progress from here on begins at the good one.
       for (const std::string& path : found.wrong) rename_file(path, path + ".damaged");
       image = encode_state(*found.state);
+    } else if (found.unread) {
+      std::rethrow_exception(found.unread);  // nobody has to restore what may be whole
     } else if (!found.damaged.empty()) {
       throw disk_error("all ", found.damaged.size(), " checkpoints in '", path_,
                        "/checkpoints' are damaged; restore one of them, or choose another run_dir ",

@@ -30,8 +30,8 @@ class RunFolder {
  public:
   // Collective. Makes the folder or opens an existing one, if check_run_dir() has nothing against
   // it, and takes its ownership (refused with the live owner's name). An owner whose Slurm job is
-  // ending, or is a link of the same chain, is waited for up to five minutes, and then is an
-  // Error(kExitRequeue).
+  // ending, or is a link of the same chain, is waited for up to five minutes or until a stop is
+  // asked for on rank 0, and then is an Error(kExitRequeue).
   RunFolder(const Config& config, Group& group);
 
   // Collective, before anything is done with the folder. Every rank must see the owner file that
@@ -50,7 +50,7 @@ class RunFolder {
   void keep_configuration(const std::string& text) const;
 
   // Collective. The newest good checkpoint, the same on every rank, or nothing. Damaged ones are
-  // reported and passed over.
+  // reported and passed over. Where none is good, the Error of one that cannot be read comes first.
   std::optional<RunState> newest(Group& group) const;
 
   // Of this rank.

@@ -3,7 +3,10 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <set>
+#include <sstream>
 
+#include "comm/agreement.h"
 #include "comm/error.h"
 #include "coordinator/training/fork.h"
 
@@ -19,6 +22,15 @@ CleanRecord begun_at(int64_t step, std::optional<CleanRecord> before, int64_t fi
   if (step > record.step) record.unchecked.emplace_back(record.step, step);
   record.step = step;
   return record;
+}
+
+// One a line, each once: those of the ranks that have said something.
+std::string hosts_of(const std::vector<std::string>& said, const std::vector<std::string>& hosts) {
+  std::string lines;
+  std::set<std::string> seen;
+  for (size_t rank = 0; rank < said.size(); ++rank)
+    if (!said[rank].empty() && seen.insert(hosts[rank]).second) lines += hosts[rank] + "\n";
+  return lines;
 }
 
 }  // namespace
@@ -48,20 +60,27 @@ void Trust::act_on(const std::string& change, int64_t step) {
   const int64_t clean_step = watch_.clean_step();
   // None may come after they are removed.
   crew_.together("finish writing chunks", [&] { folder_.journal().flush(); });
+  const std::vector<std::string> here =
+      crew_.group().gather(watch_.changed_here() ? "1" : "", "find changed memory");
+  std::string told;  // the hosts of all such ranks, one a line
   if (crew_.leads()) {
+    told = hosts_of(here, crew_.hosts());
     clean_.step = clean_step;
     clean_.changed = change;
     const std::vector<std::string> moved = set_suspects_aside(folder_.path(), clean_);
     narrator_.event("suspect",
                     {{"changed", change}, {"clean_step", clean_step}, {"set_aside", moved}});
   }
-  // A rank that ends takes rank 0 with it.
-  crew_.group().barrier("set suspect checkpoints aside");
+  // Only now: a rank that ends takes rank 0 with it.
+  crew_.group().broadcast(told, 0, "set suspect checkpoints aside");
+  std::istringstream lines(told);
+  std::vector<std::string> hosts;
+  for (std::string host; std::getline(lines, host);) hosts.push_back(host);
   const std::string text = change + " changed in memory by step " + std::to_string(step) +
                            ": bad memory; what was made after step " + std::to_string(clean_step) +
                            " is set aside as *.suspect; start again to go on from there, and leave "
                            "out that host if this comes again";
-  throw Error(kExitRequeue, text, watch_.changed_here());
+  throw AgreedError(kExitRequeue, text, hosts);
 }
 
 }  // namespace svfleet

@@ -19,7 +19,8 @@ class Trust {
   Trust(const Base& base, Crew& crew, RunFolder& folder, Narrator& narrator, const RunState& state);
 
   // Collective. Looks at a share of the weights, or at all. Where something has changed, what was
-  // made since the last clean step is set aside and an Error(kExitRequeue) asks for a new start.
+  // made since the last clean step is set aside and an AgreedError(kExitRequeue), which names the
+  // hosts, asks for a new start.
   void after_step(int64_t step, double step_s) { act_on(watch_.after_step(step, step_s), step); }
   void look_at_all(int64_t step) { act_on(watch_.look_at_all(step), step); }
 

@@ -58,11 +58,6 @@ class CrashDisk : public FileSystem {
     if (n > 0) files_.at(fd)->now.append(static_cast<const char*>(data), static_cast<size_t>(n));
     return n;
   }
-  int truncate(int fd, off_t length) override {
-    if (fails()) return -1;
-    files_.at(fd)->now.resize(static_cast<size_t>(length));
-    return FileSystem::truncate(fd, length);
-  }
   int sync(int fd) override {
     if (fails()) return -1;
     if (syncs_lie) return 0;

@@ -157,21 +157,25 @@ TEST(File, NewFileIsMadeOnce) {
   EXPECT_FALSE(rename_file(scratch / "x", scratch / "y"));
 }
 
-TEST(File, AppendCutsATornLine) {
+// What looks torn may be what another process is writing: nothing is cut.
+TEST(File, AppendEndsATornLine) {
   const Scratch scratch;
   const std::string log = scratch / "log.jsonl";
   append_line(log, "one");
   append_line(log, "two");
   EXPECT_EQ(read_file(log), "one\ntwo\n");
-  std::ofstream(log, std::ios::app) << "{\"torn\": " << std::string(10'000, 'x');
+  const std::string torn = "{\"torn\": " + std::string(10'000, 'x');
+  std::ofstream(log, std::ios::app) << torn;
   append_line(log, "three");
-  EXPECT_EQ(read_file(log), "one\ntwo\nthree\n");
+  append_line(log, "four");
+  EXPECT_EQ(read_file(log), "one\ntwo\n" + torn + "\nthree\nfour\n");
   write_file_atomic(log, "only a torn line");
   append_line(log, "first");
-  EXPECT_EQ(read_file(log), "first\n");
+  EXPECT_EQ(read_file(log), "only a torn line\nfirst\n");
 }
 
-TEST(File, AppendOnAFullDiskLeavesWholeLines) {
+// Another process may have appended behind the half of a line.
+TEST(File, AppendOnAFullDiskCutsNothing) {
   const Scratch scratch;
   const std::string log = scratch / "log.jsonl";
   CrashDisk disk(scratch.path());
@@ -180,7 +184,9 @@ TEST(File, AppendOnAFullDiskLeavesWholeLines) {
   disk.failure = ENOSPC;
   disk.fail_at = disk.calls + 2;  // open, write of 4 bytes, write
   expect_error(kExitDisk, {log, "disk full"}, [&] { append_line(log, "a long line"); });
-  EXPECT_EQ(read_file(log), "one\n");
+  EXPECT_EQ(read_file(log), "one\na lo");
+  append_line(log, "two");
+  EXPECT_EQ(read_file(log), "one\na lo\ntwo\n");
 }
 
 TEST(File, StaleTemporariesGo) {

@@ -27,10 +27,6 @@ class InterruptedDisk : public FileSystem {
     count();
     return FileSystem::write(fd, data, bytes);
   }
-  int truncate(int fd, off_t length) override {
-    count();
-    return FileSystem::truncate(fd, length);
-  }
   int sync(int fd) override {
     count();
     return FileSystem::sync(fd);

@@ -4,8 +4,10 @@
 #include <xxhash.h>
 
 #include <array>
+#include <cerrno>
 #include <cstring>
 
+#include "checkpoints/file_system.h"
 #include "checkpoints/journal_files.h"
 #include "tests/checkpoints/journal_example.h"
 #include "tests/checkpoints/scratch.h"
@@ -63,6 +65,33 @@ TEST(Journal, WhatOneHasWrittenOneselfIsNotReadAgain) {
   journal.add(example_chunk(3, 1));
   journal.flush();
   EXPECT_THAT(numbers(journal.read(3, "z", &ignored)), ElementsAre(0));
+}
+
+// It may be whole: what failed may have been this machine's way to it.
+TEST(Journal, WhatCannotBeReadIsKept) {
+  const Scratch scratch;
+  class Unreadable : public FileSystem {
+   public:
+    Unreadable() { replace_file_system(this); }
+    ~Unreadable() override { replace_file_system(nullptr); }
+    int open(const std::string& path, int flags, int mode) override {
+      if (path.ends_with("-a.journal")) return errno = EIO, -1;
+      return FileSystem::open(path, flags, mode);
+    }
+  };
+  write_journal(scratch.path(), "a", {example_chunk(3, 0), example_chunk(5, 1)});
+  write_journal(scratch.path(), "b", {example_chunk(3, 2)});
+  std::vector<std::string> ignored;
+  {
+    const Unreadable disk;
+    Journal journal(scratch.path(), "run", "c", 0);
+    EXPECT_THAT(numbers(journal.read(3, "z", &ignored)), ElementsAre(2));
+    EXPECT_THAT(ignored, ElementsAre(HasSubstr("-a.journal")));
+    journal.checkpointed(4);
+    journal.flush();
+  }
+  EXPECT_THAT(list_folder(scratch / "chunks"), ElementsAre("step-000003-rank-0000-a.journal"));
+  EXPECT_THAT(numbers(read_journal(scratch.path(), 5, &ignored)), ElementsAre(1));
 }
 
 // Made by another program, as docs/formats.md says; every later version must read it.

@@ -163,11 +163,27 @@ TEST(Owner, EndedJobIsTakenOver) {
   abandon(scratch.path(), elsewhere("17"));
   expect_error(kExitUser, {"job 17"}, [&] {
     Owner::take(scratch.path(), me("18"),
-                [](const std::string&, const std::string&) { return false; });
+                [](const std::string&, const std::string&, bool) { return false; });
   });
-  Owner::take(scratch.path(), me("18"), [](const std::string& job, const std::string&) {
+  Owner::take(scratch.path(), me("18"), [](const std::string& job, const std::string&, bool) {
     return job == "17";
   }).verify();
+}
+
+// Of which Slurm may say the same while it lives as when it is over.
+TEST(Owner, AJobOfAnotherUserIsAskedAboutAsSuch) {
+  const Scratch scratch;
+  const auto hidden = [](const std::string&, const std::string&, bool ours) { return ours; };
+  abandon(scratch.path(), elsewhere("17"));
+  auto file = nlohmann::json::parse(read_file(scratch / "owner.json"));
+  EXPECT_EQ(file["uid"], geteuid());
+  file["uid"] = geteuid() + 1;
+  write_file_atomic(scratch / "owner.json", file.dump());
+  EXPECT_FALSE(of_this_user(look_at_owner(scratch.path())->who));
+  expect_error(kExitUser, {"job 17"}, [&] { Owner::take(scratch.path(), me("18"), hidden); });
+  file.erase("uid");  // by a version that did not note it
+  write_file_atomic(scratch / "owner.json", file.dump());
+  Owner::take(scratch.path(), me("18"), hidden).verify();
 }
 
 TEST(Owner, JobsOfAnotherClusterAreNotAskedAbout) {
@@ -177,7 +193,7 @@ TEST(Owner, JobsOfAnotherClusterAreNotAskedAbout) {
     return who;
   };
   // As for a number that it does not know.
-  const auto over = [](const std::string&, const std::string&) { return true; };
+  const auto over = [](const std::string&, const std::string&, bool) { return true; };
   abandon(scratch.path(), of(elsewhere("17", 0), "alps"));
   for (const char* job : {"17", "18"})
     expect_error(kExitUser, {"job 17 on cluster alps"},

@@ -3,11 +3,13 @@
 #include <gmock/gmock.h>
 
 #include <bit>
+#include <cerrno>
 #include <cmath>
 #include <functional>
 #include <set>
 
 #include "checkpoints/file.h"
+#include "checkpoints/file_system.h"
 #include "checkpoints/hdf5_image.h"
 #include "tests/checkpoints/example_state.h"
 #include "tests/checkpoints/scratch.h"
@@ -217,6 +219,41 @@ TEST(RunCheckpoint, NewestGoodOneIsLoaded) {
   EXPECT_THAT(newest.damaged,
               ElementsAre(testing::AllOf(HasSubstr("step-1000000.h5"), HasSubstr("checksum")),
                           testing::AllOf(HasSubstr("step-999999.h5"), HasSubstr("damaged"))));
+}
+
+// A disk that opens nothing of this name.
+class UnreadableDisk : public FileSystem {
+ public:
+  explicit UnreadableDisk(std::string name) : name_(std::move(name)) { replace_file_system(this); }
+  ~UnreadableDisk() override { replace_file_system(nullptr); }
+  int open(const std::string& path, int flags, int mode) override {
+    if (path.ends_with(name_)) return errno = EIO, -1;
+    return FileSystem::open(path, flags, mode);
+  }
+
+ private:
+  const std::string name_;
+};
+
+TEST(RunCheckpoint, WhatCannotBeReadIsNotDamaged) {
+  const Scratch scratch;
+  for (int64_t step : {2, 3}) save(scratch.path(), step);
+  {
+    const UnreadableDisk disk("step-000003.h5");
+    const NewestCheckpoint newest = load_newest_checkpoint(scratch.path());
+    EXPECT_EQ(newest.state->step, 2);  // an older one will do
+    EXPECT_THAT(newest.damaged, ElementsAre(HasSubstr("step-000003.h5")));
+    EXPECT_TRUE(newest.wrong.empty());
+  }
+  {
+    const UnreadableDisk disk(".h5");
+    const NewestCheckpoint newest = load_newest_checkpoint(scratch.path());
+    EXPECT_FALSE(newest.state);
+    ASSERT_TRUE(newest.unread);
+    expect_error(kExitDisk, {"step-000003.h5"}, [&] { std::rethrow_exception(newest.unread); });
+  }
+  for (int64_t step : {2, 3}) write_file_atomic(checkpoint_path(scratch.path(), step), "damaged");
+  EXPECT_FALSE(load_newest_checkpoint(scratch.path()).unread);  // control
 }
 
 TEST(RunCheckpoint, NameMustAgreeWithStep) {

@@ -128,5 +128,19 @@ TEST(RunNames, ATakeOverTouchesNoOtherFile) {
   EXPECT_NE(inode("z.jsonl"), log);  // control: a log of ours that others may have open
 }
 
+// `svfleet stop` and `after-run` may be at their file while the run changes hands.
+TEST(RunNames, ATakeOverLeavesWhatOthersThanOwnersAreWriting) {
+  const Scratch scratch;
+  const std::string run = scratch.path(), alive = process_mark();
+  const size_t start = alive.rfind('-', alive.rfind('-') - 1);
+  const std::string gone = alive.substr(0, start) + "-1-0";  // another process had that pid
+  const Owner owner = Owner::take(run, {"node7", 4711, "17", 0, ""});
+  for (const char* file : {"stop.json.tmp-", "restarts.json.tmp-", "exit.json.tmp-"})
+    for (const std::string& mark : {alive, gone}) write_file_atomic(run + "/" + file + mark, "");
+  owner.shut_out_others();
+  EXPECT_EQ(list_folder(run), (std::vector<std::string>{"owner.json", "restarts.json.tmp-" + alive,
+                                                        "stop.json.tmp-" + alive}));
+}
+
 }  // namespace
 }  // namespace svfleet

@@ -85,6 +85,24 @@ TEST(Safetensors, ReadsShards) {
   EXPECT_THAT(values<float>(in.at("three")), ElementsAre(4.f, 5.f));
 }
 
+// What is missing here may be there on another machine, of which a run of several ranks knows.
+TEST(Safetensors, WhatIsMissingMayBeTheFaultOfThisMachine) {
+  const Scratch scratch;
+  make_folder(scratch / "empty");
+  make_folder(scratch / "shard");
+  write_file_atomic(scratch / "shard/model.safetensors.index.json",
+                    R"({"weight_map":{"a":"x.safetensors"}})");
+  for (const char* name : {"missing", "empty", "shard"}) {
+    try {
+      SafetensorsFolder in(scratch / name);
+      ADD_FAILURE() << name;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), kExitUser) << error.what();
+      EXPECT_TRUE(error.of_node()) << error.what();
+    }
+  }
+}
+
 TEST(Safetensors, BrokenShardsAreNamed) {
   const Scratch scratch;
   auto copy = [&](const std::string& name) {
@@ -95,7 +113,7 @@ TEST(Safetensors, BrokenShardsAreNamed) {
   expect_error(kExitUser, {"no model at"}, [&] { SafetensorsFolder in(scratch / "missing"); });
   copy("model.safetensors.index.json");
   copy("model-00001-of-00002.safetensors");
-  expect_error(kExitUser, {"model-00002-of-00002.safetensors", "No such file"},
+  expect_error(kExitUser, {"model-00002-of-00002.safetensors", "no such file"},
                [&] { SafetensorsFolder in(scratch.path()); });
   write_file_atomic(scratch / "model-00002-of-00002.safetensors",
                     read_file(scratch / "model-00001-of-00002.safetensors"));

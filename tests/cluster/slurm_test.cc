@@ -4,10 +4,13 @@
 #include <gmock/gmock.h>
 #include <sys/stat.h>
 
+#include <cerrno>
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+
+#include "cluster/program.h"
 
 namespace svfleet {
 namespace {
@@ -144,6 +147,33 @@ TEST_F(SlurmTest, ASilentSqueueIsGivenUp) {
   EXPECT_FALSE(job_ended("42", 0.3));
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - before;
   EXPECT_LT(took.count(), 5);
+}
+
+// What an earlier call has left in errno says nothing of the end of an output.
+TEST_F(SlurmTest, AnInterruptThatIsLongPastDelaysNoAnswer) {
+  for (const char* body : {"exit 3", "echo x; exit 3"}) {
+    errno = EINTR;
+    const Answer answer = run_program({"/bin/sh", "-c", body}, 2);
+    EXPECT_TRUE(answer.complete);
+    EXPECT_EQ(answer.exit_code, 3);
+  }
+}
+
+// Slurm may be told to hide the jobs of other users (PrivateData=jobs).
+TEST_F(SlurmTest, AnotherUsersJobIsOverOnlyWhereSlurmSaysSo) {
+  for (const char* hidden :
+       {"echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", "true"}) {
+    squeue(hidden);
+    EXPECT_EQ(job_phase("42", "", false), JobPhase::kUnknown) << hidden;
+    EXPECT_FALSE(job_ended("42", "", false)) << hidden;
+    EXPECT_TRUE(job_ended("42", "", true)) << hidden;  // control
+  }
+  squeue("echo COMPLETED");
+  EXPECT_TRUE(job_ended("42", "", false));
+  squeue("printf 'COMPLETING\\nCOMPLETED\\n'");
+  EXPECT_EQ(job_phase("42", "", false), JobPhase::kEnding);
+  squeue("printf 'COMPLETED\\nRUNNING\\n'");
+  EXPECT_EQ(job_phase("42", "", false), JobPhase::kLives);
 }
 
 TEST_F(SlurmTest, NobodyToAsk) {

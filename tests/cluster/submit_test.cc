@@ -142,9 +142,23 @@ TEST(DeadlineTest, TheEndOfTheAllocation) {
   chmod((scratch.path / "squeue").c_str(), 0755);
   const std::string path = getenv("PATH");
   setenv("PATH", (scratch.path.string() + ":" + path).c_str(), 1);
-  EXPECT_NEAR(seconds_left_in_job().value_or(0), 4102444800.0 - double(time(nullptr)), 2);
+  const double raised = 4102444800.0 - double(time(nullptr));
+  EXPECT_NEAR(seconds_left_in_job().value_or(0), raised, 2);
+  const auto told = [](int64_t left_s) {
+    setenv("SLURM_JOB_END_TIME", std::to_string(time(nullptr) + left_s).c_str(), 1);
+  };
+  for (const int64_t left_s : {-500, 100}) {  // the limit was raised since the job began
+    told(left_s);
+    EXPECT_NEAR(seconds_left_in_job().value_or(0), raised, 2) << left_s;
+  }
+  scratch.write("squeue", "#!/bin/sh\nexit 1\n");
+  EXPECT_NEAR(seconds_left_in_job().value_or(0), 100, 2);  // nobody knows better
+  scratch.write("squeue", "#!/bin/sh\necho 2001-01-01T00:00:00\n");
+  told(-500);
+  EXPECT_EQ(seconds_left_in_job(), std::nullopt);  // it runs all the same
   setenv("PATH", path.c_str(), 1);
   unsetenv("SLURM_JOB_ID");
+  unsetenv("SLURM_JOB_END_TIME");
 }
 
 }  // namespace

@@ -2,17 +2,23 @@
 #include "comm/hand.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <fstream>
 #include <mutex>
 #include <numeric>
+#include <system_error>
 #include <thread>
 
 #include "comm/chunk_ledger.h"
 #include "comm/error.h"
 #include "tests/comm/world_main.h"
+#include "tests/sanitized.h"
 
 namespace svfleet {
 namespace {
@@ -168,6 +174,41 @@ TEST(Hand, ANoIsAskedForAgainOnlyWithFewer) {
     EXPECT_THROW(hand.finished(first), Error);
   };
   work_through(*queue, worker, rules);
+}
+
+// In a process of its own, whose memory holds the stacks of a few threads and no more.
+int without_threads() {
+  const auto group = make_single();
+  const auto queue = make_chunk_queue(*group, 60);
+  queue->start_round(numbers(2000));
+  long pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  const rlim_t limit = rlim_t(pages) * rlim_t(sysconf(_SC_PAGESIZE)) + (rlim_t(40) << 20);
+  const rlimit memory{limit, limit};
+  if (setrlimit(RLIMIT_AS, &memory) != 0) return 2;
+  std::atomic<int> ended{0};
+  const auto worker = [&](Hand& hand) {
+    while (const auto chunk = hand.take()) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(300));
+      hand.finished(*chunk);
+    }
+    ++ended;
+  };
+  try {
+    work_through(*queue, worker, {.workers = 1000});
+  } catch (const std::system_error& error) {
+    return ended > 0 && error.code() == std::errc::resource_unavailable_try_again ? 0 : 3;
+  }
+  return 4;
+}
+
+TEST(Hand, WhereNoThreadCanBeStartedThoseBeforeItAreWaitedFor) {
+  if (world().size() > 1 || kSanitized) GTEST_SKIP() << "of one rank, with memory that is counted";
+  const pid_t child = fork();
+  if (child == 0) _exit(without_threads());
+  int status = 0;
+  waitpid(child, &status, 0);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
 }
 
 // What is entered counts for those that the worker is at, and for them alone.

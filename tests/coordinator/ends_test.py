@@ -174,12 +174,53 @@ exit 1
           f"one in a job waits, and goes on: {job.returncode} {job.stderr.strip()}")
 
 
+def stopped_while_waiting(folder):
+    """A start that waits for a job of which Slurm is too busy to tell ends at a signal."""
+    folder = folder / "waits"
+    folder.mkdir()
+    config, run_dir = runs.write_config(folder, steps=2), folder / "run"
+    programs = folder / "programs"
+    programs.mkdir()
+    (programs / "squeue").write_text(
+        "#!/bin/sh\necho 'slurm_load_jobs error: Socket timed out on send/recv operation' >&2\nexit 1\n")
+    (programs / "squeue").chmod(0o755)
+    run_dir.mkdir()
+    (run_dir / "owner.json").write_text(json.dumps(
+        {"format": "svfleet-owner", "version": 1, "host": "elsewhere", "pid": 5, "job": "8", "restarts": 0,
+         "token": "0" * 32, "process_start": 7, "started": "2026-01-01T00:00:00Z"}))
+    env = dict(os.environ, PATH=f"{programs}:{os.environ['PATH']}", SLURM_JOB_ID="9")
+    output = folder / "output"
+    with open(output, "w") as out:
+        job = subprocess.Popen(runs.command(config, run_dir, 1), stdout=out, stderr=out, env=env)
+    wait_for(lambda: "waiting up to 300 s for job 8" in output.read_text(), job, "the wait")
+    job.send_signal(signal.SIGTERM)
+    code = job.wait(timeout=60)
+    check(code == 75 and "stopped by SIGTERM while waiting for the run folder" in output.read_text(),
+          f"a start that waits ends at a signal: {code} {output.read_text()}")
+
+
+def before_its_configuration(folder, config):
+    """SIGUSR1, which a job script passes on, reaches a run that is still at its configuration."""
+    slow, run_dir = folder / "slow.yaml", folder / "slow"
+    os.mkfifo(slow)
+    job = start("train", slow, "--set", f"run_dir={run_dir}", "--quiet")
+    wait_for(lambda: runs.stops_at_pieces(job.pid), job, "a handler for SIGUSR1", 30)
+    job.send_signal(signal.SIGUSR1)
+    slow.write_text(Path(config).read_text())
+    _, errors = job.communicate(timeout=120)
+    report = json.loads((run_dir / "exit.json").read_text())
+    check(job.returncode == 75 and report["reason"] == "stopped by SIGUSR1",
+          f"a signal before the configuration is read: {job.returncode} {report['reason']} {errors}")
+
+
 def main():
     folder = runs.work_folder()
     try:
         config = runs.write_config(folder, steps=2000)
         advice(folder)
         busy_slurm(folder)
+        stopped_while_waiting(folder)
+        before_its_configuration(folder, config)
         submit(folder, config)
         commands(folder, config)
         training(folder, config)

@@ -123,6 +123,26 @@ def out_of_sight(folder, config, expected):
     check(runs.content_hash(run_dir) == expected, "resumed to the undisturbed hash")
 
 
+def model_out_of_sight(folder, config):
+    """One machine of two has lost the mount of the model's disk: that is no error of the user."""
+    if on_host("a", ["true"]).returncode:
+        return
+    model, run_dir = folder / "model", folder / "model_out_of_sight"
+    shutil.copytree(runs.SOURCE / "tests/data/models/tiny_llama3", model)
+    words = runs.command(config, run_dir, 1, "--set", f"model.path={model}")
+    hidden = ["unshare", "--uts", "--mount", "sh", "-c",
+              f'hostname odd && mount -t tmpfs tmpfs {model} && exec "$@"', "sh"]
+    done = subprocess.run([*runs.MPIRUN, "-n", "1", *words, ":", "-n", "1", *hidden, *words],
+                          capture_output=True, text=True, timeout=120)
+    if "mount" in done.stderr and "svfleet" not in done.stderr:
+        print("skipped: a model out of sight (nothing can be mounted here)", flush=True)
+        return
+    report = exit_report(run_dir)
+    check(report["code"] == 74 and report["hosts"] == ["odd"] and
+          "rank 1 (host odd)" in report["reason"] and "no config.json" in report["reason"],
+          f"a model that one machine does not see: {report['code']}, {report['reason']}")
+
+
 def main():
     folder = runs.work_folder()
     try:
@@ -133,6 +153,7 @@ def main():
         machine(folder, config, expected)
         another_state(folder, config, expected)
         out_of_sight(folder, config, expected)
+        model_out_of_sight(folder, config)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

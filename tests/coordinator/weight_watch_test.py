@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -69,6 +70,7 @@ def flipped(folder, config, expected, what, name, content, rank, ranks):
     check((code == 75 or ranks > 1) and report["code"] == 75 and name in report["reason"] and
           f"on rank {rank}" in report["reason"], f"the run stops with 75: {report['reason']}")
     check(any(name in line for line in said), "and says so")
+    check(report["hosts"] == [socket.gethostname()], f"and names the host: {report['hosts']}")
     clean = json.loads((run_dir / "clean.json").read_text())
     newest = runs.newest_step(run_dir)
     check(clean["step"] < FLIP_IN and newest <= clean["step"] and not clean["changed"],
