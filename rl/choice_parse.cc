@@ -62,24 +62,29 @@ class Reader {
   bool is_label_and_text(const std::string& core) const {
     for (size_t i = 0; i < labels_.size(); ++i)
       for (size_t j = 0; j < choices_.size(); ++j)
-        if (i != j && core == normalise(labels_[i], true) && core == normalise(choices_[j], true))
+        if (i != j && core == bare_label(labels_[i]) && core == normalise(choices_[j], true))
           return true;
     return false;
   }
-  bool is_ambiguous(std::string_view text) const {
-    return is_label_and_text(normalise(text, true));
-  }
+  bool is_ambiguous(std::string_view text) const { return is_label_and_text(bare_label(text)); }
   // A label that is also another choice's text settles only with its own choice's text beside it.
   std::optional<int> by_label(std::optional<int> found, std::string_view reply) const {
-    if (!found || !is_label_and_text(normalise(labels_[*found], true))) return found;
+    if (!found || !is_label_and_text(bare_label(labels_[*found]))) return found;
     const std::string own = normalise(choices_[*found], true);
     return has_phrase(normalise(reply, true), own) ? found : std::nullopt;
   }
 
   std::optional<int> whole(std::string_view text) const {
-    const std::string core = normalise(text, true);
+    const std::string bare = bare_label(text);
     for (size_t i = 0; i < labels_.size(); ++i)
-      if (core == normalise(labels_[i], true)) return static_cast<int>(i);
+      if (bare == bare_label(labels_[i])) return static_cast<int>(i);
+    // Brackets may be all that tells two choices apart ("(0,1)", "[0,1]").
+    while (!text.empty() && is_space(text.front())) text.remove_prefix(1);
+    while (!text.empty() && is_space(text.back())) text.remove_suffix(1);
+    std::set<int> same;
+    for (size_t i = 0; i < choices_.size(); ++i)
+      if (text == plain_punctuation(choices_[i])) same.insert(static_cast<int>(i));
+    if (const auto found = single(same)) return found;
     // Case decides where it is all that tells two choices apart ("Ww", "WW").
     for (const bool ignore_case : {false, true}) {
       const std::string form = normalise(text, ignore_case);
@@ -88,11 +93,18 @@ class Reader {
         if (form == normalise(choices_[i], ignore_case)) equal.insert(static_cast<int>(i));
       if (const auto found = single(equal)) return found;
     }
-    // "b. iron": label and text of the same choice.
-    const size_t after = core.find_first_of(".):- ");
-    for (size_t i = 0; after != std::string::npos && i < labels_.size(); ++i)
-      if (core.substr(0, after) == normalise(labels_[i], true) &&
-          normalise(std::string_view(core).substr(after), true) == normalise(choices_[i], true))
+    return label_and_text(normalise(text, true));
+  }
+
+  // "b. iron", "(b) iron": label and text of the same choice.
+  std::optional<int> label_and_text(std::string_view core) const {
+    core.remove_prefix(skip(core, 0, "([{<"));
+    const size_t after = core.find_first_of(".):]}>- ");
+    if (after == std::string_view::npos) return std::nullopt;
+    const std::string label = bare_label(core.substr(0, after)),
+                      text = normalise(core.substr(skip(core, after, ".):]}>")), true);
+    for (size_t i = 0; i < labels_.size(); ++i)
+      if (label == bare_label(labels_[i]) && text == normalise(choices_[i], true))
         return static_cast<int>(i);
     return std::nullopt;
   }

@@ -4,7 +4,7 @@
 // one is asked for ("A or B") has none:
 //   1. \boxed{B}: its content, read by rules 2 and 3.
 //   2. The reply is a label, in either case, give or take punctuation: B  b  (B)  **B.**
-//   3. The reply is the text of one choice, give or take case and punctuation.
+//   3. The reply is the text of one choice; else give or take case and punctuation.
 //   4. The last "answer" that a label follows: "The answer is (B)", "Answer: B. Iron"; else the
 //      same after option, choice, choose, select or pick, where all of these name one label.
 //   5. The first line starts with a label and a delimiter: "B. Iron", "B) Iron", "(B) Iron",

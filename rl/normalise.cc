@@ -75,9 +75,9 @@ void add_plain(utf8proc_int32_t c, std::string_view bytes, std::string* out) {
 }
 
 // The length of the character that begins at `i`, where that is punctuation which an answer may
-// have about it; else 0.
+// have at one end alone; else 0.
 size_t loose_punctuation(std::string_view text, size_t i) {
-  constexpr std::string_view kAscii = ".,;:!?'\"`*_()[]{}<> ";
+  constexpr std::string_view kAscii = ".,;:!?'\"`*_ ";
   if (static_cast<unsigned char>(text[i]) < 0x80)
     return kAscii.find(text[i]) != std::string_view::npos ? 1 : 0;
   for (std::string_view meant : kMeant)
@@ -87,6 +87,47 @@ size_t loose_punctuation(std::string_view text, size_t i) {
   const auto category = utf8proc_category(c);
   return c >= 0 && category >= UTF8PROC_CATEGORY_PC && category <= UTF8PROC_CATEGORY_PO ? length
                                                                                         : 0;
+}
+
+constexpr std::string_view kOpen = "([{<", kClose = ")]}>";
+
+// Whether one pair of brackets is round all of it: not of "(a) or (b)", nor of "[0, 1)".
+bool is_bracketed(std::string_view text) {
+  const size_t kind = text.size() < 2 ? kOpen.npos : kOpen.find(text.front());
+  if (kind == kOpen.npos || text.back() != kClose[kind]) return false;
+  int64_t depth = 0;
+  for (size_t i = 0; i + 1 < text.size(); ++i) {
+    depth += text[i] == kOpen[kind] ? 1 : text[i] == kClose[kind] ? -1 : 0;
+    if (depth == 0) return false;
+  }
+  return depth == 1;
+}
+
+// The point of ".5" at `i`, and not the last of "...5".
+bool is_decimal_point(std::string_view text, size_t i) {
+  return text[i] == '.' && i + 1 < text.size() && is_digit(text[i + 1]) &&
+         (i == 0 || text[i - 1] != '.');
+}
+
+// Without loose punctuation at the ends and brackets round all of it; empty where nothing is left.
+std::string_view core_of(std::string_view text) {
+  for (;;) {
+    size_t begin = 0, end = 0;
+    bool any = false;
+    for (size_t i = 0; i < text.size();) {
+      size_t length = 0;
+      char_at(text, i, &length);
+      if (loose_punctuation(text, i) == 0 || (!any && is_decimal_point(text, i))) {
+        if (!any) begin = i;
+        any = true;
+        end = i + length;
+      }
+      i += length;
+    }
+    text = text.substr(begin, end - begin);
+    if (!is_bracketed(text)) return text;
+    text = text.substr(1, text.size() - 2);
+  }
 }
 
 // Canonical composition and, with `ignore_case`, full case folding. Text that is not UTF-8 keeps
@@ -164,20 +205,22 @@ std::string normalise(std::string_view text, bool ignore_case) {
       out += ' ';
   }
   if (!out.empty() && out.back() == ' ') out.pop_back();
-  size_t begin = 0, end = 0;  // of what is no loose punctuation
-  bool any = false;
-  for (size_t i = 0; i < out.size();) {
-    const size_t loose = loose_punctuation(out, i);
-    size_t length = 0;
-    char_at(out, i, &length);
-    if (loose == 0) {
-      if (!any) begin = i;
-      any = true;
-      end = i + length;
+  const std::string_view core = core_of(out);
+  return core.empty() ? out : std::string(core);
+}
+
+std::string bare_label(std::string_view text) {
+  std::string out = normalise(text, true);
+  for (;;) {
+    std::string_view inner = out;
+    for (const std::string_view brackets : {kOpen, kClose}) {
+      while (!inner.empty() && brackets.find(inner.front()) != brackets.npos)
+        inner.remove_prefix(1);
+      while (!inner.empty() && brackets.find(inner.back()) != brackets.npos) inner.remove_suffix(1);
     }
-    i += length;
+    if (inner.empty() || inner.size() == out.size()) return out;
+    out = normalise(inner, true);
   }
-  return any ? out.substr(begin, end - begin) : out;
 }
 
 bool last_boxed(std::string_view text, std::string_view* content, size_t* begin) {

@@ -9,9 +9,14 @@ namespace svfleet {
 
 // Case folded (where `ignore_case`) and composed as Unicode says, full and half width made equal,
 // typographic quotes, dashes and blanks as plain ones, runs of blanks as one space, no blanks and
-// no punctuation of any script at the ends (of ASCII: .,;:!?'"`*_()[]{}<>). A text of punctuation
-// alone keeps it. Articles, accents, superscripts and digits of other scripts stay.
+// no punctuation of any script at the ends (of ASCII: .,;:!?'"`*_, but for the point of ".5"), and
+// no brackets ()[]{}<> round all of it: one without its partner, as in "[0, 1)" or "<3", says
+// something. A text of punctuation alone keeps it. Articles, accents, superscripts and digits of
+// other scripts stay.
 std::string normalise(std::string_view text, bool ignore_case);
+
+// The same of a choice's label, which has no brackets at its ends: "B)" and "(B" are B.
+std::string bare_label(std::string_view text);
 
 // Quotes, dashes, minus signs, blanks and full or half width in their ASCII forms, no invisible
 // characters, composed; the rest unchanged.

@@ -40,6 +40,8 @@ bool begins_word(std::string_view text, size_t i) {
   if (i == 0) return true;
   const char before = text[i - 1];
   if (joins(char_at(text, i)) && joins(char_at(text, begin_of_char_before(text, i)))) return false;
+  // ".5" is no part of 10.5.
+  if (text[i] == '.' && i + 1 < text.size() && is_digit(text[i + 1])) return !is_digit(before);
   if (!is_digit(text[i])) return true;
   // The rest of 3.5 or 1,500, or a number with its minus sign.
   if ((before == '.' || before == ',') && i > 1 && is_digit(text[i - 2])) return false;

@@ -67,12 +67,29 @@ bool read_choices(const json& choices, const std::string& where, Gold* gold) {
                      counted(int64_t(gold->choices.size()), "choice"));
   std::set<std::string> seen;
   for (const std::string& label : gold->labels) {
-    if (normalise(label, true).empty()) throw user_error(where, ": a choice's label is empty");
-    if (!seen.insert(normalise(label, true)).second)
+    if (bare_label(label).empty()) throw user_error(where, ": a choice's label is empty");
+    if (!seen.insert(bare_label(label)).second)
       throw user_error(where, ": two choices have the label '", label, "'; a reply that names it ",
                        "could mean either");
   }
   return labelled;
+}
+
+// A template that lists the choices.
+bool shows_choices(const TaskSpec& spec) {
+  for (const std::string* text : {&spec.prompt, &spec.few_shot_answer})
+    if (text->find("{choices}") != std::string::npos) return true;
+  return false;
+}
+
+// Where nobody asks for choices, a list of that name may be something else: then there are none.
+void read_if_choices(const json& choices, const std::string& where, Gold* gold) {
+  try {
+    Gold found;
+    read_choices(choices, where, &found);
+    *gold = std::move(found);
+  } catch (const Error&) {
+  }
 }
 
 // The places at which `text` stands.
@@ -112,7 +129,7 @@ std::string named_by_label(const json& answer, const std::string& text, bool lab
     }
   }
   for (size_t k = 0; k < labels.size(); ++k) {
-    if (normalise(text, true) != normalise(labels[k], true)) continue;
+    if (bare_label(text) != bare_label(labels[k])) continue;
     for (const size_t i : as_text)
       if (!labelled && i != k)
         refuse_ambiguous(where, text, "as a label " + choice(k), "as a text " + choice(i));
@@ -135,8 +152,12 @@ Gold read_gold(const TaskSpec& spec, const json& item, const std::string& where)
   if (choosing && !choices)
     throw user_error(where, ": no field '", spec.choices, "' or 'question.", spec.choices,
                      "' with the choices; the item has: ", field_list(item));
-  // Other rewards may have a field of that name which is no list of choices.
-  if (choosing || (choices && choices->is_array())) labelled = read_choices(*choices, where, &gold);
+  // A text of that name stands in a prompt as any field.
+  const bool several_choices = choices && (choices->is_array() || choices->is_object());
+  if (choosing || (several_choices && shows_choices(spec)))
+    labelled = read_choices(*choices, where, &gold);
+  else if (choices && choices->is_array())
+    read_if_choices(*choices, where, &gold);
   const json* answer = find_field(item, spec.answer);
   if (!answer) {
     if (!needed) return gold;

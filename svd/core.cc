@@ -248,7 +248,13 @@ std::vector<float> Core::p_of(std::span<const float> c) const {
           own[i * k + j] = by > 0 ? float(double(in[i * k + j]) / by) : 0;
         }
     } else {
-      for (int64_t i = 0; i < parts_[t].length; ++i) own[i] = in[i] - at_rest();
+      const int64_t length = parts_[t].length;
+      // A matrix that the expert leaves alone keeps its random A: of A = B = 0 both gradients are 0
+      // for ever, and with B = 0 it is the base whatever A is.
+      if (options_.kind == CoreKind::kLora &&
+          std::all_of(in, in + length, [](float x) { return x == 0; }))
+        continue;
+      for (int64_t i = 0; i < length; ++i) own[i] = in[i] - at_rest();
     }
   }
   return p;

@@ -97,7 +97,8 @@ class Core {
   std::vector<float> coefficients_of(std::span<const float> p) const;
   // dc: dL/d(coefficients). Tied parameters get the sum over their targets, in their order.
   std::vector<float> chain_to_p(std::span<const float> p, std::span<const double> dc) const;
-  // p of these coefficients, for starting at an expert. Error(kExitUser) where there is none.
+  // p of these coefficients, for starting at an expert. A matrix of LoRA that is all 0 is as in
+  // start(): the base, too, and it can learn. Error(kExitUser) where there is no p.
   std::vector<float> p_of(std::span<const float> coefficients) const;
 
  private:

@@ -42,16 +42,15 @@ class Measured {
         experts_(table_of(base, experts)),
         shots_(shots),
         options_(options) {
-    const int end = base.weights->architecture().stop_tokens.front();
+    const Architecture& architecture = base.weights->architecture();
     for (const Item& shot : shots.items) {
       prompts_.push_back(make_prompt(base, shots.spec, shot, int64_t(prompts_.size())));
+      const Prompt& prompt = prompts_.back();
+      const int end =
+          answer_end(architecture, *base.tokenizer, base.chat.get(), shots.spec, prompt);
       answers_.push_back(answer_tokens(*base.tokenizer, shot, end));
-      std::string problem = length_problem(base.weights->architecture(), prompts_.back());
-      const size_t length = prompts_.back().tokens.size() + answers_.back().size();
-      const int64_t limit = base.weights->architecture().longest;
-      if (problem.empty() && limit && int64_t(length) > limit)
-        problem = "the prompt and its right answer have " + std::to_string(length) +
-                  " tokens, more than the model's " + std::to_string(limit) + "; shorten them";
+      std::string problem = length_problem(architecture, prompt);
+      if (problem.empty()) problem = length_problem(architecture, prompt, answers_.back().size());
       if (!problem.empty()) throw user_error(shots.spec.train, ":", shot.index + 1, ": ", problem);
     }
   }

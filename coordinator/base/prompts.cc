@@ -72,10 +72,20 @@ std::string answer_problem(const Architecture& architecture, const Tokenizer& to
   if (item.gold.answer.empty())
     return "it has no answer, which train.texts answers would train on; name its field in "
            "task.answer, or set train.texts to right_replies";
-  const size_t length = prompt.tokens.size() + answer_tokens(tokenizer, item, 0).size();
-  if (!architecture.max_positions || int64_t(length) <= architecture.max_positions) return "";
-  return "prompt and answer have " + std::to_string(length) + " tokens, more than the model's " +
-         std::to_string(architecture.max_positions) + "; shorten them";
+  return length_problem(architecture, prompt, answer_tokens(tokenizer, item, 0).size());
+}
+
+bool ends_reply(const Architecture& architecture, const Prompt& prompt, int id) {
+  const auto has = [&](const std::vector<int>& stops) {
+    return std::find(stops.begin(), stops.end(), id) != stops.end();
+  };
+  return has(architecture.stop_tokens) || has(prompt.stop_tokens);
+}
+
+// The limit of a model's length, and who has set it.
+std::string limit_text(const Architecture& architecture) {
+  const int64_t limit = architecture.longest;
+  return std::to_string(limit) + (limit != architecture.max_positions ? " (model.max_length)" : "");
 }
 
 }  // namespace
@@ -130,6 +140,12 @@ Prompt make_prompt(const Tokenizer& tokenizer, const ChatTemplate* chat, const T
   return prompt;
 }
 
+int answer_end(const Architecture& architecture, const Tokenizer& tokenizer,
+               const ChatTemplate* chat, const TaskSpec& spec, const Prompt& prompt) {
+  const auto id = spec.chat && chat ? tokenizer.id_of(chat->turn_end()) : std::nullopt;
+  return id && ends_reply(architecture, prompt, *id) ? *id : architecture.stop_tokens.front();
+}
+
 std::vector<int> answer_tokens(const Tokenizer& tokenizer, const Item& item, int end) {
   // For itself, not as one text with the prompt: what is trained is what would be sampled, and a
   // prompt's last token is not changed by what follows.
@@ -143,11 +159,16 @@ std::string length_problem(const Architecture& architecture, const Prompt& promp
   if (length == 0) return "the prompt is empty: it has no tokens; write something in it";
   const int64_t limit = architecture.longest;
   if (!limit || length + prompt.max_new_tokens <= limit) return "";
-  const bool chosen_by_length = limit != architecture.max_positions;
   return "the prompt has " + std::to_string(length) + " tokens and may be answered with " +
          std::to_string(prompt.max_new_tokens) + ", more than the model's " +
-         std::to_string(limit) + (chosen_by_length ? " (model.max_length)" : "") +
-         "; shorten it or the task's max_new_tokens";
+         limit_text(architecture) + "; shorten it or the task's max_new_tokens";
+}
+
+std::string length_problem(const Architecture& architecture, const Prompt& prompt, size_t answer) {
+  const size_t length = prompt.tokens.size() + answer;
+  if (!architecture.longest || int64_t(length) <= architecture.longest) return "";
+  return "the prompt and its right answer have " + std::to_string(length) +
+         " tokens, more than the model's " + limit_text(architecture) + "; shorten them";
 }
 
 void warn_of_endless_turns(const Architecture& architecture, const Tokenizer& tokenizer,
@@ -172,13 +193,9 @@ void warn_of_endless_turns(const Architecture& architecture, const Tokenizer& to
   for (const TaskSpec& task : tasks) {
     Prompt prompt;
     add_stops(tokenizer, task, &prompt);
-    const auto& model = architecture.stop_tokens;
-    if (!task.chat || std::find(model.begin(), model.end(), *id) != model.end() ||
-        std::find(prompt.stop_tokens.begin(), prompt.stop_tokens.end(), *id) !=
-            prompt.stop_tokens.end())
-      continue;
+    if (!task.chat || ends_reply(architecture, prompt, *id)) continue;
     std::string names;
-    for (const int stop : model)
+    for (const int stop : architecture.stop_tokens)
       names += (names.empty() ? "'" : ", '") +
                (stop < tokenizer.size() ? tokenizer.token(stop) : std::to_string(stop)) + "'";
     spdlog::warn(

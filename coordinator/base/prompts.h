@@ -34,12 +34,20 @@ FolderHashes folder_hashes(const Architecture& architecture, const Tokenizer& to
 Prompt make_prompt(const Tokenizer& tokenizer, const ChatTemplate* chat, const TaskSpec& spec,
                    const Item& item, int64_t key);
 
-// The item's own answer as the reply to `prompt`: its tokens behind the prompt's, and `end`.
+// The token that ends an answer to `prompt`: the one with which the chat template ends a turn,
+// where it ends a reply; else the first of the model's stop tokens. The order of these is no hint:
+// Llama 3.1 lists one that ends a text before those that end a turn.
+int answer_end(const Architecture& architecture, const Tokenizer& tokenizer,
+               const ChatTemplate* chat, const TaskSpec& spec, const Prompt& prompt);
+
+// The item's own answer as a reply: its tokens, and `end`.
 std::vector<int> answer_tokens(const Tokenizer& tokenizer, const Item& item, int end);
 
-// What is wrong with a prompt of so many tokens: none at all, or more than the model has positions
-// for; else empty.
+// What is wrong with a prompt of so many tokens: none at all, or more than the model may compute;
+// else empty.
 std::string length_problem(const Architecture& architecture, const Prompt& prompt);
+// The same of a prompt with its answer, of so many tokens.
+std::string length_problem(const Architecture& architecture, const Prompt& prompt, size_t answer);
 
 // Warns of a chat template whose end of a turn does not end the replies of a task, and of stop
 // texts that look like the special token of another model.

@@ -58,8 +58,10 @@ std::vector<Prompt> as_messages(const std::vector<std::string>& texts, const Tas
   std::vector<Prompt> asked;
   for (size_t p = 0; p < texts.size(); ++p) {
     Item item;
-    if (spec.has_system && spec.chat) item.messages.push_back({"system", spec.system});
-    item.messages.push_back({"user", texts[p]});
+    if (spec.chat && spec.has_system) item.messages.push_back({"system", spec.system});
+    // Without turns it stands before the text, as in the task's own items (rl/task.cc).
+    const bool before = !spec.chat && !spec.system.empty();
+    item.messages.push_back({"user", before ? spec.system + "\n\n" + texts[p] : texts[p]});
     Prompt& prompt = asked.emplace_back(make_prompt(base, spec, item, int64_t(p)));
     if (line.max_new_tokens) prompt.max_new_tokens = int(*line.max_new_tokens);
     const std::string problem = length_problem(base.weights->architecture(), prompt);

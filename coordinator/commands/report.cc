@@ -2,6 +2,8 @@
 #include "coordinator/report/report.h"
 
 #include <cstdio>
+#include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "checkpoints/file.h"
@@ -15,6 +17,30 @@
 namespace svfleet {
 namespace {
 
+// The first line of both files, by which a report is known that may be written anew. No reader
+// shows it.
+constexpr char kMark[] = "<!-- made by svfleet report -->";
+
+// Whether a report is there, or nothing.
+bool report_may_go(const std::string& path) {
+  std::error_code none;
+  if (!std::filesystem::is_regular_file(path, none) || std::filesystem::file_size(path, none) == 0)
+    return true;
+  std::ifstream in(path);
+  std::string first;
+  std::getline(in, first);
+  return first == kMark;
+}
+
+void check_files(const std::string& out, const ReportFiles& files) {
+  if (is_folder(files.html) || is_folder(files.markdown))
+    throw user_error("--out '", out, "' is a folder; give the name of a file");
+  for (const std::string& path : {files.html, files.markdown})
+    if (!report_may_go(path))
+      throw user_error("--out '", out, "' would take the place of '", path,
+                       "', which is no report of svfleet; choose another name, or remove it first");
+}
+
 void check_run_given_once(const std::vector<std::string>& runs) {
   for (size_t i = 0; i < runs.size(); ++i)
     for (size_t k = 0; k < i; ++k)
@@ -27,17 +53,17 @@ void check_run_given_once(const std::vector<std::string>& runs) {
 int report_command(const CommandLine& line) {
   if (launch_rank() != 0) return kExitFinished;
   check_run_given_once(line.runs);
+  const ReportFiles files = report_files(line.out);
+  check_files(line.out, files);
   std::vector<FoundRun> runs;
   for (const std::string& folder : line.runs)
     for (FoundRun& run : find_runs(folder)) runs.push_back(std::move(run));
   const ReportDocument document = report_of(runs);
-  const ReportFiles files = report_files(line.out);
-  if (is_folder(files.html) || is_folder(files.markdown))
-    throw user_error("--out '", line.out, "' is a folder; give the name of a file");
   std::string title = runs.size() == 1 ? runs[0].name : counted(int64_t(line.runs.size()), "run");
   if (runs.size() > line.runs.size()) title += ", " + counted(int64_t(runs.size()), "expert");
-  write_file_atomic(files.html, as_html(title, document));
-  write_file_atomic(files.markdown, as_markdown(title, document));
+  const std::string mark = std::string(kMark) + "\n";
+  write_file_atomic(files.html, mark + as_html(title, document));
+  write_file_atomic(files.markdown, mark + as_markdown(title, document));
   nlohmann::json notes = nlohmann::json::array();
   for (const FoundRun& run : runs)
     for (const std::string& note : run.notes) notes.push_back(run.name + ": " + note);

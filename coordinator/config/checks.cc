@@ -264,7 +264,8 @@ void check_task(const TaskSpec& task, const std::string& label, const std::strin
     const bool is_regex = reward.kind == RewardKind::kRegex;
     if (is_regex == reward.pattern.empty())
       refuse(at("rewards"), label + "rewards: a pattern belongs to kind: regex, which needs one");
-    const std::string problem = is_regex ? pattern_problem(reward.pattern) : "";
+    std::string problem = is_regex ? pattern_problem(reward.pattern) : "";
+    if (problem.empty()) problem = reward_problem_of_kind(reward);
     if (!problem.empty()) refuse(at("rewards"), label + "rewards: " + problem);
   }
 }

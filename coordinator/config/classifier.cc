@@ -74,6 +74,7 @@ Config classifier_config(Config config, const ExpertSet& set) {
     question.weight = 1.0 / tasks_of[owner];
     task = std::move(question);
   }
+  config.experts.clear();  // whose own tasks would stand in the place of these
   config.evaluate.split = "validation";
   return config;
 }

@@ -67,6 +67,8 @@ YAML::Node override_node(const Ref& ref, const std::string& text, const Source& 
 // The checks of one task and of the whole, after everything is read.
 void check_task(const TaskSpec& task, const std::string& label, const std::string& where,
                 const Places& places);
+// What a reward has that its kind does not use, or empty.
+std::string reward_problem_of_kind(const RewardSpec& reward);
 void check_config(const Config& config, const Places& places, bool for_training);
 
 // The list `experts`, once everything else is read, overrides too: each starts from the run's tasks

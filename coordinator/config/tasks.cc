@@ -119,14 +119,30 @@ void read_tasks(const YAML::Node& node, std::vector<TaskSpec>& tasks, const Read
   tasks = std::move(result);
 }
 
+std::string reward_problem_of_kind(const RewardSpec& reward) {
+  const RewardSpec usual;
+  const RewardKind kind = reward.kind;
+  if (kind != RewardKind::kRegex && (!reward.pattern.empty() || reward.match_only))
+    return "pattern and match_only belong to kind: regex";
+  if (kind != RewardKind::kLastNumber && reward.tolerance != usual.tolerance)
+    return "tolerance belongs to kind: last_number";
+  if (kind != RewardKind::kRandom && reward.seed != usual.seed)
+    return "seed belongs to kind: random";
+  const bool compares_texts =
+      kind == RewardKind::kExact || kind == RewardKind::kContains || kind == RewardKind::kRegex;
+  if (!compares_texts && reward.ignore_case != usual.ignore_case)
+    return "ignore_case belongs to kind: exact, contains or regex";
+  return "";
+}
+
 namespace {
 
 void check_reward(const RewardSpec& reward, const std::string& label, const std::string& where) {
   const bool is_regex = reward.kind == RewardKind::kRegex;
   if (is_regex && reward.pattern.empty())
     refuse(where, label + "pattern is missing: a regex reward needs one");
-  if (!is_regex && (!reward.pattern.empty() || reward.match_only))
-    refuse(where, label + "pattern and match_only belong to kind: regex");
+  if (const std::string problem = reward_problem_of_kind(reward); !problem.empty())
+    refuse(where, label + problem);
   if (!is_regex) return;
   if (const std::string problem = pattern_problem(reward.pattern); !problem.empty())
     refuse(where, label + "pattern: " + problem);

@@ -43,7 +43,7 @@ GroupObjective likelihood(const ChunkRules& rules, TruncatedRule cut,
   for (const SampleOutcome& outcome : outcomes) {
     const bool counts =
         rules.method == Method::kAnswers || (stands(outcome.ended, cut) && is_right(outcome.score));
-    group.rewards.push_back(outcome.score);
+    group.rewards.push_back(counts ? outcome.score : 0);
     group.advantages.push_back(counts);
     group.counts.push_back(counts);
     group.weights.push_back(counts ? 1 / rules.length() : 0);

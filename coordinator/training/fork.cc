@@ -120,6 +120,21 @@ json setting(const std::string& bits, const char* name) {
   return all.is_object() && all.contains("settings") ? all["settings"].value(name, json()) : json();
 }
 
+// The settings that say what the numbers of p stand for: of others there may be as many.
+using Settings = std::vector<std::pair<const char*, std::string>>;
+Settings core_settings(const Config& config) {
+  const CoreOptions core = core_of(config);
+  Settings all = {{"train.core", core_name(core.kind)},
+                  {"svd.components", components_text(core.components)},
+                  {"train.core_rank", std::to_string(core.rank)},
+                  {"train.core_alpha", json(core.alpha).dump()},
+                  {"train.core_numbers", std::to_string(core.numbers)},
+                  {"train.core_tied", std::to_string(core.tied)}};
+  if (core.kind == CoreKind::kTiny)  // it keys the fixed matrices that the numbers are shares of
+    all.emplace_back("train.seed", std::to_string(core.seed));
+  return all;
+}
+
 }  // namespace
 
 ForkPoint fork_point(const std::string& text) {
@@ -240,6 +255,14 @@ void check_same_model(const Fork& fork, const std::string& folder, const std::st
 RunState child_state(const Fork& fork, RunState fresh, const TrainConfig& train) {
   const RunState& parent = fork.parent;
   const auto refuse = [&](const std::string& what) { refuse_parent(fork, what); };
+  if (const auto of_parent = config_of(parent)) {
+    // Where the cores differ that comes first, and else they have the same settings.
+    const Settings now = core_settings(parse_config(fresh.config, "the configuration")),
+                   before = core_settings(*of_parent);
+    for (size_t i = 0; i < now.size(); ++i)
+      if (now[i] != before[i])
+        refuse(std::string(now[i].first) + " is " + now[i].second + ", not " + before[i].second);
+  }
   if (parent.slots != fresh.slots) refuse("svd.targets or svd.layers choose other matrices");
   if (parent.store_hash != fresh.store_hash)
     refuse("the factor store '" + store_folder(parse_config(fresh.config, "the configuration")) +

@@ -49,7 +49,8 @@ std::optional<Fork> open_fork(const CommandLine& line, const RunFolder& folder,
                               const std::optional<RunState>& found, Crew& crew);
 
 // The child's first state: `fresh`, with what the parent had learnt. Error(kExitUser) by name where
-// that means nothing: another base model, factor store, choice of matrices or parametrisation.
+// that means nothing: another base model, factor store, choice of matrices, parametrisation or
+// core.
 RunState child_state(const Fork& fork, RunState fresh, const TrainConfig& train);
 
 // The part of it that needs no factors: the base model.

@@ -246,6 +246,7 @@ TrainingPlan make_plan(const Config& config, const Base& base, RunItems items) {
   plan.rules.again = train.gradient_checkpointing == "on"    ? Again::kAlways
                      : train.gradient_checkpointing == "off" ? Again::kNever
                                                              : Again::kAuto;
+  plan.rollout_samples = train.rollout_samples;
   plan.rules.sampled_texts =
       int((train.rollout_samples + plan.chunks_per_step - 1) / plan.chunks_per_step);
   plan.optimizer = {train.learning_rate, train.beta1, train.beta2, train.epsilon,

@@ -18,7 +18,8 @@ struct TrainingPlan {
   std::vector<Task> validation;       // empty when never validated
   std::vector<int64_t> segment_ends;  // of the flat z vector, one per matrix
   int64_t chunks_per_step = 0;
-  std::string bits;  // canonical JSON of all that may alter bits: settings and data
+  int64_t rollout_samples = 0;  // replies of a step that are kept to be read
+  std::string bits;             // canonical JSON of all that may alter bits: settings and data
   // What validation measures, and on which items; empty when never validated.
   std::string validated_on;
   ChunkRules rules;        // without step and run_id

@@ -19,8 +19,10 @@ namespace {
 // Instead of replies, the items' answers.
 void give_answers(const Base& base, const std::vector<ChunkPrompt>& chunk_prompts,
                   Sampled& sampled) {
-  const int end = base.weights->architecture().stop_tokens.front();
   for (const ChunkPrompt& p : chunk_prompts) {
+    const Prompt& prompt = sampled.prompts[sampled.rollouts.size()];
+    const int end =
+        answer_end(base.weights->architecture(), *base.tokenizer, base.chat.get(), *p.spec, prompt);
     Rollout& answer = sampled.rollouts.emplace_back();
     answer.tokens = answer_tokens(*base.tokenizer, *p.item, end);
     answer.text = p.item->gold.answer;

@@ -88,7 +88,9 @@ StepRecord gather_record(Crew& crew, const std::vector<FinishedChunk>& own, int6
     SVFLEET_CHECK(row[0].get<int>() == c, "chunk ", c, " is missing or there twice");
     const ChunkTally tally = unpack({row[1], row[2]});
     record.tally.add(tally);
-    for (const json& text : json::parse(row[3].get<std::string>())) record.texts.push_back(text);
+    // Each chunk has an equal share, rounded up.
+    for (const json& text : json::parse(row[3].get<std::string>()))
+      if (int64_t(record.texts.size()) < plan.rollout_samples) record.texts.push_back(text);
     if (row[4].get<bool>()) {
       ++record.restored_chunks;
       continue;

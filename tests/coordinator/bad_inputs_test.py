@@ -248,7 +248,7 @@ def model_folder(b):
           lambda path: os.truncate(path / shard, 200_000), (1, 2, 3), DISK)
     model("empty safetensors", [shard, "is damaged: it has only 0 bytes"],
           lambda path: os.truncate(path / shard, 0), (1, 2), DISK)
-    model("a shard is missing", [shard, "No such file"], lambda path: (path / shard).unlink())
+    model("a shard is missing", [shard, "no such file"], lambda path: (path / shard).unlink())
     model("no weights", ["bad_model", "model.safetensors"],
           lambda path: (path / "model.safetensors.index.json").unlink())
     model("wrong shapes", ["model.layers.0.mlp.", "96 x 64", "config.json makes it 128 x 64"],
@@ -315,6 +315,9 @@ def task_files(b):
             ["there is no token '<|eot|>'", "tokenizer.json"])
     refused("a prompt of generate that is too long",
             ["generate", b.config, "hello", "word " * 600], USER, ["prompt 2:", "the model's 512"])
+    refused("a system message of generate that is too long, without turns",
+            ["generate", b.config, "--set", "task.chat=False", "--set", "task.system=" + "word " * 600, "hello"], USER,
+            ["prompt 1:", "the model's 512"])
     refused("a prompt of generate that is not UTF-8", ["generate", b.config, "hello", os.fsdecode(b"caf\xe9")], USER,
             ["prompt 2 is not valid UTF-8"])
     no_bos = b.other_model("no_bos")

@@ -250,6 +250,30 @@ def refusals(folder, parent, config):
     check(expert(child) == expert(parent), "with --fork it begins")
 
 
+def other_meanings(folder, config):
+    """As many numbers, which would stand for something else."""
+    def parent_of(name, *core):
+        run = folder / name
+        runs.run(config, run, 1, *(word for one in ("train.steps=1", *core) for word in ("--set", one)))
+        return run
+
+    def not_as(parent, setting, parts):
+        refused(f"{parent.name} with {setting}", ["--fork", parent, "--set", f"run_dir={folder}/other_core", "--set",
+                                                  "train.steps=2", "--set", setting], parts, (1,))
+
+    top = parent_of("top", "svd.components=top 4")
+    not_as(top, "svd.components=bottom 4", ["svd.components is bottom 4, not top 4"])
+    lora = parent_of("lora", "train.core=lora", "train.core_rank=2")
+    not_as(lora, "train.core_alpha=8", ["train.core_alpha is 8", "not 32"])
+    not_as(lora, "train.core_rank=4", ["train.core_rank is 4, not 2"])
+    tiny = parent_of("tiny", "train.core=tiny", "svd.components=top 2", "train.core_numbers=5", "train.core_tied=3")
+    not_as(tiny, "train.seed=7", ["train.seed is 7, not 0"])
+    not_as(tiny, "train.core_tied=4", ["train.core_tied is 4, not 3"])
+    # The control: what does not name the numbers may change, a seed of LoRA's too, which drew its first A alone.
+    fork(tiny, folder / "tiny_child", "train.steps=2", "train.learning_rate=0.03")
+    fork(lora, folder / "lora_child", "train.steps=2", "train.seed=7")
+
+
 def live(folder, parent, config):
     """A parent that is running is only read."""
     running = folder / "running"
@@ -281,6 +305,7 @@ def main():
         killed(folder, parent, undisturbed)
         again(folder, parent, config)
         refusals(folder, parent, config)
+        other_meanings(folder, config)
         live(folder, parent, config)
         check(content(parent) == before, "no byte of the parent's folder has changed")
     finally:

@@ -233,6 +233,17 @@ class Report(unittest.TestCase):
             self.assertIn(words, self.said)
         self.assertIn("| score, sampled in training | a | 0.125 | 0.375 |", table)
 
+    def test_a_file_that_is_no_report_stays(self):
+        made_up_run(self.folder / "a")
+        for mine, out in (("README.md", "README.html"), ("page.html", "page")):
+            (self.folder / mine).write_text("# Mine\n")
+            self.assertIn(f"{mine}', which is no report", self.report("a", out=out, code=2))
+            self.assertEqual((self.folder / mine).read_text(), "# Mine\n")
+            self.assertFalse((self.folder / "README.html").exists() or (self.folder / "page.md").exists())
+        (self.folder / "README.md").write_text("")  # nothing is lost
+        first = self.report("a", out="README.html")
+        self.assertEqual(first, self.report("a", out="README.md"))  # an earlier report is written anew
+
     def test_what_a_user_gets_wrong_is_one_line(self):
         made_up_run(self.folder / "a")
         (self.folder / "empty").mkdir()

@@ -17,6 +17,25 @@ void check(const Strings& labels, const Strings& choices, const std::vector<Choi
     EXPECT_EQ(chosen(c.reply, labels, choices).value_or(-1), c.choice) << "'" << c.reply << "'";
 }
 
+TEST(Chosen, ByBracketsAndSigns) {
+  check({"A", "B", "C", "D"}, {"(0,1)", "[0,1]", "[0,1)", "<3"},
+        {{"(0,1)", 0},
+         {" [0,1]\n", 1},
+         {"[0,1)", 2},
+         {"\\boxed{[0,1]}", 1},
+         {"0,1", -1},
+         {"<3", 3},
+         {">3", -1},
+         {"(a)", 0},
+         {"(a", 0},
+         {"b)", 1},
+         {"b).", 1},
+         {"[d] <3", 3},
+         {"d) >3", -1},
+         {"(c) [0,1)", 2}});
+  check({"A)", "B)"}, {".5", "5"}, {{"A", 0}, {"b)", 1}, {".5", 0}, {"5", 1}, {"It is .5 m", 0}});
+}
+
 // Worked by hand from the rules in the header.
 TEST(Chosen, Letters) {
   check({"A", "B", "C", "D"}, {"a lion", "iron", "the Moon", "sea water"},

@@ -50,6 +50,40 @@ TEST(Reward, ExactAfterNormalisation) {
   EXPECT_EQ(score_reply(strict, "Paris.", paris), 1);
 }
 
+// Brackets round all of it are punctuation, one without its partner says something, as a decimal
+// point does.
+TEST(Reward, ExactKeepsWhatSaysSomething) {
+  const RewardSpec exact = spec(RewardKind::kExact);
+  const struct {
+    const char *reply, *gold;
+    bool right;
+  } cases[] = {
+      {"5", ".5", false},
+      {".5", ".5", true},
+      {"**.5**", ".5", true},
+      {"...5", "5", true},
+      {"5.", "5", true},
+      {">3", "<3", false},
+      {"<3.", "<3", true},
+      {"3", "<3", false},
+      {"[0, 1)", "(0, 1]", false},
+      {"(0, 1].", "(0, 1]", true},
+      {"<Paris>", "Paris", true},
+      {"\"[(Paris)].\"", "Paris", true},
+      {"(a) or (b)", "a) or (b", false},
+      {"(a) or (b)", "(a) or (b)", true},
+      {"f(x)", "f(x", false},
+      {"f(x).", "f(x)", true},
+      {"( )", "( )", true},
+  };
+  for (const auto& c : cases)
+    EXPECT_EQ(score_reply(exact, c.reply, {c.gold, {}, {}}), c.right) << c.reply << " " << c.gold;
+  const RewardSpec contains = spec(RewardKind::kContains);
+  EXPECT_EQ(score_reply(contains, "It is .5 m.", {".5", {}, {}}), 1);
+  for (const char* wrong : {"It is 5 m.", "10.5", "0.5"})
+    EXPECT_EQ(score_reply(contains, wrong, {".5", {}, {}}), 0) << wrong;
+}
+
 // Unicode's own rules, by hand: case folding, width, punctuation and blanks of all scripts.
 TEST(Reward, ExactInAllScripts) {
   const RewardSpec exact = spec(RewardKind::kExact);

@@ -170,12 +170,33 @@ TEST(Task, ChoicesInEveryForm) {
       "\n",
       RewardKind::kMultipleChoice);
   EXPECT_EQ(columns.load().items[0].gold.choices, (std::vector<std::string>{"tin", "iron"}));
+  columns.spec.prompt = "{question}\n{choices}";
+  for (const RewardKind kind : {RewardKind::kMultipleChoice, RewardKind::kExact}) {
+    columns.spec.rewards = {reward(kind)};
+    EXPECT_EQ(turns(columns.load().items[0]), "<user>Which?\nA. tin\nB. iron");
+  }
   // Where labels stand in the item, 1 is the label 1, not an index.
   TaskFile digit(
       R"({"question": "Which?", "choices": [{"label": "1", "text": "tin"}, {"label": "2", "text": "iron"}], "answer": 1})"
       "\n",
       RewardKind::kMultipleChoice);
   EXPECT_EQ(digit.load().items[0].gold.answer, "1");
+}
+
+// A field of that name may be anything where neither the reward nor a template asks for choices.
+TEST(Task, WhatIsNoListOfChoicesIsPassedOver) {
+  for (const char* field :
+       {"[[1, 2], [3]]", "[null]", R"([{"label": "A"}])", R"({"a": 1})", "\"few\"", "3"}) {
+    TaskFile file(std::string(R"({"question": "1+1?", "answer": "2", "choices": )") + field +
+                  "}\n");
+    const Task task = file.load();
+    EXPECT_TRUE(task.items[0].gold.choices.empty()) << field;
+    EXPECT_EQ(task.items[0].gold.answer, "2");
+    file.spec.prompt = "{question} {choices}";  // a control: asked for, it is looked at
+    if (*field == '[' || *field == '{') {
+      EXPECT_THROW(file.load(), Error) << field;
+    }
+  }
 }
 
 TEST(Task, RewardsWithoutGoldNeedNoAnswer) {

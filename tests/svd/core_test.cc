@@ -116,6 +116,22 @@ TEST(Core, GivesPBackWhereItCan) {
   EXPECT_THROW(few.p_of(z), Error);
 }
 
+// An expert of fewer matrices: those that it does not have must still be able to learn, which LoRA
+// with A = B = 0 cannot.
+TEST(Core, MatricesAtRestStartAsNewOnes) {
+  const Core lora({.kind = CoreKind::kLora, .rank = 2, .alpha = 4}, kOfCores, {});
+  std::vector<float> c(size_t(lora.coefficients()), 0);
+  const Core::Part own = lora.part(1);
+  const auto trained = random_numbers(size_t(own.length), 0.3, 1);
+  std::copy(trained.begin(), trained.end(), c.begin() + own.offset);
+  const std::vector<float> p = lora.p_of(c), start = lora.start();
+  for (size_t i = 0; i < p.size(); ++i) {
+    const bool has = int64_t(i) >= own.offset && int64_t(i) < own.offset + own.length;
+    EXPECT_EQ(p[i], has ? c[i] : start[i]) << i;
+  }
+  EXPECT_NE(p, c);  // control: start() is not all 0
+}
+
 TEST(Core, HasAPlaceForEachMatrixOrForTiedOnes) {
   for (const Core& core : all_cores()) {
     int64_t offset = 0;

@@ -47,16 +47,20 @@ Number above_zero(const json& config, const std::string& path, const char* name,
   return value;
 }
 
-void add_stop_tokens(const json& config, const std::string& path, std::vector<int>* stops) {
+void add_stop_tokens(const json& config, const std::string& path, Architecture* arch) {
   auto it = config.find("eos_token_id");
   if (it == config.end() || it->is_null()) return;
-  if (it->is_number_integer())
-    stops->push_back(it->get<int>());
-  else if (it->is_array() && std::all_of(it->begin(), it->end(),
-                                         [](const json& id) { return id.is_number_integer(); }))
-    *stops = it->get<std::vector<int>>();
-  else
-    throw user_error("'", path, "': eos_token_id must be a number or a list of numbers");
+  const json ids = it->is_array() ? *it : json::array({*it});
+  for (const json& id : ids) {
+    if (!id.is_number_integer())
+      throw user_error("'", path, "': eos_token_id must be a number or a list of numbers");
+    // As it stands there: as an int another number may come out of it.
+    const auto wide = id.get<int64_t>();
+    if (wide < 0 || wide >= arch->vocabulary)
+      throw user_error("'", path, "': eos_token_id ", id.dump(), " is outside the vocabulary of ",
+                       arch->vocabulary, " tokens: a reply could never end with it");
+    arch->stop_tokens.push_back(int(wide));
+  }
 }
 
 // The language model's own part of a multimodal config.json, with what stands beside it.
@@ -180,7 +184,8 @@ void check_model_folder(const std::string& folder) {
   const bool hub_id = !folder.empty() && folder[0] != '/' && folder[0] != '.' &&
                       std::count(folder.begin(), folder.end(), '/') == 1 && folder.back() != '/' &&
                       !file_exists(folder.substr(0, folder.find('/')));
-  throw user_error("there is no model folder '", folder, "'; check model.path",
+  // Of this machine: it may be there on others.
+  throw node_error(kExitUser, "there is no model folder '", folder, "'; check model.path",
                    hub_id ? ": a model of the Hugging Face Hub is downloaded first (hf download " +
                                 folder + " --local-dir FOLDER)"
                           : "");
@@ -190,8 +195,8 @@ Architecture read_architecture(const std::string& folder, int64_t max_length) {
   check_model_folder(folder);
   const std::string path = folder + "/config.json";
   if (!file_exists(path))
-    throw user_error("'", folder, "' is not a Hugging Face model folder: no config.json; check ",
-                     "model.path");
+    throw node_error(kExitUser, "'", folder,
+                     "' is not a Hugging Face model folder: no config.json; check model.path");
   json config = read_json(path);
   Architecture arch;
   arch.model_type = field<std::string>(config, path, "model_type", "");
@@ -209,18 +214,12 @@ Architecture read_architecture(const std::string& folder, int64_t max_length) {
   read_flags(config, path, family, &arch);
 
   const std::string generation = folder + "/generation_config.json";
-  if (file_exists(generation))
-    add_stop_tokens(read_json(generation), generation, &arch.stop_tokens);
+  if (file_exists(generation)) add_stop_tokens(read_json(generation), generation, &arch);
   arch.stops_from = arch.stop_tokens.empty() ? "config.json" : "generation_config.json";
-  if (arch.stop_tokens.empty()) add_stop_tokens(config, path, &arch.stop_tokens);
+  if (arch.stop_tokens.empty()) add_stop_tokens(config, path, &arch);
   if (arch.stop_tokens.empty())
     throw user_error("'", path, "': no eos_token_id here or in generation_config.json: a reply ",
                      "could never end");
-  for (const int id : arch.stop_tokens)
-    if (id < 0 || id >= arch.vocabulary)
-      throw user_error("'", folder, "/", arch.stops_from, "': eos_token_id ", id,
-                       " is outside the vocabulary of ", arch.vocabulary,
-                       " tokens: a reply could never end with it");
   return arch;
 }
 

@@ -59,7 +59,9 @@ struct Trees {
   TrainedTokens tokens;
 };
 
-Trees plant(const std::vector<ReplyGroup>& groups, const std::vector<Part>& parts) {
+// `longest`: of prompt and reply, 0 for no limit; beyond it positions have no angles of their own.
+Trees plant(const std::vector<ReplyGroup>& groups, const std::vector<Part>& parts,
+            int64_t longest) {
   Trees trees;
   for (const Part& part : parts) {
     const ReplyGroup& group = groups[part.group];
@@ -69,6 +71,8 @@ Trees plant(const std::vector<ReplyGroup>& groups, const std::vector<Part>& part
     const int64_t last = int64_t(group.prompt->size()) - 1;
     for (size_t r = part.from; r < part.to; ++r) {
       const std::vector<int>& tokens = *group.replies[r].tokens;
+      SVFLEET_CHECK(longest == 0 || last + int64_t(tokens.size()) <= longest, "a prompt of ",
+                    last + 1, " tokens and a reply of ", tokens.size(), ", of at most ", longest);
       const int own = int(trees.segments.size());
       for (size_t i = 0; i < tokens.size(); ++i) {
         trees.predicting.emplace_back(i ? own : prompt, i ? int64_t(i) - 1 : last);
@@ -178,7 +182,7 @@ GradientResult z_gradient(const Weights& weights, const Adapter& adapter,
              wide_bytes = int64_t(c10::elementSize(weights.wide_type()));
   in_batches(
       cut(groups, options.most_tokens), weights.device(), [&](const std::vector<Part>& parts) {
-        const Trees trees = plant(groups, parts);
+        const Trees trees = plant(groups, parts, weights.architecture().longest);
         if (trees.predicting.empty()) return;
         const TreePass tree(trees.segments, pool);
         const std::vector<int64_t> rows = rows_of(trees, tree);
@@ -253,7 +257,7 @@ ReplyLogProbs reply_log_probs(const Weights& weights, const Adapter& adapter,
   ReplyLogProbs out = room_for(groups);
   PagePool pool(weights);
   in_batches(cut(groups, 0), weights.device(), [&](const std::vector<Part>& parts) {
-    const Trees trees = plant(groups, parts);
+    const Trees trees = plant(groups, parts, weights.architecture().longest);
     if (trees.predicting.empty()) return;
     const TreePass tree(trees.segments, pool);
     const at::Tensor hidden = hidden_at(weights, adapter, tree,

@@ -49,12 +49,14 @@ class StreamDecoder {
   std::string finish();
 
  private:
-  std::string emit(const std::string& text, bool whole);
+  std::string emit(const std::string& text, size_t held);
+  void shorten(const std::string& all, size_t held);
 
   const Tokenizer& tokenizer_;
-  std::vector<int> ids_;    // a window: enough of the past to decode what follows
+  std::vector<int> ids_;    // a window: enough of the past to decode what follows; none special
   std::string printed_;     // what of the window's text is out
   size_t printed_ids_ = 0;  // how many of the window's ids are out as a whole
+  int held_ = 0;            // ids in a row that gave nothing new
 };
 
 }  // namespace svfleet

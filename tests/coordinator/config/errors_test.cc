@@ -216,6 +216,22 @@ TEST_F(ConfigErrors, Tasks) {
                    "task:\n  train: t\n  rewards:\n    - exact\n    - {kind: exact, pattern: "
                    "a}\n",
                "run.yaml:7: task.rewards.1.pattern and match_only belong to kind: regex");
+  const std::pair<const char*, const char*> of_other_kinds[] = {
+      {"exact, tolerance: 0.1", "tolerance belongs to kind: last_number"},
+      {"regex, pattern: a, tolerance: 0.1", "tolerance belongs to kind: last_number"},
+      {"last_number, seed: 3", "seed belongs to kind: random"},
+      {"last_number, ignore_case: false", "ignore_case belongs to kind: exact, contains or regex"},
+      {"multiple_choice, ignore_case: false",
+       "ignore_case belongs to kind: exact, contains or regex"}};
+  for (const auto& [reward, problem] : of_other_kinds)
+    expect_error(head + "task:\n  train: t\n  reward: {kind: " + reward + "}\n",
+                 std::string("run.yaml:5: task.reward.") + problem);
+  const std::string exact = head + "task:\n  train: t\n  reward: {kind: exact}\n";
+  expect_error(
+      exact,
+      "--set task.rewards.0.tolerance=0.1: task.rewards: tolerance belongs to kind: last_number",
+      {"task.rewards.0.tolerance=0.1"});
+  expect_error(exact, "no error", {"task.rewards.0.ignore_case=false"});
   expect_error(head + "task:\n  train: t\n  reward: exact\n  few_shot:\n    count: 2\n",
                "run.yaml:7: task.few_shot.file is missing");
   expect_error(head + "task:\n  train: t\n  reward: exact\n  stop: [\"\"]\n",

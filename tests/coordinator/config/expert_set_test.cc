@@ -99,6 +99,12 @@ experts:
   EXPECT_EQ(score(0, " B"), 0);
   EXPECT_EQ(score(0, " A or B"), 0);
   EXPECT_EQ(score(0, " An idea"), 0);
+  // Of a run of several experts it is a run of one, with the questions as its tasks.
+  ExpertConfig& expert = config.experts.emplace_back();
+  expert.name = "large";
+  expert.tasks = {config.tasks[0]};
+  EXPECT_EQ(print_config(classifier_config(config, set)), print_config(made));
+  EXPECT_THAT(print_config(config), HasSubstr("large"));  // control: it would be shown
   config.tasks.resize(2);
   EXPECT_THROW(classifier_config(config, set), Error);  // nothing to tell apart
 }

@@ -5,9 +5,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "comm/error.h"
 #include "coordinator/training/chunk_tally.h"
+#include "coordinator/training/step_record.h"
 #include "tests/coordinator/training/bench.h"
 #include "tests/worker/model/plain_decoder.h"
 
@@ -108,9 +110,37 @@ TEST(Chunk, MeasuredKlOfTheBaseModelIsZero) {
   EXPECT_GT(kl_of(z), 0.01);
 }
 
-// The numbers of max3 instead of its vowels.
-Bench number_bench(Method method) {
+// As many replies are kept to be read as train.rollout_samples says, the first of the step, though
+// a chunk's share of them is rounded up.
+TEST(Chunk, RepliesToReadAreAsManyAsAskedFor) {
   Config config = Bench::make_config("float32");
+  for (const int64_t asked : {0, 3, 4, 5}) {
+    config.train.rollout_samples = asked;
+    Bench bench(config);
+    std::vector<FinishedChunk> chunks;
+    for (int c = 0; c < bench.plan.chunks_per_step; ++c) {
+      FinishedChunk& chunk = chunks.emplace_back();
+      chunk.chunk = c;
+      PackedTally packed = pack(ChunkTally(1));
+      chunk.counts = packed.counts, chunk.sums = packed.sums;
+      nlohmann::json texts = nlohmann::json::array();
+      for (int i = 0; i < bench.plan.rules.sampled_texts; ++i) texts.push_back({c, i});
+      chunk.texts = texts.dump();
+    }
+    ASSERT_EQ(chunks.size(), 4u);
+    const StepRecord record = gather_record(bench.crew, chunks, 0, {}, bench.plan);
+    EXPECT_EQ(int64_t(record.texts.size()), asked);
+    if (asked > 0) {
+      EXPECT_EQ(record.texts.back(),
+                asked == 5 ? nlohmann::json({2, 0}) : nlohmann::json({asked - 1, 0}));
+    }
+  }
+}
+
+// The numbers of max3 instead of its vowels.
+Bench number_bench(Method method, const std::string& model = "tiny_llama_plain") {
+  Config config = Bench::make_config("float32");
+  config.model.path = tiny_folder(model);
   RewardSpec reward;
   reward.kind = RewardKind::kLastNumber;
   config.tasks[0].rewards = {reward};
@@ -122,7 +152,8 @@ Bench number_bench(Method method) {
 
 // By a decoder in float64 that shares nothing with the engine: - log pi of the answer and the end,
 // summed over the chunk's prompts; and its gradient by z at z = 1.
-std::pair<double, std::vector<double>> plain_answer_loss(const Bench& bench, int shift = 0) {
+std::pair<double, std::vector<double>> plain_answer_loss(const Bench& bench, int end,
+                                                         int shift = 0) {
   const std::vector<ChunkPrompt> prompts = bench.plan.prompts(bench.config, 0, 0);
   const Basis& basis = *bench.base.basis;
   std::vector<at::Tensor> d;
@@ -136,7 +167,7 @@ std::pair<double, std::vector<double>> plain_answer_loss(const Bench& bench, int
     const int64_t first = int64_t(tokens.size()) - 1;
     const std::string& answer = prompts[(g + size_t(shift)) % prompts.size()].item->gold.answer;
     for (const int id : bench.base.tokenizer->encode(answer)) tokens.push_back(id);
-    tokens.push_back(bench.base.weights->architecture().stop_tokens.front());
+    tokens.push_back(end);
     const at::Tensor log_pi = at::log_softmax(decoder.logits(tokens), -1);
     for (int64_t i = first; i + 1 < int64_t(tokens.size()); ++i)
       loss = loss - log_pi[i][tokens[size_t(i) + 1]];
@@ -171,12 +202,28 @@ TEST(NextToken, TrainsOnTheItemsAnswers) {
   EXPECT_EQ(tally.all().counted, 3);
   EXPECT_EQ(tally.all().right, 3);  // an item's answer is right by the task's reward
   EXPECT_EQ(tally.trained_groups, 3);
-  const auto [loss, gradient] = plain_answer_loss(bench);
+  const int end = bench.base.weights->architecture().stop_tokens.front();
+  const auto [loss, gradient] = plain_answer_loss(bench, end);
   EXPECT_NEAR(tally.loss.sum, loss, 1e-4 * loss);
   EXPECT_LT(relative(summed(chunk, gradient.size()), gradient), 1e-4);
-  const auto [of_others, by_others] = plain_answer_loss(bench, 1);  // control: other items' answers
+  const auto [of_others, by_others] =
+      plain_answer_loss(bench, end, 1);  // control: other items' answers
   EXPECT_GT(std::abs(of_others - loss), 1e-3 * loss);
   EXPECT_GT(relative(summed(chunk, by_others.size()), by_others), 0.01);
+}
+
+// With the stop token that ends a turn, which this model lists behind one that ends a text.
+TEST(NextToken, AnAnswerEndsAsATurnDoes) {
+  Bench bench = number_bench(Method::kAnswers, "tiny_llama3");
+  const std::vector<int>& stops = bench.base.weights->architecture().stop_tokens;
+  ASSERT_EQ(stops.size(), 2u);
+  const Policy policy = enforce(bench.base, bench.crew, bench.ones(), Apply::kMerged);
+  const FinishedChunk chunk = compute_chunk(bench.base, policy, bench.plan.rules, 0,
+                                            bench.plan.prompts(bench.config, 0, 0));
+  const double loss = unpack({chunk.counts, chunk.sums}).loss.sum;
+  const double of_turn = plain_answer_loss(bench, stops[1]).first;
+  EXPECT_NEAR(loss, of_turn, 1e-4 * of_turn);
+  EXPECT_GT(std::abs(plain_answer_loss(bench, stops[0]).first - loss), 1e-3 * loss);  // control
 }
 
 // The policy moves, the texts do not: they are the base's.
@@ -202,6 +249,24 @@ TEST(NextToken, TrainsOnTheBasesRightReplies) {
   EXPECT_GT(moved.loss.sum, tally.loss.sum);  // what the base wrote is likeliest under the base
   EXPECT_NE(near.gradient, far.gradient);
   EXPECT_EQ(tally.mismatch_tokens, 0);
+}
+
+// The reward of a step is per text that counts: what is half right has no part in it.
+TEST(NextToken, TheRewardIsOfWhatIsTrainedOn) {
+  Config config = Bench::make_config("float32");
+  RewardSpec anything = config.tasks[0].rewards[0];
+  anything.pattern = "(?s).";
+  config.tasks[0].rewards.push_back(anything);
+  Bench bench(config);
+  bench.plan.rules.method = Method::kRightReplies;
+  const Policy policy = enforce(bench.base, bench.crew, bench.ones(), Apply::kMerged);
+  bench.config.train.prompts_per_chunk = 4;
+  const FinishedChunk chunk = compute_chunk(bench.base, policy, bench.plan.rules, 0,
+                                            bench.plan.prompts(bench.config, 0, 0));
+  const ChunkTally tally = unpack({chunk.counts, chunk.sums});
+  EXPECT_GT(tally.all().counted, 0);
+  EXPECT_LT(tally.all().counted, tally.all().replies);
+  EXPECT_EQ(tally.reward_sum, double(tally.all().counted));
 }
 
 // Seeds, samples and z of two experts whose replies are written in one batch.

@@ -176,6 +176,20 @@ TEST_F(ConfigJson, NumbersThatSayNothing) {
 }
 
 // As the classes LlamaConfig, MistralConfig and Qwen2Config of transformers 4.57 have them.
+TEST_F(ConfigJson, NumbersOfAnotherTypeAreRefused) {
+  for (const auto& [name, value] : {std::pair<const char*, json>{"num_hidden_layers", 2.9},
+                                    {"num_hidden_layers", true},
+                                    {"hidden_size", "64"},
+                                    {"max_position_embeddings", 512.5},
+                                    {"num_key_value_heads", true},
+                                    {"rms_norm_eps", true}})
+    EXPECT_THAT(
+        error_with({{name, value}}),
+        HasSubstr("field '" + std::string(name) + "' has an unexpected type: " + value.dump()));
+  EXPECT_EQ(error_with({{"max_position_embeddings", nullptr}}), "no error");
+  EXPECT_EQ(error_with({{"rope_theta", config_["rope_theta"].get<int64_t>()}}), "no error");
+}
+
 TEST_F(ConfigJson, FieldsThatAreMissing) {
   for (const char* name : {"rms_norm_eps", "rope_theta", "rope_scaling", "sliding_window",
                            "max_position_embeddings", "num_key_value_heads", "use_sliding_window"})
@@ -219,7 +233,8 @@ TEST_F(ConfigJson, ShapeIsWhatTheStopTokensAreNot) {
 TEST_F(ConfigJson, StopTokensOutsideTheVocabulary) {
   std::filesystem::remove(folder_ + "/generation_config.json");
   EXPECT_EQ(error(), "no error");
-  for (const json& ids : {json(320), json(-1), json{319, 128009}})
+  // The last would be token 2 of 32 bits.
+  for (const json& ids : {json(320), json(-1), json{319, 128009}, json(4294967298)})
     EXPECT_THAT(error_with({{"eos_token_id", ids}}), HasSubstr("is outside the vocabulary of 320"));
 }
 

@@ -9,6 +9,7 @@
 #include <functional>
 #include <random>
 
+#include "comm/error.h"
 #include "comm/stage.h"
 #include "tests/worker/model/fixtures.h"
 #include "tests/worker/model/plain_loss.h"
@@ -252,6 +253,21 @@ TEST(Gradient, IsTheSameWhereLayersAreComputedAgain) {
       EXPECT_EQ(kept.log_probs, again.log_probs);
       EXPECT_LT(again.peak_bytes, kept.peak_bytes);
     }
+}
+
+// What is longer than the model may compute is a mistake of ours: it has no angles for it.
+TEST(Gradient, NothingLongerThanTheLongestIsComputed) {
+  const std::string folder = tiny_folder("tiny_llama3");
+  const std::vector<int> prompt(8, 7), reply(5, 9);
+  const std::vector<ReplyGroup> groups = {{&prompt, {{&reply, 1}}}};
+  const auto with = [&](int64_t longest) {
+    Architecture architecture = read_architecture(folder);
+    architecture.longest = longest;
+    const Weights weights(folder, architecture, at::kFloat, at::kCPU);
+    return reply_log_probs(weights, Adapter(), groups, 1);
+  };
+  EXPECT_EQ(with(12), with(0));  // the last token is at no position: it predicts nothing
+  EXPECT_THROW(with(11), Error);
 }
 
 // A tiny model has more beside its layers than a real one: SmolLM2-135M is within 5 %.

@@ -74,6 +74,55 @@ TEST(Stream, SurvivesRandomIds) {
   }
 }
 
+// What is no text comes out as it goes on, and is not all decoded again for each id.
+TEST(Stream, HoldsNoMoreThanACharacterNeeds) {
+  for (const char* kind : {"gpt2", "llama2"}) {
+    const auto tokenizer = Tokenizer::load(kFixtures + "/" + kind);
+    const int byte = tokenizer.id_of(kind == std::string("gpt2") ? "\u0122" : "<0x80>").value();
+    StreamDecoder stream(tokenizer);
+    std::string text;
+    size_t shown = 0;
+    for (int i = 0; i < 5000; ++i) {
+      text += stream.push(byte);
+      if (i == 100) shown = text.size();
+    }
+    EXPECT_GE(shown, 3 * 90u) << kind;
+    text += stream.finish();
+    EXPECT_EQ(text, tokenizer.decode(std::vector<int>(5000, byte))) << kind;
+  }
+  // Ids without a text are not kept: else these would take minutes.
+  const auto tokenizer = Tokenizer::load(kFixtures + "/llama3");
+  const auto word = tokenizer.encode("word");
+  int special = tokenizer.size() - 1;
+  while (!tokenizer.is_special(special)) --special;
+  StreamDecoder stream(tokenizer);
+  std::string text;
+  for (const int id : word) text += stream.push(id);
+  for (int i = 0; i < (kSanitized ? 1000 : 100000); ++i) text += stream.push(special);
+  for (const int id : word) text += stream.push(id);
+  EXPECT_EQ(text + stream.finish(), "wordword");
+}
+
+// Bytes of all kinds, which make some characters among much that is none, over many windows.
+TEST(Stream, GivesBytesAsTheWholeText) {
+  const auto tokenizer = Tokenizer::load(kFixtures + "/gpt2");
+  std::vector<int> bytes;  // of 0x80 and above
+  for (int id = 0; id <= 256; ++id)
+    if (tokenizer.decode(std::vector<int>{id}) == "\xef\xbf\xbd") bytes.push_back(id);
+  ASSERT_EQ(bytes.size(), 128u);
+  const auto emoji = tokenizer.encode("\xf0\x9f\x98\x80");
+  std::mt19937 random(5);
+  for (int round = 0; round < (kSanitized ? 3 : 30); ++round) {
+    std::vector<int> ids;
+    while (ids.size() < 400)
+      if (random() % 4)
+        ids.push_back(bytes[random() % bytes.size()]);
+      else
+        ids.insert(ids.end(), emoji.begin(), emoji.end());
+    EXPECT_EQ(streamed(tokenizer, ids), tokenizer.decode(ids)) << round;
+  }
+}
+
 // The definition, read off the whole text: the stop string completed first, the longest of them.
 std::pair<size_t, bool> cut_of(const std::string& text, const std::vector<std::string>& strings) {
   for (size_t end = 1; end <= text.size(); ++end) {
