@@ -214,10 +214,14 @@ class Claims(unittest.TestCase):
     def test_what_is_said_of_it(self):
         up, down, open_ = (0.2, 0.1, 0.3), (-0.2, -0.3, -0.1), (0.05, -0.1, 0.2)
         self.assertEqual(claims.decide([up, up, open_]), "holds")
-        self.assertEqual(claims.decide([up, open_, open_]), "holds on 1 of 3, else cannot be told")
+        self.assertEqual(claims.decide([up, open_, open_]), "holds on 1 of 3")
         self.assertEqual(claims.decide([up, up, down]), "holds on 2, the opposite on 1 of 3")
         self.assertEqual(claims.decide([down, down, open_]), "does not hold")
         self.assertEqual(claims.decide([open_]), "cannot be told from noise")
+        self.assertEqual(claims.decide([down, open_, open_]), "the opposite on 1 of 3")
+        rows = [["A", "", "", "**holds**"], ["B", "", "", "**holds on 1, the opposite on 1 of 3**"], ["C", "", "", "**the opposite on 1 of 3**"]]
+        self.assertEqual(claims.summary(rows), ["- **Hold**: A.", "- **Hold on some tasks**: B (on 1, the opposite on 1 of 3).",
+                                                "- **Do not hold**: C (the opposite on 1 of 3)."])
 
 
 class Page(unittest.TestCase):
