@@ -248,11 +248,14 @@ def readings(folder, config, run_dir, expert):
     torn = file.read_text() + '{"kind": "rea'
     file.write_text(torn)
     svfleet(*few, "--expert", expert)
-    check(len(lines(file)) == 6, "a torn line is no reading, and the next one is whole")
+    whole = [line for line in file.read_text().splitlines() if line != '{"kind": "rea']
+    check(len([json.loads(line) for line in whole]) == 6, "a torn line is no reading, and the next one is whole")
+    read = json.loads(svfleet(*few, "--expert", expert, "--json").stdout)["read_before"]
+    check(read == [{"run": str(run_dir), "times": 6}], f"and it is passed over: {read}")
     svfleet("train", config, "--quiet", "--set", f"run_dir={run_dir}", "--set", "train.steps=3", "--set",
             "train.learning_rate=0.05", "--set", "train.seed=1")
     foreign = json.loads(svfleet("verify", run_dir, "--quiet", "--json").stdout)["foreign"]
-    check(len(lines(file)) == 6 and foreign == [], f"a run that goes on leaves it, verify knows it: {foreign}")
+    check(len(file.read_text().splitlines()) == 8 and foreign == [], f"a run that goes on leaves it, verify knows it: {foreign}")
     kept = file.read_text()
     file.unlink()
     file.mkdir()
