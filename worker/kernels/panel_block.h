@@ -14,7 +14,7 @@ namespace {
 // R rows and C vectors of columns, whose sums stay in registers; V::kGroup inputs at a time.
 template <class V, int R, int C, class T, class X>
 inline void multiply_block(const X* x, int64_t stride, int64_t inputs, const T* panel, float* sums,
-                           bool more) {
+                           bool more, Ahead ahead) {
   V sum[R][C];
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
@@ -22,7 +22,10 @@ inline void multiply_block(const X* x, int64_t stride, int64_t inputs, const T* 
     for (int c = 0; c < C; ++c)
       sum[r][c] = more ? V::load(sums + r * kPanelWidth + c * V::kWidth) : V::zero();
   }
+  const auto* next = static_cast<const std::byte*>(ahead.from);
   for (int64_t k = 0; k < inputs; k += V::kGroup, panel += kPanelWidth * V::kGroup) {
+    __builtin_prefetch(next, 0, 2);
+    next += ahead.step;
     V w[C];
 #pragma GCC unroll 4
     for (int c = 0; c < C; ++c) w[c] = V::load(panel + c * V::kWidth * V::kGroup);
@@ -43,15 +46,16 @@ inline void multiply_block(const X* x, int64_t stride, int64_t inputs, const T* 
 // As many rows as there are, from kMost registers of sums down.
 template <class V, int kMost, int R, class T, class X>
 inline void multiply_rows(const X* x, int rows, int64_t stride, int64_t inputs, const T* panel,
-                          float* sums, bool more) {
+                          float* sums, bool more, Ahead ahead) {
   if constexpr (R > 1) {
-    if (rows < R) return multiply_rows<V, kMost, R - 1>(x, rows, stride, inputs, panel, sums, more);
+    if (rows < R)
+      return multiply_rows<V, kMost, R - 1>(x, rows, stride, inputs, panel, sums, more, ahead);
   }
   constexpr int kAll = kPanelWidth / V::kWidth;
   constexpr int kColumns = R * kAll <= kMost ? kAll : kAll / 2;
   for (int c = 0; c < kAll; c += kColumns)
     multiply_block<V, R, kColumns>(x, stride, inputs, panel + c * V::kWidth * V::kGroup,
-                                   sums + c * V::kWidth, more);
+                                   sums + c * V::kWidth, more, ahead);
 }
 
 // to[c][r] = from[r][c] of kHigh rows of kWide units, rows `stride` bytes apart: eight a side at a

@@ -30,6 +30,13 @@ struct PanelResult {
   int64_t stride, width;
 };
 
+// Memory that is asked for meanwhile, because it is read next: `step` bytes further on with each
+// group of inputs.
+struct Ahead {
+  const void* from = nullptr;
+  int64_t step = 0;
+};
+
 // sums[r][c] (kPanelWidth apart) = the sum, in order of k from 0 on, of x[r][k] panel[k][c], going
 // on from what is there if `more`. x: [rows, inputs], of type X, its rows `stride` apart;
 // 1 <= rows <= most_rows. A sum made at once and one in parts have the same bits.
@@ -43,7 +50,7 @@ template <class T, class X = Wide<T>>
 struct PanelKernel {
   int most_rows;
   void (*multiply)(const X* x, int rows, int64_t stride, int64_t inputs, const T* panel,
-                   Wide<T>* sums, bool more);
+                   Wide<T>* sums, bool more, Ahead ahead);
   void (*turn)(const T* from, T* to);
   // Between a matrix and a panel, whose entries past the matrix are left as they are.
   void (*pack)(const T* matrix, const PanelPlace& at, T* panel);

@@ -18,10 +18,12 @@ namespace {
 constexpr int64_t kRowBlock = 240;     // rows that meet a panel at one time: of all kernels' rows
 constexpr int64_t kMostInputs = 2048;  // of a sum that is made at once; a longer one is in parts
 constexpr int kMostRows = 12;          // of any kernel
+constexpr int64_t kInTwo = 8;  // rows that meet a panel in two parts at least: the second finds it
+                               // in the cache, while memory brings the next
 
 template <class T>
 void multiply_plain(const Wide<T>* x, int rows, int64_t stride, int64_t inputs, const T* panel,
-                    Wide<T>* sums, bool more) {
+                    Wide<T>* sums, bool more, Ahead) {
   for (int r = 0; r < rows; ++r) {
     Wide<T>* sum = sums + r * kPanelWidth;
     if (!more) std::fill_n(sum, kPanelWidth, Wide<T>(0));
@@ -107,13 +109,19 @@ class PanelWeights : public ProductWeights {
 
   // Where a product reads its panels: the matrix's own, or those of the matrix turned round, which
   // are made of tiles of all its own. tile: of panel n, the inputs from `first` on, made in room()
-  // entries where it has to be made.
+  // entries where it has to be made. ahead: while rows meet it in so many parts, the next panel is
+  // fetched, so that memory is busy all the time.
   static constexpr int64_t kTile = kPanelWidth * kPanelWidth;
   struct Straight {
     const PanelWeights* weights;
     int64_t inputs() const { return weights->shape().inputs; }
     int64_t outputs() const { return weights->shape().outputs; }
     size_t room(int64_t) const { return 0; }
+    Ahead ahead(int64_t n, int64_t first, int64_t times) const {
+      if (times == 1) return {weights->packed_.get(), 0};  // the processor's own guess is as good
+      return {weights->panel(n + 1) + first * kPanelWidth,
+              kGroup * kPanelWidth * int64_t(sizeof(T)) / times};
+    }
     const T* tile(int64_t n, int64_t first, int64_t, T*) const {
       return weights->panel(n) + first * kPanelWidth;
     }
@@ -122,6 +130,7 @@ class PanelWeights : public ProductWeights {
     const PanelWeights* weights;
     int64_t inputs() const { return weights->shape().outputs; }
     int64_t outputs() const { return weights->shape().inputs; }
+    Ahead ahead(int64_t, int64_t, int64_t) const { return {weights->packed_.get(), 0}; }
     size_t room(int64_t inputs) const {
       return size_t((inputs + kPanelWidth - 1) / kPanelWidth * kTile);
     }
@@ -228,11 +237,15 @@ class PanelWeights : public ProductWeights {
     const PanelKernel<T, X> kernel = panel_kernel<T, X>();
     const T* tile = source.tile(n, first, x.inputs, room);
     Wide<T> all[kMostRows * kPanelWidth];
-    const int64_t times = (x.count + kernel.most_rows - 1) / kernel.most_rows;
+    const int64_t least = (x.count + kernel.most_rows - 1) / kernel.most_rows;
+    const int64_t times = std::max<int64_t>(least, x.count >= kInTwo ? 2 : 1);
+    Ahead ahead = source.ahead(n, first, times);
     for (int64_t time = 0, row = 0; time < times; ++time) {
       const int count = int((x.count - row) / (times - time));  // as equal as can be
       Wide<T>* sums = unfinished ? unfinished + row * kPanelWidth : all;
-      kernel.multiply(x.first + row * x.stride, count, x.stride, x.inputs, tile, sums, first > 0);
+      kernel.multiply(x.first + row * x.stride, count, x.stride, x.inputs, tile, sums, first > 0,
+                      ahead);
+      ahead.from = static_cast<const std::byte*>(ahead.from) + x.inputs / kGroup * ahead.step;
       if (first + x.inputs >= source.inputs()) finish(kernel, sums, row, count, result);
       row += count;
     }
