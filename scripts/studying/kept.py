@@ -6,7 +6,7 @@ from statistics import fmean
 
 class Kept:
     def __init__(self, folder):
-        self.folder = folder
+        self.folder, self.read = folder, {}  # items by name: many tables are of the same ones
 
     def report(self, name):
         """What is kept under the name, or None."""
@@ -19,10 +19,11 @@ class Kept:
 
     def items(self, name):
         """[{task, item, cluster, replies}] of a measurement, or []."""
-        path = self.folder / f"{name}.jsonl.gz"
-        if not path.exists():
-            return []
-        return [json.loads(line) for line in gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")[:-1]]
+        if name not in self.read:
+            path = self.folder / f"{name}.jsonl.gz"
+            text = gzip.decompress(path.read_bytes()).decode("utf-8") if path.exists() else ""
+            self.read[name] = [json.loads(line) for line in text.split("\n")[:-1]]
+        return self.read[name]
 
     def accuracies(self, name):
         """{policy: {task: accuracy}} from the items themselves."""
