@@ -130,6 +130,7 @@ std::optional<int64_t> time_limit_s(const std::string& text) {
 
 std::optional<int64_t> memory_mib(const std::string& text) {
   if (text.empty()) return std::nullopt;
+  if (text == "0") return 0;
   std::string digits = text;
   int64_t unit = 1024;  // KiB in a unit
   const size_t suffix = std::string("KMGT").find(char(text.back() & ~0x20));

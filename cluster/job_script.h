@@ -60,7 +60,8 @@ std::string shell_quoted(const std::string& word);
 // Slurm's time limits: minutes, minutes:seconds, hours:minutes:seconds, days-hours,
 // days-hours:minutes, days-hours:minutes:seconds; in seconds. Nothing when malformed or 0.
 std::optional<int64_t> time_limit_s(const std::string& text);
-// Slurm's memory sizes, 1500, 1500M, 4G, in MiB. Nothing when malformed or 0.
+// Slurm's memory sizes, 1500, 1500M, 4G, in MiB; 0 is 0, Slurm's word for all of a
+// node's memory. Nothing when malformed.
 std::optional<int64_t> memory_mib(const std::string& text);
 
 }  // namespace svfleet

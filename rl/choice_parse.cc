@@ -62,7 +62,7 @@ class Reader {
   bool is_label_and_text(const std::string& core) const {
     for (size_t i = 0; i < labels_.size(); ++i)
       for (size_t j = 0; j < choices_.size(); ++j)
-        if (i != j && core == bare_label(labels_[i]) && core == normalise(choices_[j], true))
+        if (i != j && core == bare_label(labels_[i]) && core == bare_label(choices_[j]))
           return true;
     return false;
   }

@@ -209,8 +209,24 @@ std::string normalise(std::string_view text, bool ignore_case) {
   return core.empty() ? out : std::string(core);
 }
 
+std::string without_stray_bracket(const std::string& form) {
+  std::string_view inner = form;
+  const auto partner = [&](char of, std::string_view mine, std::string_view other) {
+    const size_t kind = mine.find(of);
+    return kind == mine.npos || inner.find(other[kind]) != inner.npos;
+  };
+  constexpr std::string_view kOpening = "([{", kClosing = ")]}";
+  if (!inner.empty() && !partner(inner.front(), kOpening, kClosing))
+    inner.remove_prefix(1);
+  else if (!inner.empty() && !partner(inner.back(), kClosing, kOpening))
+    inner.remove_suffix(1);
+  return inner.size() == form.size() || inner.empty() ? form : normalise(inner, false);
+}
+
 std::string bare_label(std::string_view text) {
   std::string out = normalise(text, true);
+  constexpr size_t kLongest = 256;  // bytes of what may be a label: each round reads all of it
+  if (out.size() > kLongest) return out;
   for (;;) {
     std::string_view inner = out;
     for (const std::string_view brackets : {kOpen, kClose}) {

@@ -15,6 +15,9 @@ namespace svfleet {
 // other scripts stay.
 std::string normalise(std::string_view text, bool ignore_case);
 
+// A normal form without one bracket ()[]{} at either end that has no partner in it.
+std::string without_stray_bracket(const std::string& form);
+
 // The same of a choice's label, which has no brackets at its ends: "B)" and "(B" are B.
 std::string bare_label(std::string_view text);
 

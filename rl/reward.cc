@@ -22,8 +22,13 @@ double any_answer(const Gold& gold, Is is) {
 
 double is_equal(const RewardSpec& spec, std::string_view text, const Gold& gold) {
   const std::string form = normalise(text, spec.ignore_case);
-  return any_answer(
-      gold, [&](const std::string& answer) { return form == normalise(answer, spec.ignore_case); });
+  return any_answer(gold, [&](const std::string& answer) {
+    const std::string right = normalise(answer, spec.ignore_case);
+    if (form == right) return true;
+    // "B)" and "42)" are what is left of "(B)" and of a remark: a bracket without its partner says
+    // nothing where the answer has none.
+    return without_stray_bracket(right) == right && without_stray_bracket(form) == right;
+  });
 }
 
 double contains(const RewardSpec& spec, std::string_view reply, const Gold& gold) {

@@ -14,8 +14,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
-from gguf import GGUFReader, dequantize
+try:
+    import numpy as np
+    from gguf import GGUFReader, dequantize
+except ImportError:
+    python = Path(__file__).resolve().parents[1] / ".venv/bin/python"
+    if Path(sys.executable) == python or not os.access(python, os.X_OK):
+        sys.exit(f"{Path(sys.argv[0]).stem}: needs numpy and gguf; run scripts/setup")
+    os.execv(python, [str(python), *sys.argv])
 
 TOP_NAMES = {
     "token_embd.weight": "model.embed_tokens.weight",
@@ -39,8 +45,8 @@ SPECIAL = 3  # GGUF's token type for control tokens
 def hugging_face_name(name):
     if name in TOP_NAMES:
         return TOP_NAMES[name]
-    block, layer, kind, suffix = name.split(".")
-    if block != "blk" or suffix != "weight" or kind not in BLOCK_NAMES:
+    block, layer, kind, suffix = (name.split(".") + [""] * 4)[:4]
+    if name.count(".") != 3 or block != "blk" or suffix != "weight" or kind not in BLOCK_NAMES:
         sys.exit(f"convert_gguf: tensor '{name}' is not one of a Llama model")
     return f"model.layers.{layer}.{BLOCK_NAMES[kind]}.weight"
 

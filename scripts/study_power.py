@@ -15,7 +15,10 @@ seeds make sd's part small and leave the items' part: the items are the same for
 disagree, no clusters, and every seed's items anew.
 """
 import argparse
+import os
+import sys
 from math import sqrt
+from pathlib import Path
 from statistics import NormalDist
 
 ALPHA, POWER = 0.05, 0.8
@@ -52,6 +55,16 @@ def null_studies(sd, items, seeds, draws=200, disagree=0.2):
     return np.mean(found, axis=0)
 
 
+def need_numpy():
+    try:
+        import numpy  # noqa: F401
+    except ImportError:
+        python = Path(__file__).resolve().parents[1] / ".venv/bin/python"
+        if Path(sys.executable) == python or not os.access(python, os.X_OK):
+            sys.exit("study_power: --null needs numpy; run scripts/setup")
+        os.execv(python, [str(python), *sys.argv])
+
+
 def print_null(items, seeds):
     print("| sd over seeds | p at most 0.05 | interval holds 0 | p at most 0.01, and interval without 0 |\n|---|---|---|---|")
     for sd in (0.0, 0.03, 0.06, 0.12):
@@ -66,6 +79,7 @@ def main():
     parser.add_argument("--null", action="store_true", help="studies in which only seeds differ")
     options = parser.parse_args()
     if options.null:
+        need_numpy()
         return print_null(options.items, options.seeds)
     print(f"{options.items} items, {options.seeds} seeds, Holm over {options.tests}: "
           f"first step / last step, power {POWER}")

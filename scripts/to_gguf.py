@@ -13,8 +13,10 @@ import struct
 import sys
 from pathlib import Path
 
-import numpy as np
+# First: it looks for a python that has the others.
 from convert_gguf import hugging_face_name, sync
+
+import numpy as np
 from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, LlamaFileType, quantize
 
 OWN = ("general.architecture", "general.file_type")
@@ -63,6 +65,9 @@ def convert(base, folder, out):
             of = field.types[-1] if field.types[0] == GGUFValueType.ARRAY else None
             writer.add_key_value(name, field.contents(), field.types[0], sub_type=of)
     for tensor in reader.tensors:
+        if tensor.name == "rope_freqs.weight":  # made of config.json's rope_scaling (Llama 3.1), and no weight
+            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+            continue
         name, shape = hugging_face_name(tensor.name), [int(n) for n in reversed(tensor.shape)]
         if name not in weights or list(weights[name].shape) != shape:
             sys.exit(f"to_gguf: '{folder}' has no tensor '{name}' of shape {shape}: it is of another model than "

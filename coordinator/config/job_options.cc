@@ -90,7 +90,8 @@ void add_submit_options(CLI::App* command, CommandLine* line) {
   text("--account", job.account, "NAME", "Whose account is charged");
   text("--qos", job.qos, "NAME", "Quality of service");
   text("--gres", job.gres, "LIST", "Devices of each node, such as gpu:4");
-  text("--mem", job.memory, "SIZE", "Memory of each node: MiB, or with K, M, G, T");
+  text("--mem", job.memory, "SIZE",
+       "Memory of each node: MiB, or with K, M, G, T; 0: all that it has");
   text("--constraint", job.constraint, "EXPR", "Only nodes with these features, such as '[a|b]'");
   text("--exclude", job.exclude, "NODES", "Not on these nodes, such as n[3-5]");
   text("--job-name", job.name, "NAME", "svfleet-<name of run_dir> otherwise");

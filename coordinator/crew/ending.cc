@@ -87,8 +87,9 @@ Error report_alone(const Error& error, const RunFolder& folder, Crew& crew, Ledg
   std::vector<std::string> hosts;
   if (error.of_node() && error.code() != kExitUser) hosts = {host};
   if (crew.leads()) {
-    // The rank for which this one has waited in vain may have told of its machine.
-    if (const auto before = said_before(folder.path()))
+    // The rank for which this one has waited in vain may have told of its machine. Without a job
+    // what is there may be an earlier start's.
+    if (const auto before = said_before(folder.path()); before && !slurm_job().job.empty())
       for (const std::string& other : before->hosts)
         if (!among(hosts, other)) hosts.push_back(other);
     end_of_ledger(ledger, error.code(), error.what(), crew.timeout_s(), {hosts, ""});

@@ -34,7 +34,8 @@ TEST(MemorySize, AllOfSlurmsForms) {
   EXPECT_EQ(memory_mib("4g"), 4096);
   EXPECT_EQ(memory_mib("1T"), 1048576);
   EXPECT_EQ(memory_mib("2048K"), 2);
-  for (const char* wrong : {"", "0", "G", "4GB", "x", "-4G", "4 G"})
+  EXPECT_EQ(memory_mib("0"), 0);  // all of a node's
+  for (const char* wrong : {"", "00", "0G", "G", "4GB", "x", "-4G", "4 G"})
     EXPECT_EQ(memory_mib(wrong), std::nullopt) << wrong;
 }
 
@@ -67,6 +68,7 @@ TEST(Partitions, RefuseWhatCanNeverStart) {
   EXPECT_EQ(refusal({.nodes = 2, .ranks_per_node = 2, .cpus_per_task = 4, .partition = "big"}), "");
   EXPECT_EQ(refusal({.gres = "gpu:4", .memory = "4000"}), "");
   EXPECT_EQ(refusal({.nodes = 2, .partition = "big", .gres = "gpu:2", .memory = "62G"}), "");
+  EXPECT_EQ(refusal({.nodes = 4, .memory = "0"}), "");
   EXPECT_THAT(refusal({.partition = "lwo"}), HasSubstr("does not exist here; there are: low, big"));
   EXPECT_THAT(refusal({.partition = "low,nope"}), HasSubstr("'nope' does not exist"));
   EXPECT_THAT(refusal({.partition = "old"}), HasSubstr("is DOWN"));

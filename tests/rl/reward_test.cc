@@ -75,6 +75,13 @@ TEST(Reward, ExactKeepsWhatSaysSomething) {
       {"f(x)", "f(x", false},
       {"f(x).", "f(x)", true},
       {"( )", "( )", true},
+      // A bracket without its partner, of a remark or a list, where the answer has none.
+      {"B)", "B", true},
+      {"(B", "B", true},
+      {"42.)", "42", true},
+      {"42", "42)", false},
+      {"<42", "42", false},
+      {"f(x))", "f(x)", false},
   };
   for (const auto& c : cases)
     EXPECT_EQ(score_reply(exact, c.reply, {c.gold, {}, {}}), c.right) << c.reply << " " << c.gold;

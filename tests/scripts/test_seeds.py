@@ -17,8 +17,10 @@ settings = dict(w.split("=", 1) for f, w in zip(words, words[1:]) if f == "--set
 with open("calls", "a") as calls:
     print(command, *sorted(f"{k}={v}" for k, v in settings.items()), file=calls)
 if command == "config":
-    print("model:\\n  # a comment\\n  path: m\\n# where\\nrun_dir: runs/q\\ntrain:\\n  # steps\\n  steps: 3\\n"
-          "  # seed\\n  seed: " + settings.get("train.seed", "7") + "\\nevaluate:\\n  seed: 99")
+    task = pathlib.Path("task").read_text() if pathlib.Path("task").exists() else "task:\\n  # name\\n  name: a\\n"
+    print("model:\\n  # a comment\\n  path: m\\n# where\\nrun_dir: runs/q\\n\\n" + task + "\\ntrain:\\n  # steps\\n  steps: 3\\n"
+          "  # seed\\n  seed: " + settings.get("train.seed", "7") + "\\n  # what\\n  core: " + settings.get("train.core", "diagonal")
+          + "\\nevaluate:\\n  seed: 99")
 elif command == "train":
     run = pathlib.Path(settings["run_dir"])
     run.mkdir(parents=True)
@@ -57,6 +59,8 @@ class Seeds(unittest.TestCase):
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertEqual((self.folder / "calls").read_text().splitlines(), [
             "config model.dtype=float32",
+            "config model.dtype=float32 train.seed=9",
+            "config model.dtype=float32 task.reward=random",
             "train model.dtype=float32 run_dir=runs/q/seed-7 train.seed=7",
             "train model.dtype=float32 run_dir=runs/q/seed-8 train.seed=8",
             "train model.dtype=float32 run_dir=runs/q/random task.reward=random",
@@ -77,6 +81,24 @@ class Seeds(unittest.TestCase):
                 result = self.seeds({"seed-7/final": 0.9, "seed-8/final": 0.98, control: 0.885})
                 self.assertEqual(result.returncode, 1)
                 self.assertIn("A CONTROL IS NOT CLEARLY BELOW", result.stdout)
+
+    def test_a_mix_gets_random_rewards_in_all_of_its_tasks(self):
+        (self.folder / "task").write_text("task:\n  -\n    # name\n    name: a\n  -\n    name: b\n")
+        self.assertEqual(self.seeds({"seed-7/final": 0.9, "seed-8/final": 0.98}).returncode, 0)
+        calls = (self.folder / "calls").read_text().splitlines()
+        self.assertIn("train run_dir=runs/q/random task.0.reward=random task.1.reward=random", calls)
+
+    def test_another_core_is_compared_with_random_rewards_alone(self):
+        result = self.seeds({"seed-7/final": 0.9, "seed-8/final": 0.98}, "--set", "train.core=lora")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        found = json.loads((self.folder / "runs/q/seeds.json").read_text())
+        self.assertEqual([c["control"] for c in found["controls"]], ["random rewards"])
+
+    def test_several_experts_are_refused_before_training(self):
+        (self.folder / "task").write_text("experts:\n  -\n    name: a\n    task:\n      name: a\n")
+        result = self.seeds({})
+        self.assertEqual((result.returncode, len(result.stderr.splitlines())), (2, 1), result.stderr)
+        self.assertNotIn("train ", (self.folder / "calls").read_text())
 
     def test_a_failing_run_ends_it_with_its_code(self):
         (self.folder / "svfleet").write_text("#!/bin/bash\nexit 75\n")
