@@ -39,7 +39,18 @@ def part(found):
     return lines + [text for note in found["notes"] for text in ("", note)]
 
 
-def block(results):
+EARLIER = "Of an earlier run, on a machine that may be another than the one above."
+
+
+def earlier(page, title):
+    """Lines of a part as the page has it, or none."""
+    found = re.search(rf"### {re.escape(title)}\n(.*?)(?=\n### |{re.escape(END)})", page, re.S)
+    kept = found[1].strip("\n").split("\n") if found else []
+    return kept if not kept or EARLIER in kept else [EARLIER, "", *kept]
+
+
+def block(results, page=""):
+    """What is generated; of parts without results what the page has."""
     lines = [BEGIN, "## The engine beside what people would use instead", "", "    scripts/bench", "",
              "measures all of this in turns on one machine, each contender with its better number of threads, and writes "
              "this section: medians, with ranges. At least, for a stage, is the longer of the bytes that it must read / "
@@ -50,6 +61,8 @@ def block(results):
     for name, title in TITLES.items():
         if name in results["parts"]:
             lines += ["", f"### {title}", "", *part(results["parts"][name])]
+        elif kept := earlier(page, title):
+            lines += ["", f"### {title}", "", *kept]
     return "\n".join([*lines, END]) + "\n"
 
 
