@@ -109,12 +109,11 @@ std::vector<float> flat_z(const Base& base, const Expert& expert, const std::str
   for (const auto& [name, values] : expert.z) used_factors[name] = base.factor_hashes.at(name);
   const std::string store_hash = metadata(expert, "store_hash");
   if (!store_hash.empty() && store_hash != factors_hash(used_factors))
-    throw user_error(
-        "expert '", path, "' was trained on factor store ", store_hash, ", not on ",
-        factors_hash(used_factors),
-        "; use that store, or make one as it was made (other processors give other "
-        "bits unless OPENBLAS_CORETYPE is the same: docs/sharing.md), or carry it over "
-        "with svfleet rebase");
+    throw user_error("expert '", path, "' was trained on factor store ", store_hash, ", not on ",
+                     factors_hash(used_factors),
+                     "; use the store that it was trained on, or make it again (other processors "
+                     "give other bits unless OPENBLAS_CORETYPE is the same: docs/sharing.md), or "
+                     "carry the expert over with svfleet rebase");
   return z;
 }
 
