@@ -160,6 +160,10 @@ def rivals(kept):
         tried.append([core, ", ".join(cells)])
     if not tried:
         return []
+    seeds = [name for name in kept.names("rivals") if re.fullmatch(r"rivals/\w+-\d+", name)]
+    if base := kept.accuracies(f"{seeds[0]}-validation").get("base") if seeds else None:
+        own, *unseen = base.values()
+        rows.append(["the base", "-", number(own), number(sum(unseen) / len(unseen)) if unseen else "-", "-", "-"])
     return ["### Cores and rivals", "", "Equal replies for each; validation split, which also chose the learning rates (seed 0).", "",
             *table(COLUMNS, rows), "", *table(["", "learning rate: accuracy, one seed"], tried)]
 
