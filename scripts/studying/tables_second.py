@@ -190,7 +190,10 @@ def ablations(kept):
         rows = []
         for name, runs in groups(kept, "ablations", rf"{kind}-(.+?)-\d+").items():
             changes = [kept.report(f"{run}-change") for run in runs]
-            rows.append([name.replace("_", " "), spread([accuracy(kept, f"{run}-validation", "expert") for run in runs]),
+            own = spread([accuracy(kept, f"{run}-validation", "expert") for run in runs])
+            if own == "-":  # trained and not measured yet
+                continue
+            rows.append([name.replace("_", " "), own,
                          ", ".join(f"{one['change']:.2e}" for one in changes if one) or "-"])
         if rows:
             lines += ["", f"{words}:", "", *table(["", "own task", "change of the weights, Frobenius"], rows)]
