@@ -246,9 +246,7 @@ class Lab:
                 out.unlink(missing_ok=True)
             report = self.run("adapt", self.config, "--quiet", "--experts", set_file, *more, *(["--out", out] if out else []),
                               *settings(words))
-            for expert in report["adaptation"]["experts"]:
-                expert.pop("file", None)
-            report["adaptation"].pop("out", None)
+            leave_out_paths(report)
             return report
         return self.once(name, work)
 
@@ -269,6 +267,14 @@ def rename(report, names):
                        (f"{names[path + '.safetensors']} {control}" if control else one["name"]))
         one.pop("reached_by", None)
     report.pop("read_before", None)
+    leave_out_paths(report)
+
+
+def leave_out_paths(report):
+    """Of this machine, in what a report says of a set of experts."""
+    for expert in report.get("adaptation", {}).get("experts", []):
+        expert.pop("file", None)
+    report.get("adaptation", {}).pop("out", None)
 
 
 def renamed_items(path, names):
