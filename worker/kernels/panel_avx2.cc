@@ -28,23 +28,11 @@ constexpr int kSums = 12;
 
 template <>
 PanelKernel<bf16> avx2_panel_kernel() {
-  return {kRows,
-          multiply_rows<Vector, kSums, kRows, bf16, float>,
-          turn_tile<bf16>,
-          pack_panel<bf16, 1>,
-          unpack_panel<bf16, 1>,
-          finish_rows<bf16, bf16>,
-          finish_rows<bf16, float>};
+  return panel_kernel_of<bf16, float>(kRows, multiply_rows<Vector, kSums, kRows, bf16, float>);
 }
 template <>
 PanelKernel<float> avx2_panel_kernel() {
-  return {kRows,
-          multiply_rows<Vector, kSums, kRows, float, float>,
-          turn_tile<float>,
-          pack_panel<float, 1>,
-          unpack_panel<float, 1>,
-          finish_rows<float, float>,
-          finish_rows<float, float>};
+  return panel_kernel_of<float, float>(kRows, multiply_rows<Vector, kSums, kRows, float, float>);
 }
 
 }  // namespace svfleet

@@ -170,5 +170,19 @@ void finish_rows(const Wide<T>* sums, int64_t first, int rows, const PanelResult
   }
 }
 
+// A kernel of these parts; all else follows from the types.
+template <class T, class X>
+PanelKernel<T, X> panel_kernel_of(int most_rows, decltype(PanelKernel<T, X>::multiply) multiply,
+                                  decltype(PanelKernel<T, X>::turn) turn = turn_tile<T>) {
+  constexpr int kGroup = std::is_same_v<X, Wide<T>> ? 1 : 2;
+  return {most_rows,
+          multiply,
+          turn,
+          pack_panel<T, kGroup>,
+          unpack_panel<T, kGroup>,
+          finish_rows<T, T>,
+          finish_rows<T, Wide<T>>};
+}
+
 }  // namespace
 }  // namespace svfleet

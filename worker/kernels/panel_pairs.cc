@@ -71,13 +71,8 @@ void turn_pairs(const bf16* from, bf16* to) {
 }  // namespace
 
 PanelKernel<bf16, bf16> pair_panel_kernel() {
-  return {kRows,
-          multiply_rows<Pairs, kSums, kRows, bf16, bf16>,
-          turn_pairs,
-          pack_panel<bf16, 2>,
-          unpack_panel<bf16, 2>,
-          finish_rows<bf16, bf16>,
-          finish_rows<bf16, float>};
+  return panel_kernel_of<bf16, bf16>(kRows, multiply_rows<Pairs, kSums, kRows, bf16, bf16>,
+                                     turn_pairs);
 }
 
 }  // namespace svfleet

@@ -265,33 +265,15 @@ std::unique_ptr<ProductWeights> pack_singles(const ProductShape& shape, const vo
 
 template <>
 PanelKernel<bf16> plain_panel_kernel() {
-  return {1,
-          multiply_plain<bf16>,
-          turn_tile<bf16>,
-          pack_panel<bf16, 1>,
-          unpack_panel<bf16, 1>,
-          finish_rows<bf16, bf16>,
-          finish_rows<bf16, float>};
+  return panel_kernel_of<bf16, float>(1, multiply_plain<bf16>);
 }
 template <>
 PanelKernel<float> plain_panel_kernel() {
-  return {1,
-          multiply_plain<float>,
-          turn_tile<float>,
-          pack_panel<float, 1>,
-          unpack_panel<float, 1>,
-          finish_rows<float, float>,
-          finish_rows<float, float>};
+  return panel_kernel_of<float, float>(1, multiply_plain<float>);
 }
 template <>
 PanelKernel<double> plain_panel_kernel() {
-  return {1,
-          multiply_plain<double>,
-          turn_tile<double>,
-          pack_panel<double, 1>,
-          unpack_panel<double, 1>,
-          finish_rows<double, double>,
-          finish_rows<double, double>};
+  return panel_kernel_of<double, double>(1, multiply_plain<double>);
 }
 
 std::unique_ptr<ProductWeights> pack_in_panels(const ProductShape& shape, const void* matrix) {
