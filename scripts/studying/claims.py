@@ -5,7 +5,7 @@ exploratory but that of the hypotheses, whose verdicts are Holm's. The rule that
 import re
 from statistics import fmean
 
-from studying.inference import bootstrap_interval, holm, sums_by_cluster, verdict
+from studying.inference import bootstrap_interval, sums_by_cluster, verdicts
 from studying.markdown import table
 
 
@@ -112,8 +112,7 @@ class Claims:
 def hypotheses(claims, tested, plan):
     if not tested:
         return
-    adjusted = holm([one["p"] for one in tested])
-    words = [verdict(one["mean"], one["low"], one["high"], p, plan["verdict"]["p_at_most"]) for one, p in zip(tested, adjusted)]
+    _, words = verdicts(tested, plan["verdict"]["p_at_most"])
     better, worse = words.count("better"), words.count("worse")
     found = said([(one["mean"], one["low"], one["high"]) for one in tested], [one["task"] for one in tested])
     claims.rows.append(["The few-shot mixture beats the best single expert (the hypotheses)",

@@ -69,3 +69,9 @@ def verdict(mean, low, high, p, limit=0.05):
     if p > limit or low <= 0 <= high:
         return "not distinguishable"
     return "better" if mean > 0 else "worse"
+
+
+def verdicts(tested, limit):
+    """Of hypotheses as test_of() in tables.py gives them, all together: ([p after Holm], [verdict])."""
+    adjusted = holm([one["p"] for one in tested])
+    return adjusted, [verdict(one["mean"], one["low"], one["high"], p, limit) for one, p in zip(tested, adjusted)]

@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import fmean
 
 from studying import claims, pictures, tables_second
-from studying.inference import bootstrap_interval, flip_p, holm, interval_over_seeds, sums_by_cluster, verdict
+from studying.inference import bootstrap_interval, flip_p, interval_over_seeds, sums_by_cluster, verdicts
 from studying.kept import Kept
 from studying.markdown import spread, table
 from studying.plan import HYPOTHESES, read
@@ -51,13 +51,12 @@ def primary(found, plan):
     lines = ["### The five hypotheses", "", "The few-shot search against the one expert that is best on the same shots, test split, "
              f"{found[0]['items']} items, {len(found[0]['by_seed'])} seeds; what can be found is the smallest difference at 80 % power, "
              "said beforehand. p is over items, given these seeds; the last interval but one is over the seeds alone, by Student's t.", ""]
-    rows, said, adjusted = [], [], holm([one["p"] for one in found])
-    for one, p in zip(found, adjusted):
+    rows, (adjusted, said) = [], verdicts(found, plan["verdict"]["p_at_most"])
+    for one, p, words in zip(found, adjusted, said):
         seeds = ", ".join(f"{a:.3f} / {b:.3f} ({label})" for a, b, label in one["by_seed"])
-        said.append(verdict(one["mean"], one["low"], one["high"], p, plan["verdict"]["p_at_most"]))
         over = one["over_seeds"]
         rows.append([one["name"], one["task"], f"{one['mean']:+.3f}", f"{one['low']:+.3f} to {one['high']:+.3f}", f"{one['p']:.2g}",
-                     f"{p:.2g}", f"**{said[-1]}**", given[one["task"]]["first_step"], f"{one['disagree']:.2f}",
+                     f"{p:.2g}", f"**{words}**", given[one["task"]]["first_step"], f"{one['disagree']:.2f}",
                      f"{over[0]:+.3f} to {over[1]:+.3f}" if over else "-", seeds])
     lines += table(["", "task", "difference", "95 % interval", "p", "p (Holm)", "the search is", "smallest found", "disagree",
                     "over seeds alone", "each seed: search / single"], rows)
