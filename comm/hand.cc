@@ -9,7 +9,7 @@ namespace svfleet {
 
 std::optional<int> Hand::take() {
   // A no stays a no until it holds fewer: nobody polls.
-  if (refused_at_ >= 0 && size() >= refused_at_) return std::nullopt;
+  if (refused()) return std::nullopt;
   refused_at_ = -1;
   // Here and not in `idle`, which looks a little later: by then a chunk would be out.
   std::optional<int> chunk;
@@ -21,12 +21,16 @@ std::optional<int> Hand::take() {
     refused_at_ = size();
     return std::nullopt;
   }
-  held_[*chunk] = {std::make_unique<Watch::Hold>(queue_.watch(), *chunk), steady_clock_s()};
+  receive(*chunk, {std::make_unique<Watch::Hold>(queue_.watch(), *chunk), steady_clock_s()});
+  return chunk;
+}
+
+void Hand::receive(int chunk, Held held) {
+  held_[chunk] = std::move(held);
   most_ = std::max(most_, size());
   std::vector<int> more = at_;
-  more.push_back(*chunk);
+  more.push_back(chunk);
   at(more);
-  return chunk;
 }
 
 void Hand::at(const std::vector<int>& chunks) {
@@ -47,7 +51,9 @@ void Hand::at(const std::vector<int>& chunks) {
   at_ = chunks;
 }
 
-void Hand::let_go(int chunk) {
+Hand::Held Hand::give(int chunk) {
+  const auto found = held_.find(chunk);
+  SVFLEET_CHECK(found != held_.end(), "chunk ", chunk, " is given by who does not hold it");
   std::vector<int> others;
   for (const auto& [other, held] : held_)
     if (other != chunk) others.push_back(other);
@@ -56,7 +62,14 @@ void Hand::let_go(int chunk) {
     counted_.reset();
     at_.clear();
   }
-  held_.erase(chunk);
+  Held given = std::move(found->second);
+  held_.erase(found);
+  given.hold->go_on();
+  return given;
+}
+
+void Hand::let_go(int chunk) {
+  give(chunk);  // to nobody
   queue_.finished(chunk);
 }
 

@@ -37,19 +37,25 @@ class Hand {
   // others wait behind them.
   void at(const std::vector<int>& chunks);
   void finished(int chunk);
+  // A chunk with its place in the book goes to another worker of this rank: who gives it is no
+  // longer at it, who gets it is, beside what that one is at already.
+  struct Held {
+    std::unique_ptr<Watch::Hold> hold;
+    double since_s;
+  };
+  Held give(int chunk);
+  void receive(int chunk, Held held);
   // Gives up all that it holds, and cancels the round if that is anything.
   void leave();
 
   int size() const { return int(held_.size()); }
+  // Nothing more was to be had when it last asked, and it holds no fewer now.
+  bool refused() const { return refused_at_ >= 0 && size() >= refused_at_; }
   int most() const { return most_; }               // that it has held at a time
   double longest_s() const { return longest_s_; }  // that one was held, until it was finished
   const std::vector<int>& working_on() const { return at_; }
 
  private:
-  struct Held {
-    std::unique_ptr<Watch::Hold> hold;
-    double since_s;
-  };
   void let_go(int chunk);
 
   ChunkQueue& queue_;

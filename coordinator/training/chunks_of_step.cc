@@ -38,8 +38,9 @@ bool ChunksOfStep::compute() {
   for (const Trainee* one : active_)
     restored.insert(restored.end(), one->own.begin(), one->own.end());
   narrator_.restored(step(), restored, pieces - int64_t(missing.size()), pieces);
+  Handover handover;
   const auto worker = [&](Hand& hand) {
-    work(hand, replies);
+    work(hand, replies, handover);
     std::lock_guard lock(mutex_);
     handled_.most_in_flight = std::max(handled_.most_in_flight, hand.most());
     handled_.longest_held_s = std::max(handled_.longest_held_s, hand.longest_s());
@@ -130,7 +131,7 @@ Replies ChunksOfStep::replies_of_missing() const {
 
 // The members of a population are entries of a policy that is made for their chunk alone, and given
 // answers are not written at all: there is no batch that several pieces could share.
-void ChunksOfStep::work(Hand& hand, const Replies& replies) {
+void ChunksOfStep::work(Hand& hand, const Replies& replies, Handover& handover) {
   const Config& config = run_.config;
   const ChunkRules& rules = active_.front()->plan.plan.rules;
   if (rules.method == Method::kEvolution || rules.method == Method::kAnswers) {
@@ -142,7 +143,7 @@ void ChunksOfStep::work(Hand& hand, const Replies& replies) {
     }
     return;
   }
-  Flight flight{run_.base, replies, flight_limit(config.train.rows_per_worker)};
+  Flight flight{run_.base, replies, handover, flight_limit(config.train.rows_per_worker)};
   for (const Trainee* one : active_) {
     flight.piece_rows += one->plan.config.train.chunk_size() * one->plan.plan.rules.samples;
     for (const TaskSpec& task : one->plan.config.tasks)

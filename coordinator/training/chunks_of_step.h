@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "coordinator/training/chunk.h"
+#include "coordinator/training/handover.h"
 #include "coordinator/training/narrator.h"
 #include "coordinator/training/step_record.h"
 #include "coordinator/training/trainee.h"
@@ -34,7 +35,7 @@ class ChunksOfStep {
   std::vector<int> missing_pieces() const;
   Replies replies_of_missing() const;  // that the journal has
   // What one worker does: pieces in flight together, or where they cannot be, one by one.
-  void work(Hand& hand, const Replies& replies);
+  void work(Hand& hand, const Replies& replies, Handover& handover);
   std::vector<FinishedChunk> compute_members(int piece, const Replies& replies) const;
   std::vector<ChunkWork> works_of(int piece) const;
   ChunkWork work_of(const Trainee& one, int chunk, const Policy& policy) const;

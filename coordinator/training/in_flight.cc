@@ -37,6 +37,12 @@ void finish(Hand& hand, const Flight& flight, const Sampler::Piece& piece) {
   hand.finished(piece.number);
 }
 
+// To a worker that has nothing to do: a piece whose replies are all there, if there is one.
+void give_one(Hand& hand, const Flight& flight, Sampler& sampler) {
+  if (auto piece = sampler.take_finished())
+    flight.handover.give({hand.give(piece->number), std::move(*piece)});
+}
+
 }  // namespace
 
 FlightLimit flight_limit(int64_t rows_per_worker) {
@@ -45,20 +51,32 @@ FlightLimit flight_limit(int64_t rows_per_worker) {
 }
 
 void work_in_flight(Hand& hand, const Flight& flight) {
+  const Handover::Presence presence(flight.handover);
   std::optional<Sampler> sampler;
   while (true) {
     if (hand.size() > 0 && stop_requested()) throw StopWork{};
-    const auto finished = sampler ? sampler->take_finished() : std::nullopt;
+    const bool writing = sampler && sampler->rows() > 0, alone = flight.handover.alone();
+    const auto begin = [&] {
+      return (!writing || has_room(flight, *sampler)) && begin_one(hand, flight, sampler);
+    };
+    if (writing && !alone && begin()) continue;
+    if (hand.size() > 1 && flight.handover.wanted()) give_one(hand, flight, *sampler);
+    std::optional<Sampler::Piece> finished;
+    // While replies are written that nothing can join any more, others may come to be free for it.
+    if (sampler && !(writing && hand.refused() && !alone)) finished = sampler->take_finished();
     if (finished) {
       finish(hand, flight, *finished);
-    } else if ((hand.size() == 0 || has_room(flight, *sampler)) &&
-               begin_one(hand, flight, sampler)) {
+    } else if (begin()) {
       continue;
-    } else if (hand.size() == 0) {
-      return;
-    } else {
+    } else if (writing) {
       hand.at(sampler->unfinished());
       sampler->step();
+    } else if (auto given = flight.handover.wait()) {
+      hand.receive(given->piece.number, std::move(given->held));
+      if (stop_requested()) throw StopWork{};
+      finish(hand, flight, given->piece);
+    } else {
+      return;
     }
   }
 }

@@ -1,9 +1,11 @@
 // Several pieces of a step at a time in one worker, whose replies one engine writes: as those of a
 // piece end, it takes a further one, so that the batch stays full. A piece whose replies are all
 // there is judged, differentiated and handed in by itself, while the others wait with their state.
+// Once nothing more is to be had, replies come first, and workers without any differentiate what
+// others have written (training/handover.h): the step ends for all of them at about the same time.
 //
-// A reply depends on its own prompt, keys and entry, so which pieces are in flight together alters
-// no bits.
+// A reply depends on its own prompt, keys and entry, so neither which pieces are in flight together
+// nor who differentiates them alters any bits.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +14,7 @@
 
 #include "comm/hand.h"
 #include "coordinator/training/chunk.h"
+#include "coordinator/training/handover.h"
 #include "coordinator/training/sampled.h"
 
 namespace svfleet {
@@ -30,6 +33,7 @@ FlightLimit flight_limit(int64_t rows_per_worker);  // train.rows_per_worker
 struct Flight {
   const Base& base;
   const Replies& replies;
+  Handover& handover;  // of this rank's workers in this round
   FlightLimit limit;
   int64_t piece_rows = 0;                                            // replies of a piece, at most
   int64_t longest_reply = 0;                                         // of any piece, in tokens

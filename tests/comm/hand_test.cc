@@ -117,6 +117,33 @@ TEST(Hand, TakesWhileThereIsEnoughAndHandsInEachByItself) {
   }
 }
 
+TEST(Hand, AChunkGoesToAnotherWorkerWithItsPlaceInTheBook) {
+  if (world().size() > 1) GTEST_SKIP() << "of one rank's workers";
+  auto queue = make_chunk_queue(world(), 60);
+  queue->start_round({5, 6}, true, 1);
+  const Hand::Rules rules;
+  Hand one(*queue, rules), other(*queue, rules);
+  ASSERT_TRUE(one.take() && one.take());
+  one.at({6});
+  const auto behind = [&](int chunk) {
+    for (const Sign::Work& work : queue->watch().sign().works)
+      if (work.chunk == chunk) return work.behind;
+    return -2;
+  };
+  EXPECT_EQ(behind(5), 6);
+  Hand::Held held = one.give(5);
+  EXPECT_EQ(behind(5), Sign::kNothing);  // in nobody's hands its clock runs
+  other.receive(5, std::move(held));
+  EXPECT_EQ(one.size(), 1);
+  EXPECT_EQ(other.working_on(), std::vector<int>{5});
+  EXPECT_THROW(one.finished(5), Error);
+  EXPECT_EQ(queue->holdings().size(), 2u);
+  other.finished(5);
+  one.finished(6);
+  EXPECT_EQ(behind(5), -2);
+  EXPECT_EQ(queue->finished_count(), 2);
+}
+
 TEST(Hand, TwoWorkersWithTwoChunksGetOneEach) {
   if (world().size() > 1) GTEST_SKIP() << "of one rank";
   auto queue = make_chunk_queue(world(), 60);

@@ -5,9 +5,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
+#include <future>
 #include <map>
 #include <mutex>
 #include <numeric>
+#include <thread>
 
 #include "cluster/signals.h"
 #include "coordinator/training/chunk_tally.h"
@@ -53,7 +56,8 @@ struct Step {
     Flown flown;
     std::mutex mutex;
     const Replies replies;
-    Flight flight{bench.base, replies, limit, rows(), 0, nullptr, nullptr};
+    Handover handover;
+    Flight flight{bench.base, replies, handover, limit, rows(), 0, nullptr, nullptr};
     flight.works = [&](int piece) {
       ChunkWork work = work_of(piece);
       if (spoil) spoil(work);
@@ -150,6 +154,81 @@ TEST(InFlight, KeysAndValuesAreBounded) {
   EXPECT_EQ(flight_limit(7).bytes, 0);
 }
 
+// The second worker's replies are of one token; what it then does is what the first one has
+// written.
+TEST(InFlight, WhoHasNothingLeftDifferentiatesWhatOthersWrote) {
+  Step step(2);
+  std::vector<FinishedChunk> alone;
+  for (int piece = 0; piece < kPieces; ++piece) alone.push_back(step.alone(piece));
+  TaskSpec brief = step.bench.config.tasks.front();
+  brief.max_new_tokens = 1;
+  std::promise<void> all_taken;
+  std::shared_future<void> begin = all_taken.get_future().share();
+  std::mutex mutex;
+  std::map<int, std::thread::id> writer, judge;
+  std::map<int, FinishedChunk> chunks;
+  const Replies replies;
+  Handover handover;
+  Flight flight{step.bench.base, replies, handover, {256, 0}, step.rows(), 0, nullptr, nullptr};
+  flight.works = [&](int piece) {
+    ChunkWork work = step.work_of(piece);
+    size_t begun = 0;
+    {
+      std::lock_guard lock(mutex);
+      writer[piece] = std::this_thread::get_id();
+      begun = writer.size();
+    }
+    if (begun > kPieces / 2)
+      for (ChunkPrompt& prompt : work.prompts) prompt.spec = &brief;
+    if (begun == kPieces / 2) {
+      all_taken.set_value();
+      while (handover.alone()) std::this_thread::yield();
+    }
+    return std::vector<ChunkWork>{std::move(work)};
+  };
+  flight.keep = [&](std::vector<FinishedChunk> finished) {
+    std::lock_guard lock(mutex);
+    for (FinishedChunk& chunk : finished) {
+      judge[chunk.chunk] = std::this_thread::get_id();
+      chunks[chunk.chunk] = std::move(chunk);
+    }
+  };
+  std::vector<int> numbers(kPieces);
+  std::iota(numbers.begin(), numbers.end(), 0);
+  std::atomic<int> workers{0};
+  const auto worker = [&](Hand& hand) {
+    if (workers++ > 0) begin.wait();
+    work_in_flight(hand, flight);
+  };
+  EXPECT_TRUE(step.bench.crew.share(numbers, "chunks", worker, nullptr));
+  ASSERT_EQ(chunks.size(), size_t(kPieces));
+  int passed_on = 0;
+  for (const auto& [piece, who] : judge) passed_on += who != writer.at(piece);
+  EXPECT_GT(passed_on, 0);
+  for (int piece = 0; piece < kPieces; ++piece) {
+    if (writer.at(piece) != writer.at(0)) continue;  // of one token
+    EXPECT_EQ(chunks.at(piece).gradient, alone[size_t(piece)].gradient) << piece;
+    EXPECT_EQ(chunks.at(piece).counts, alone[size_t(piece)].counts) << piece;
+  }
+}
+
+// A worker whose others fail is not left waiting for them.
+TEST(InFlight, NobodyWaitsForAWorkerThatFailed) {
+  Step step(2);
+  const Replies replies;
+  Handover handover;
+  Flight flight{step.bench.base, replies, handover, {256, 0}, step.rows(), 0, nullptr, nullptr};
+  std::atomic<int> begun{0};
+  flight.works = [&](int piece) {
+    ++begun;
+    return std::vector<ChunkWork>{step.work_of(piece)};
+  };
+  flight.keep = [&](const std::vector<FinishedChunk>&) { throw Error(kExitUser, "no disk"); };
+  const auto worker = [&](Hand& hand) { work_in_flight(hand, flight); };
+  EXPECT_THROW(step.bench.crew.share({0, 1, 2, 3}, "chunks", worker, nullptr), Error);
+  EXPECT_GT(begun, 0);
+}
+
 // Of the time that pieces in flight share each has a part: together no more than has passed.
 TEST(InFlight, SharedTimeIsCountedOnce) {
   Step step;
@@ -171,7 +250,8 @@ TEST(InFlight, ZAStopLetsNoneBegin) {
   Step step;
   int begun = 0, kept = 0;
   const Replies replies;
-  Flight flight{step.bench.base, replies, {8, 0}, step.rows(), 0, nullptr, nullptr};
+  Handover handover;
+  Flight flight{step.bench.base, replies, handover, {8, 0}, step.rows(), 0, nullptr, nullptr};
   flight.works = [&](int piece) {
     ++begun;
     return std::vector<ChunkWork>{step.work_of(piece)};

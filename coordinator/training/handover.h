@@ -1,0 +1,51 @@
+// Where the workers of a rank hand each other pieces whose replies are all there: at the end of a
+// step, one that has nothing left to do differentiates what another one would come to later.
+//
+// Who gives waits for nobody; who waits is woken by the next piece, or when all the others wait too
+// or have ended. A worker that hangs meanwhile is ended by the rank's watch (comm/watch.h).
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <optional>
+
+#include "comm/hand.h"
+#include "coordinator/training/sampled.h"
+
+namespace svfleet {
+
+// Of one round. Any thread.
+class Handover {
+ public:
+  struct Parcel {
+    Hand::Held held;
+    Sampler::Piece piece;
+  };
+
+  // A worker is there while this lives.
+  class Presence {
+   public:
+    explicit Presence(Handover& handover);
+    ~Presence();
+    Presence(const Presence&) = delete;
+
+   private:
+    Handover& handover_;
+  };
+
+  bool alone() const;   // one worker is there
+  bool wanted() const;  // by a worker to which nobody has given anything yet
+  void give(Parcel parcel);
+  // Of a worker that holds nothing. Nothing when nobody is left who could give, for good.
+  std::optional<Parcel> wait();
+
+ private:
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  int present_ = 0, waiting_ = 0;
+  bool over_ = false;  // somebody has left because nobody could give; who comes later is alone
+  std::deque<Parcel> given_;
+};
+
+}  // namespace svfleet
