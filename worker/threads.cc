@@ -14,11 +14,12 @@ void set_compute_threads(int threads) {
   set_compute_threads_here();
 }
 
-// OpenMP keeps its thread count per thread, starting from OMP_NUM_THREADS. There may be two of it:
-// libtorch's, and that of our kernels and oneDNN.
+// libtorch has small things to do between our kernels, and its threads would be in the way of those
+// that our kernels have (worker/kernels/team.h). OpenMP keeps its number per thread, starting from
+// OMP_NUM_THREADS; there may be two of it, libtorch's and oneDNN's, which is told with each product.
 void set_compute_threads_here() {
-  at::set_num_threads(process_threads);
-  omp_set_num_threads(process_threads);
+  at::set_num_threads(1);
+  omp_set_num_threads(1);
 }
 
 int compute_threads() {

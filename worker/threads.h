@@ -1,5 +1,5 @@
-// Threads inside one tensor operation: from the configuration, never from the environment, since
-// the number may alter bits.
+// Threads inside one operation of our kernels: from the configuration, never from the environment,
+// since with oneDNN the number may alter bits. libtorch's own have one.
 #pragma once
 
 namespace svfleet {

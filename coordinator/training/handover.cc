@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "worker/kernels/team.h"
+
 namespace svfleet {
 
 Handover::Presence::Presence(Handover& handover) : handover_(handover) {
@@ -10,9 +12,11 @@ Handover::Presence::Presence(Handover& handover) : handover_(handover) {
 }
 
 Handover::Presence::~Presence() {
-  std::lock_guard lock(handover_.mutex_);
-  --handover_.present_;
-  handover_.changed_.notify_all();
+  {
+    std::lock_guard lock(handover_.mutex_);
+    --handover_.present_;
+  }
+  look_again();
 }
 
 bool Handover::alone() const {
@@ -26,23 +30,33 @@ bool Handover::wanted() const {
 }
 
 void Handover::give(Parcel parcel) {
-  std::lock_guard lock(mutex_);
-  given_.push_back(std::move(parcel));
-  changed_.notify_all();
+  {
+    std::lock_guard lock(mutex_);
+    given_.push_back(std::move(parcel));
+  }
+  look_again();
 }
 
 std::optional<Handover::Parcel> Handover::wait() {
-  std::unique_lock lock(mutex_);
-  ++waiting_;
-  changed_.notify_all();  // it may have been the last one that could give
-  changed_.wait(lock, [&] { return over_ || !given_.empty() || waiting_ == present_; });
-  --waiting_;
-  if (given_.empty()) {
-    over_ = true;
-    return std::nullopt;
+  {
+    std::lock_guard lock(mutex_);
+    ++waiting_;
   }
-  Parcel parcel = std::move(given_.front());
-  given_.pop_front();
+  look_again();  // it may have been the last one that could give
+  std::optional<Parcel> parcel;
+  const auto found = [&] {
+    std::lock_guard lock(mutex_);
+    if (!given_.empty()) {
+      parcel = std::move(given_.front());
+      given_.pop_front();
+    } else {
+      over_ = over_ || waiting_ == present_;
+    }
+    if (!parcel && !over_) return false;
+    --waiting_;
+    return true;
+  };
+  help_until(found);
   return parcel;
 }
 

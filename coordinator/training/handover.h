@@ -1,11 +1,11 @@
 // Where the workers of a rank hand each other pieces whose replies are all there: at the end of a
 // step, one that has nothing left to do differentiates what another one would come to later.
 //
-// Who gives waits for nobody; who waits is woken by the next piece, or when all the others wait too
-// or have ended. A worker that hangs meanwhile is ended by the rank's watch (comm/watch.h).
+// Who gives waits for nobody. Who waits helps with the parts of the others' operations
+// (worker/kernels/team.h), until there is a piece for it, or all the others wait too or have ended.
+// A worker that hangs meanwhile is ended by the rank's watch (comm/watch.h).
 #pragma once
 
-#include <condition_variable>
 #include <deque>
 #include <mutex>
 #include <optional>
@@ -42,7 +42,6 @@ class Handover {
 
  private:
   mutable std::mutex mutex_;
-  std::condition_variable changed_;
   int present_ = 0, waiting_ = 0;
   bool over_ = false;  // somebody has left because nobody could give; who comes later is alone
   std::deque<Parcel> given_;

@@ -1,9 +1,6 @@
 #include "worker/kernels/attention.h"
 
-#include <omp.h>
-
 #include <algorithm>
-#include <atomic>
 #include <memory>
 #include <new>
 #include <type_traits>
@@ -12,6 +9,7 @@
 #include "worker/kernels/attention_order.h"
 #include "worker/kernels/attention_tile.h"
 #include "worker/kernels/instruction_set.h"
+#include "worker/kernels/team.h"
 
 namespace svfleet {
 namespace {
@@ -24,8 +22,8 @@ struct Free {
   void operator()(void* p) const { ::operator delete(p, kAlignment); }
 };
 
-// 64-byte aligned memory of each thread, taken before there are several: no exception may leave
-// their region.
+// 64-byte aligned memory of each member of a team, taken before they begin: no exception may leave
+// their parts.
 template <class W>
 class Scratch {
  public:
@@ -34,7 +32,7 @@ class Scratch {
     for (int t = 0; t < threads; ++t)
       all_.emplace_back(static_cast<W*>(::operator new(bytes, kAlignment)));
   }
-  W* of_this_thread() const { return all_[size_t(omp_get_thread_num())].get(); }
+  W* of(int member) const { return all_[size_t(member)].get(); }
 
  private:
   std::vector<std::unique_ptr<W, Free>> all_;
@@ -74,18 +72,18 @@ void leave_page(PageOrder& order, int64_t tile, int64_t page) {
 template <class T>
 void attend(const AttentionShape& shape, std::span<const AttentionRow<T>> rows, int threads) {
   const int64_t count = rows.size();
+  const int most = team_size(threads);
   // Large tiles share pages, small ones share out the work.
-  const int64_t wanted = (count * shape.kv_heads + 4 * threads - 1) / (4 * threads);
+  const int64_t wanted = (count * shape.kv_heads + 4 * most - 1) / (4 * most);
   const int64_t tile =
-      threads > 1 ? std::clamp<int64_t>(wanted, 1, tile_rows(shape)) : tile_rows(shape);
+      most > 1 ? std::clamp<int64_t>(wanted, 1, tile_rows(shape)) : tile_rows(shape);
   const int64_t items = (count + tile - 1) / tile * shape.kv_heads;
-  const Scratch<Wide<T>> memory(shape, int(tile), threads);
-#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(dynamic)
-  for (int64_t item = 0; item < items; ++item) {
+  const Scratch<Wide<T>> memory(shape, int(tile), most);
+  in_parts(items, most, [&](int64_t item, int member) {
     const int64_t first = item / shape.kv_heads * tile;
     attend<T>(AttentionTile<T>{&shape, int(item % shape.kv_heads), rows.data() + first,
-                               int(std::min(tile, count - first)), memory.of_this_thread()});
-  }
+                               int(std::min(tile, count - first)), memory.of(member)});
+  });
 }
 
 template <class T>
@@ -93,22 +91,20 @@ void attend_gradient(const AttentionShape& shape, std::span<const AttentionGradi
                      int threads) {
   const int64_t count = rows.size(), rows_each = tile_rows(shape);
   const int64_t tiles = (count + rows_each - 1) / rows_each;
+  const int most = team_size(threads);
   std::vector<std::unique_ptr<PageOrder>> orders(shape.kv_heads);  // or nullptr with one thread
-  if (threads > 1)
+  if (most > 1)
     for (auto& order : orders) order = std::make_unique<PageOrder>(tiles);
-  std::atomic<int64_t> next = 0;  // not omp for: a tile must not begin before one that it waits for
-  const Scratch<Wide<T>> memory(shape, int(rows_each), threads);
-#pragma omp parallel num_threads(threads) if (threads > 1)
-  {
-    for (int64_t item; (item = next++) < tiles * shape.kv_heads;) {
-      const int64_t tile = item / shape.kv_heads, first = tile * rows_each;
-      const int kv_head = item % shape.kv_heads;
-      attend_gradient<T>(AttentionGradientTile<T>{
-          &shape, kv_head, rows.data() + first, int(std::min(rows_each, count - first)),
-          memory.of_this_thread(), orders[kv_head].get(), tile});
-      if (orders[kv_head]) orders[kv_head]->finish(tile);
-    }
-  }
+  const Scratch<Wide<T>> memory(shape, int(rows_each), most);
+  // In their order: a tile must not begin before one that it waits for.
+  in_parts(tiles * shape.kv_heads, most, [&](int64_t item, int member) {
+    const int64_t tile = item / shape.kv_heads, first = tile * rows_each;
+    const int kv_head = item % shape.kv_heads;
+    attend_gradient<T>(AttentionGradientTile<T>{&shape, kv_head, rows.data() + first,
+                                                int(std::min(rows_each, count - first)),
+                                                memory.of(member), orders[kv_head].get(), tile});
+    if (orders[kv_head]) orders[kv_head]->finish(tile);
+  });
 }
 
 #define SVFLEET_ATTENTION(T)                                                             \

@@ -1,6 +1,4 @@
 // product_weights.h by this room's own kernels, in panels of outputs.
-#include <omp.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -11,6 +9,7 @@
 #include "worker/kernels/instruction_set.h"
 #include "worker/kernels/panel_block.h"
 #include "worker/kernels/product_weights.h"
+#include "worker/kernels/team.h"
 
 namespace svfleet {
 namespace {
@@ -18,6 +17,7 @@ namespace {
 constexpr int64_t kRowBlock = 240;     // rows that meet a panel at one time: of all kernels' rows
 constexpr int64_t kMostInputs = 2048;  // of a sum that is made at once; a longer one is in parts
 constexpr int kMostRows = 12;          // of any kernel
+constexpr int64_t kSharesEach = 4;     // of a product, for each that works at it
 constexpr int64_t kInTwo = 8;  // rows that meet a panel in two parts at least: the second finds it
                                // in the cache, while memory brings the next
 
@@ -195,11 +195,13 @@ class PanelWeights : public ProductWeights {
     const int64_t panels = (outputs + kPanelWidth - 1) / kPanelWidth;
     const int64_t part = std::min(inputs, kMostInputs);
     const int64_t blocks = (rows + kRowBlock - 1) / kRowBlock, block = (rows + blocks - 1) / blocks;
-    const int threads = shape().threads;
+    const int most = team_size(shape().threads);
+    // Neighbours, of which the first one's rows fetch the next, are of one part.
+    const int64_t shares = most > 1 ? std::min<int64_t>(panels, kSharesEach * most) : 1;
     std::vector<X> room;
-    // Of each thread, and taken before there are several: no exception may leave their region.
+    // Of each member, and taken before they begin: no exception may leave their parts.
     std::vector<std::unique_ptr<T[]>> tiles;
-    for (int thread = 0; thread < threads; ++thread)
+    for (int member = 0; member < most; ++member)
       tiles.push_back(std::make_unique_for_overwrite<T[]>(source.room(part)));
     // Of a sum in parts: [panel][row][kPanelWidth].
     std::vector<Wide<T>> unfinished(size_t(part < inputs ? panels * block * kPanelWidth : 0));
@@ -208,15 +210,16 @@ class PanelWeights : public ProductWeights {
       for (int64_t first = 0; first < inputs; first += part) {
         const Rows read =
             as_read(x + top * inputs + first, count, inputs, std::min(part, inputs - first), room);
-#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
-        for (int64_t n = 0; n < panels; ++n) {
-          Wide<T>* sums = part < inputs ? &unfinished[size_t(n * count * kPanelWidth)] : nullptr;
-          const int64_t column = n * kPanelWidth, place = top * outputs + column;
-          multiply_panel(source, n, read, first, sums, tiles[size_t(omp_get_thread_num())].get(),
-                         PanelResult<T, Y>{bias ? bias + column : nullptr,
-                                           add ? add + place : nullptr, y + place, outputs,
-                                           std::min<int64_t>(kPanelWidth, outputs - column)});
-        }
+        in_parts(shares, most, [&](int64_t one, int member) {
+          for (int64_t n = panels * one / shares; n < panels * (one + 1) / shares; ++n) {
+            Wide<T>* sums = part < inputs ? &unfinished[size_t(n * count * kPanelWidth)] : nullptr;
+            const int64_t column = n * kPanelWidth, place = top * outputs + column;
+            multiply_panel(source, n, read, first, sums, tiles[size_t(member)].get(),
+                           PanelResult<T, Y>{bias ? bias + column : nullptr,
+                                             add ? add + place : nullptr, y + place, outputs,
+                                             std::min<int64_t>(kPanelWidth, outputs - column)});
+          }
+        });
       }
     }
   }
