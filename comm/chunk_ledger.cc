@@ -19,6 +19,7 @@ void ChunkLedger::start(const std::vector<int>& order, int64_t workers) {
   ++round_;
   cancelled_ = false;
   held_.clear();
+  levels_.clear();
   finished_ = 0;
 }
 
@@ -27,12 +28,17 @@ int64_t ChunkLedger::round() const {
   return round_;
 }
 
-std::optional<int> ChunkLedger::hand_out(int rank, int64_t round, int held) {
+std::optional<int> ChunkLedger::hand_out(int rank, int64_t round, int held, int worker) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (round != round_ || cancelled_ || next_ == order_.size()) return std::nullopt;
   const int64_t left = int64_t(order_.size() - next_) - 1;
-  if (held > 0 && left < (workers_ - 1) * (held + 1)) return std::nullopt;
+  levels_[{rank, worker}] = held;
+  int64_t owed = (workers_ - int64_t(levels_.size())) * (held + 1);  // who has not asked has none
+  for (const auto& [who, level] : levels_)
+    if (who != std::pair(rank, worker)) owed += std::max(0, held + 1 - level);
+  if (held > 0 && left < owed) return std::nullopt;
   const int chunk = order_[next_++];
+  ++levels_[{rank, worker}];
   held_[chunk] = {rank, Clock::now()};
   return chunk;
 }

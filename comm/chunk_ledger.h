@@ -7,6 +7,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "comm/chunk_queue.h"
@@ -20,9 +21,10 @@ class ChunkLedger {
   void start(const std::vector<int>& order, int64_t workers = 1);
   int64_t round() const;
   // Nothing when `round` is over, cancelled or not the present one: a message of an old round
-  // cannot take a chunk of a new one. Who `held` some already gets one more only where as many stay
-  // for every other worker as this one then holds, so that none is idle for what another hoards.
-  std::optional<int> hand_out(int rank, int64_t round, int held = 0);
+  // cannot take a chunk of a new one. Who `held` some already gets one more only where enough stay
+  // for every other worker to have as many as this one then holds, so that none is idle for what
+  // another hoards.
+  std::optional<int> hand_out(int rank, int64_t round, int held = 0, int worker = 0);
   void finish(int rank, int64_t round, int chunk);
   void cancel(int64_t round);
   // Nothing is out, and nothing more will be handed out in this round.
@@ -43,7 +45,8 @@ class ChunkLedger {
   int64_t workers_ = 1;
   int64_t round_ = 0;
   bool cancelled_ = false;
-  std::map<int, Held> held_;  // by chunk
+  std::map<int, Held> held_;                   // by chunk
+  std::map<std::pair<int, int>, int> levels_;  // by rank and worker: held after it last asked
   int64_t finished_ = 0;
 };
 

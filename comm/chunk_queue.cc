@@ -26,6 +26,7 @@ struct Request {
   int64_t ticket;  // of kAsk and kIsOver: tells a late reply from the one that is waited for
   int32_t kind;
   int32_t chunk;  // of kAsk: how many the worker holds
+  int64_t worker = 0;
 };
 
 struct Reply {
@@ -66,7 +67,9 @@ class LoneQueue : public ChunkQueue {
     ledger_.start(order, workers);
     if (!willing) cancel_round();
   }
-  std::optional<int> next(int held) override { return ledger_.hand_out(0, ledger_.round(), held); }
+  std::optional<int> next(int held, int worker) override {
+    return ledger_.hand_out(0, ledger_.round(), held, worker);
+  }
   void finished(int chunk) override { ledger_.finish(0, ledger_.round(), chunk); }
   Watch& watch() override { return group_.watch(); }
   void wait_until_over(std::string_view, const std::function<bool()>&) override {}
@@ -140,9 +143,9 @@ class ServingQueue : public SharedQueue {
     group_.barrier("round of chunks started");
   }
 
-  std::optional<int> next(int held) override {
+  std::optional<int> next(int held, int worker) override {
     rethrow_service_error();
-    return ledger_.hand_out(0, ledger_.round(), held);
+    return ledger_.hand_out(0, ledger_.round(), held, worker);
   }
   void finished(int chunk) override { ledger_.finish(0, ledger_.round(), chunk); }
 
@@ -218,7 +221,7 @@ class ServingQueue : public SharedQueue {
     }
     if (request.kind == kAsk) {
       SVFLEET_CHECK(replicas_.leads(rank), "rank ", rank, " asks for a chunk but does not lead");
-      const auto chunk = ledger_.hand_out(rank, request.round, request.chunk);
+      const auto chunk = ledger_.hand_out(rank, request.round, request.chunk, int(request.worker));
       const Reply reply{request.round, request.ticket, chunk.has_value(), chunk.value_or(0)};
       group_.mailbox().send(rank, reply_tag_, bytes_of(reply));
       return;
@@ -257,10 +260,10 @@ class AskingQueue : public SharedQueue {
     ++round_;
   }
 
-  std::optional<int> next(int held) override {
+  std::optional<int> next(int held, int worker) override {
     std::lock_guard<std::mutex> lock(asking_);
     if (cancelled_) return std::nullopt;
-    const Reply reply = ask(kAsk, held);
+    const Reply reply = ask(kAsk, held, worker);
     if (!reply.any) return std::nullopt;
     if (cancelled_) {  // while it was asked: rank 0 must not wait for this chunk
       finished(reply.chunk);
@@ -298,9 +301,9 @@ class AskingQueue : public SharedQueue {
 
  private:
   // One question at a time; the threads of a rank take turns.
-  Reply ask(Kind kind, int held = 0) {
+  Reply ask(Kind kind, int held = 0, int worker = 0) {
     if (rank_0_is_silent_) throw_silence();
-    const Request request{round_, ++ticket_, kind, held};
+    const Request request{round_, ++ticket_, kind, held, worker};
     group_.mailbox().send(0, request_tag_, bytes_of(request));
     const Deadline deadline(timeout_s_);
     Patience patience;

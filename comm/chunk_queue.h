@@ -33,9 +33,9 @@ class ChunkQueue {
   // round is cancelled before its first chunk. `workers`: threads of this rank that will ask.
   virtual void start_round(const std::vector<int>& order, bool willing = true, int workers = 1) = 0;
   // Any thread of any leader: the next chunk, or nothing when the round has been handed out, or
-  // when this worker, which `held` some already, would take what another one could do
+  // when `worker` of this rank, which `held` some already, would take what another one could do
   // (comm/chunk_ledger.h). Throws kExitRequeue after the timeout, naming rank 0.
-  virtual std::optional<int> next(int held = 0) = 0;
+  virtual std::optional<int> next(int held = 0, int worker = 0) = 0;
   // Any thread: tells the queue that this replica has finished `chunk`.
   virtual void finished(int chunk) = 0;
   // The group's, of which rank 0 is told who holds what.

@@ -14,7 +14,7 @@ std::optional<int> Hand::take() {
   // Here and not in `idle`, which looks a little later: by then a chunk would be out.
   std::optional<int> chunk;
   if (!rules_.may_take || rules_.may_take(size()))
-    chunk = queue_.next(size());
+    chunk = queue_.next(size(), worker_);
   else if (size() == 0)
     queue_.cancel_round();
   if (!chunk) {

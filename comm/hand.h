@@ -26,8 +26,9 @@ class Hand {
     // Told of each that was finished, and for how long it was held.
     std::function<void(double held_s)> finished = nullptr;
   };
-  // Both must stay.
-  Hand(ChunkQueue& queue, const Rules& rules) : queue_(queue), rules_(rules) {}
+  // Both must stay. `worker`: which of its rank's.
+  Hand(ChunkQueue& queue, const Rules& rules, int worker = 0)
+      : queue_(queue), rules_(rules), worker_(worker) {}
   Hand(const Hand&) = delete;
 
   // One chunk more; the worker is at it, beside what it is at already. Nothing where it may not
@@ -60,6 +61,7 @@ class Hand {
 
   ChunkQueue& queue_;
   const Rules& rules_;
+  const int worker_;
   std::map<int, Held> held_;
   std::vector<int> at_;             // that the thread is at
   std::optional<Counted> counted_;  // on their counters

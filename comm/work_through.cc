@@ -30,9 +30,9 @@ void work_through(ChunkQueue& queue, const std::function<void(Hand&)>& worker,
     }
   };
 
-  const auto work = [&] {
+  const auto work = [&](int number) {
     try {
-      Hand hand(queue, rules.hand);
+      Hand hand(queue, rules.hand, number);
       worker(hand);
       hand.leave();
     } catch (...) {
@@ -44,7 +44,7 @@ void work_through(ChunkQueue& queue, const std::function<void(Hand&)>& worker,
   };
   std::vector<std::thread> threads;
   try {
-    while (int(threads.size()) < rules.workers) threads.emplace_back(work);
+    while (int(threads.size()) < rules.workers) threads.emplace_back(work, int(threads.size()));
   } catch (...) {  // those that have been started are waited for, as after an error of their own
     fail();
     std::lock_guard<std::mutex> lock(mutex);

@@ -46,6 +46,14 @@ TEST(ChunkLedger, NobodyHoardsWhatAnotherCouldDo) {
   EXPECT_EQ(shares(8, 1), (std::vector<int>{8}));
   EXPECT_EQ(shares(2, 2), (std::vector<int>{1, 1}));
   EXPECT_EQ(shares(1, 2), (std::vector<int>{1, 0}));
+  // Who comes late has as many as who took first.
+  ChunkLedger late;
+  late.start(numbers(8), 2);
+  int first = 0, second = 0;
+  while (late.hand_out(0, 1, first, 0)) ++first;
+  while (late.hand_out(0, 1, second, 1)) ++second;
+  EXPECT_EQ(first, 4);
+  EXPECT_EQ(second, 4);
   // The others get their first one too when one takes all that it may before they come.
   for (int workers = 2; workers < 9; ++workers)
     for (int chunks = workers; chunks < 40; ++chunks) {
