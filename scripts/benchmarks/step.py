@@ -97,9 +97,11 @@ def phases(records):
 
 def memory(bench, result, store, expert):
     empty, empty_anonymous = peak_memory([bench.svfleet, "--help"])
-    run_dir = bench.folder / "memory"
-    shutil.rmtree(run_dir, ignore_errors=True)
-    peak, anonymous = peak_memory(train_command(bench, run_dir, 2, store, expert))
+    run_dir, peaks = bench.folder / "memory", []
+    for _ in range(3):  # which gradients are at work at the same time differs
+        shutil.rmtree(run_dir, ignore_errors=True)
+        peaks.append(peak_memory(train_command(bench, run_dir, 2, store, expert)))
+    peak, anonymous = sorted(peaks)[1]
     shape = roof.Shape(bench.model)
     matrices = 2 * shape.targets * shape.hidden * shape.mlp
     needed = shape.weight_bytes() + 2 * shape.targets * shape.rank**2 + matrices
