@@ -28,18 +28,21 @@ int64_t ChunkLedger::round() const {
   return round_;
 }
 
-std::optional<int> ChunkLedger::hand_out(int rank, int64_t round, int held, int worker) {
+std::optional<int> ChunkLedger::hand_out(int rank, int64_t round, int held, int worker,
+                                         bool* nothing_left) {
   std::lock_guard<std::mutex> lock(mutex_);
+  if (nothing_left) *nothing_left = true;
   if (round != round_ || cancelled_ || next_ == order_.size()) return std::nullopt;
   const int64_t left = int64_t(order_.size() - next_) - 1;
   levels_[{rank, worker}] = held;
   int64_t owed = (workers_ - int64_t(levels_.size())) * (held + 1);  // who has not asked has none
   for (const auto& [who, level] : levels_)
     if (who != std::pair(rank, worker)) owed += std::max(0, held + 1 - level);
+  if (nothing_left) *nothing_left = false;
   if (held > 0 && left < owed) return std::nullopt;
   const int chunk = order_[next_++];
   ++levels_[{rank, worker}];
-  held_[chunk] = {rank, Clock::now()};
+  held_[chunk] = {rank, worker, Clock::now()};
   return chunk;
 }
 
@@ -49,6 +52,9 @@ void ChunkLedger::finish(int rank, int64_t round, int chunk) {
   const auto held = held_.find(chunk);
   SVFLEET_CHECK(held != held_.end() && held->second.rank == rank, "rank ", rank, " finished chunk ",
                 chunk, ", which it does not hold");
+  // One that was given to another worker is counted with who took it: too low is the safe side.
+  int& level = levels_[{rank, held->second.worker}];
+  level = std::max(0, level - 1);
   held_.erase(held);
   ++finished_;
 }

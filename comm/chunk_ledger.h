@@ -23,8 +23,9 @@ class ChunkLedger {
   // Nothing when `round` is over, cancelled or not the present one: a message of an old round
   // cannot take a chunk of a new one. Who `held` some already gets one more only where enough stay
   // for every other worker to have as many as this one then holds, so that none is idle for what
-  // another hoards.
-  std::optional<int> hand_out(int rank, int64_t round, int held = 0, int worker = 0);
+  // another hoards: `nothing_left` is false then, and true where nothing is handed out any more.
+  std::optional<int> hand_out(int rank, int64_t round, int held = 0, int worker = 0,
+                              bool* nothing_left = nullptr);
   void finish(int rank, int64_t round, int chunk);
   void cancel(int64_t round);
   // Nothing is out, and nothing more will be handed out in this round.
@@ -35,7 +36,7 @@ class ChunkLedger {
  private:
   using Clock = std::chrono::steady_clock;
   struct Held {
-    int rank;
+    int rank, worker;
     Clock::time_point since;
   };
 
@@ -46,7 +47,7 @@ class ChunkLedger {
   int64_t round_ = 0;
   bool cancelled_ = false;
   std::map<int, Held> held_;                   // by chunk
-  std::map<std::pair<int, int>, int> levels_;  // by rank and worker: held after it last asked
+  std::map<std::pair<int, int>, int> levels_;  // by rank and worker: what it holds, as far as known
   int64_t finished_ = 0;
 };
 

@@ -20,6 +20,7 @@ namespace svfleet {
 namespace {
 
 enum Kind : int32_t { kAsk, kFinished, kCancel, kIsOver };
+enum Any : int32_t { kThisOne = 1, kLater = 2 };  // kLater: what is left is for others
 
 struct Request {
   int64_t round;
@@ -32,7 +33,7 @@ struct Request {
 struct Reply {
   int64_t round;
   int64_t ticket;
-  int32_t any;  // 0: the round has been handed out; to kIsOver: 1, it is over
+  int32_t any;  // 0: the round has been handed out; kLater; to kIsOver: 1, it is over
   int32_t chunk;
 };
 
@@ -67,8 +68,8 @@ class LoneQueue : public ChunkQueue {
     ledger_.start(order, workers);
     if (!willing) cancel_round();
   }
-  std::optional<int> next(int held, int worker) override {
-    return ledger_.hand_out(0, ledger_.round(), held, worker);
+  std::optional<int> next(int held, int worker, bool* nothing_left) override {
+    return ledger_.hand_out(0, ledger_.round(), held, worker, nothing_left);
   }
   void finished(int chunk) override { ledger_.finish(0, ledger_.round(), chunk); }
   Watch& watch() override { return group_.watch(); }
@@ -143,9 +144,9 @@ class ServingQueue : public SharedQueue {
     group_.barrier("round of chunks started");
   }
 
-  std::optional<int> next(int held, int worker) override {
+  std::optional<int> next(int held, int worker, bool* nothing_left) override {
     rethrow_service_error();
-    return ledger_.hand_out(0, ledger_.round(), held, worker);
+    return ledger_.hand_out(0, ledger_.round(), held, worker, nothing_left);
   }
   void finished(int chunk) override { ledger_.finish(0, ledger_.round(), chunk); }
 
@@ -221,8 +222,14 @@ class ServingQueue : public SharedQueue {
     }
     if (request.kind == kAsk) {
       SVFLEET_CHECK(replicas_.leads(rank), "rank ", rank, " asks for a chunk but does not lead");
-      const auto chunk = ledger_.hand_out(rank, request.round, request.chunk, int(request.worker));
-      const Reply reply{request.round, request.ticket, chunk.has_value(), chunk.value_or(0)};
+      bool nothing_left = false;
+      const auto chunk =
+          ledger_.hand_out(rank, request.round, request.chunk, int(request.worker), &nothing_left);
+      const Reply reply{request.round, request.ticket,
+                        chunk          ? kThisOne
+                        : nothing_left ? 0
+                                       : kLater,
+                        chunk.value_or(0)};
       group_.mailbox().send(rank, reply_tag_, bytes_of(reply));
       return;
     }
@@ -260,11 +267,12 @@ class AskingQueue : public SharedQueue {
     ++round_;
   }
 
-  std::optional<int> next(int held, int worker) override {
+  std::optional<int> next(int held, int worker, bool* nothing_left) override {
     std::lock_guard<std::mutex> lock(asking_);
     if (cancelled_) return std::nullopt;
     const Reply reply = ask(kAsk, held, worker);
-    if (!reply.any) return std::nullopt;
+    if (nothing_left) *nothing_left = reply.any == 0;
+    if (reply.any != kThisOne) return std::nullopt;
     if (cancelled_) {  // while it was asked: rank 0 must not wait for this chunk
       finished(reply.chunk);
       return std::nullopt;

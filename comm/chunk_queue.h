@@ -34,8 +34,9 @@ class ChunkQueue {
   virtual void start_round(const std::vector<int>& order, bool willing = true, int workers = 1) = 0;
   // Any thread of any leader: the next chunk, or nothing when the round has been handed out, or
   // when `worker` of this rank, which `held` some already, would take what another one could do
-  // (comm/chunk_ledger.h). Throws kExitRequeue after the timeout, naming rank 0.
-  virtual std::optional<int> next(int held = 0, int worker = 0) = 0;
+  // (comm/chunk_ledger.h): then `nothing_left` is false. Throws kExitRequeue after the timeout,
+  // naming rank 0.
+  virtual std::optional<int> next(int held = 0, int worker = 0, bool* nothing_left = nullptr) = 0;
   // Any thread: tells the queue that this replica has finished `chunk`.
   virtual void finished(int chunk) = 0;
   // The group's, of which rank 0 is told who holds what.

@@ -9,12 +9,12 @@ namespace svfleet {
 
 std::optional<int> Hand::take() {
   // A no stays a no until it holds fewer: nobody polls.
-  if (refused()) return std::nullopt;
+  if (refused_at_ >= 0 && size() >= refused_at_) return std::nullopt;
   refused_at_ = -1;
   // Here and not in `idle`, which looks a little later: by then a chunk would be out.
   std::optional<int> chunk;
   if (!rules_.may_take || rules_.may_take(size()))
-    chunk = queue_.next(size(), worker_);
+    chunk = queue_.next(size(), worker_, &nothing_left_);
   else if (size() == 0)
     queue_.cancel_round();
   if (!chunk) {
@@ -25,7 +25,7 @@ std::optional<int> Hand::take() {
   return chunk;
 }
 
-void Hand::receive(int chunk, Held held) {
+void Hand::receive(int chunk, Held held) noexcept {
   held_[chunk] = std::move(held);
   most_ = std::max(most_, size());
   std::vector<int> more = at_;

@@ -45,13 +45,13 @@ class Hand {
     double since_s;
   };
   Held give(int chunk);
-  void receive(int chunk, Held held);
+  void receive(int chunk, Held held) noexcept;  // what could not be held would be lost to all
   // Gives up all that it holds, and cancels the round if that is anything.
   void leave();
 
   int size() const { return int(held_.size()); }
-  // Nothing more was to be had when it last asked, and it holds no fewer now.
-  bool refused() const { return refused_at_ >= 0 && size() >= refused_at_; }
+  // The round had been handed out when it last asked: nothing is kept for others either.
+  bool nothing_left() const { return nothing_left_; }
   int most() const { return most_; }               // that it has held at a time
   double longest_s() const { return longest_s_; }  // that one was held, until it was finished
   const std::vector<int>& working_on() const { return at_; }
@@ -66,6 +66,7 @@ class Hand {
   std::vector<int> at_;             // that the thread is at
   std::optional<Counted> counted_;  // on their counters
   int refused_at_ = -1;             // held when nothing was given; what waits only becomes less
+  bool nothing_left_ = false;
   int most_ = 0;
   double longest_s_ = 0;
 };

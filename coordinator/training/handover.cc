@@ -24,14 +24,27 @@ bool Handover::alone() const {
   return present_ == 1;
 }
 
-bool Handover::wanted() const {
+int Handover::wanting_here() const {
+  return over_ ? 0 : waiting_ - int(given_.size()) - promised_;
+}
+
+int Handover::wanting() const {
   std::lock_guard lock(mutex_);
-  return !over_ && waiting_ > int(given_.size());
+  return wanting_here();
+}
+
+bool Handover::promise() {
+  std::lock_guard lock(mutex_);
+  if (wanting_here() <= 0) return false;
+  ++promised_;
+  given_.reserve(given_.size() + size_t(promised_));  // here, where nothing is lost by an exception
+  return true;
 }
 
 void Handover::give(Parcel parcel) {
   {
     std::lock_guard lock(mutex_);
+    --promised_;
     given_.push_back(std::move(parcel));
   }
   look_again();
@@ -48,7 +61,7 @@ std::optional<Handover::Parcel> Handover::wait() {
     std::lock_guard lock(mutex_);
     if (!given_.empty()) {
       parcel = std::move(given_.front());
-      given_.pop_front();
+      given_.erase(given_.begin());
     } else {
       over_ = over_ || waiting_ == present_;
     }

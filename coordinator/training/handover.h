@@ -6,9 +6,9 @@
 // A worker that hangs meanwhile is ended by the rank's watch (comm/watch.h).
 #pragma once
 
-#include <deque>
 #include <mutex>
 #include <optional>
+#include <vector>
 
 #include "comm/hand.h"
 #include "coordinator/training/sampled.h"
@@ -35,16 +35,19 @@ class Handover {
   };
 
   bool alone() const;   // one worker is there
-  bool wanted() const;  // by a worker to which nobody has given anything yet
+  int wanting() const;  // workers that wait and were promised nothing
+  // Whether there is one; it is promised something then, and give() must follow.
+  bool promise();
   void give(Parcel parcel);
   // Of a worker that holds nothing. Nothing when nobody is left who could give, for good.
   std::optional<Parcel> wait();
 
  private:
+  int wanting_here() const;  // the mutex is held
   mutable std::mutex mutex_;
-  int present_ = 0, waiting_ = 0;
+  int present_ = 0, waiting_ = 0, promised_ = 0;
   bool over_ = false;  // somebody has left because nobody could give; who comes later is alone
-  std::deque<Parcel> given_;
+  std::vector<Parcel> given_;  // first ones first
 };
 
 }  // namespace svfleet

@@ -37,10 +37,13 @@ void finish(Hand& hand, const Flight& flight, const Sampler::Piece& piece) {
   hand.finished(piece.number);
 }
 
-// To a worker that has nothing to do: a piece whose replies are all there, if there is one.
+// To a worker that has nothing to do: a piece whose replies are all there, if there is one and this
+// worker keeps another.
 void give_one(Hand& hand, const Flight& flight, Sampler& sampler) {
-  if (auto piece = sampler.take_finished())
-    flight.handover.give({hand.give(piece->number), std::move(*piece)});
+  if (hand.size() < 2 || !sampler.has_finished() || !flight.handover.promise()) return;
+  Sampler::Piece piece = *sampler.take_finished();
+  Hand::Held held = hand.give(piece.number);
+  flight.handover.give({std::move(held), std::move(piece)});
 }
 
 }  // namespace
@@ -59,11 +62,14 @@ void work_in_flight(Hand& hand, const Flight& flight) {
     const auto begin = [&] {
       return (!writing || has_room(flight, *sampler)) && begin_one(hand, flight, sampler);
     };
-    if (writing && !alone && begin()) continue;
-    if (hand.size() > 1 && flight.handover.wanted()) give_one(hand, flight, *sampler);
+    if (writing && !alone) {
+      const int64_t rows = sampler->rows();
+      if (begin() && sampler->rows() > rows) continue;
+    }
+    if (sampler) give_one(hand, flight, *sampler);
     std::optional<Sampler::Piece> finished;
     // While replies are written that nothing can join any more, others may come to be free for it.
-    if (sampler && !(writing && hand.refused() && !alone)) finished = sampler->take_finished();
+    if (sampler && !(writing && hand.nothing_left() && !alone)) finished = sampler->take_finished();
     if (finished) {
       finish(hand, flight, *finished);
     } else if (begin()) {

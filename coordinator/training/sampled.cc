@@ -131,6 +131,11 @@ void Sampler::step() {
   for (Piece& piece : pieces_) piece.seconds += took_s * double(rows_before[p++]) / double(all);
 }
 
+bool Sampler::has_finished() const {
+  return std::any_of(pieces_.begin(), pieces_.end(),
+                     [](const Piece& piece) { return piece.left == 0; });
+}
+
 std::optional<Sampler::Piece> Sampler::take_finished() {
   const auto found = std::find_if(pieces_.begin(), pieces_.end(),
                                   [](const Piece& piece) { return piece.left == 0; });

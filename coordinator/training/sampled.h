@@ -70,7 +70,8 @@ class Sampler {
   std::vector<int> unfinished() const;  // pieces that have such, in the order of their beginning
   // One token more for each reply.
   void step();
-  // The first piece whose replies are all there. Where nothing more is being written, the keys and
+  bool has_finished() const;  // a piece whose replies are all there
+  // The first of them. Where nothing more is being written, the keys and
   // values are given up with it: a gradient that follows has their memory.
   std::optional<Piece> take_finished();
 

@@ -120,7 +120,8 @@ def limit(scene):
     # Slurm looks at limits every 30 s, and then warns the job.
     scene.box.must("run", "scontrol", "update", f"JobId={scene.job.id}", "EndTime=now+40")
     wait_for(lambda: not scene.job.ranks(), 90, "the stop before the end of the allocation")
-    if scene.job.over():
+    # Slurm may take a while to see that a job has ended.
+    if scene.job.over() or (scene.job.run_dir / "experts/final.safetensors").exists():
         raise TooLate
     scene.box.must("run", "scontrol", "update", f"JobId={scene.job.id}", "TimeLimit=240")
     return "40 s left"

@@ -54,6 +54,21 @@ TEST(ChunkLedger, NobodyHoardsWhatAnotherCouldDo) {
   while (late.hand_out(0, 1, second, 1)) ++second;
   EXPECT_EQ(first, 4);
   EXPECT_EQ(second, 4);
+  // What is kept back for others is told from what has been handed out, and who finishes holds
+  // less.
+  ChunkLedger nine;
+  nine.start(numbers(9), 2);
+  bool nothing_left = true;
+  for (int held = 0; held < 4; ++held)
+    for (int worker = 0; worker < 2; ++worker) EXPECT_TRUE(nine.hand_out(worker, 1, held));
+  EXPECT_FALSE(nine.hand_out(0, 1, 4, 0, &nothing_left));
+  EXPECT_FALSE(nothing_left);
+  for (int chunk = 0; chunk < 8; chunk += 2) nine.finish(0, 1, chunk);
+  nine.finish(1, 1, 1);
+  EXPECT_FALSE(nine.hand_out(1, 1, 3)) << "rank 0 holds none by now";
+  EXPECT_TRUE(nine.hand_out(0, 1, 0));
+  EXPECT_FALSE(nine.hand_out(1, 1, 3, 0, &nothing_left));
+  EXPECT_TRUE(nothing_left);
   // The others get their first one too when one takes all that it may before they come.
   for (int workers = 2; workers < 9; ++workers)
     for (int chunks = workers; chunks < 40; ++chunks) {

@@ -34,8 +34,9 @@ class PackedMatrix {
  public:
   using Extra = ProductExtra;
 
-  // Copies the matrix. `threads`: how many OpenMP threads multiply; only one does in a parallel
-  // region. Throws std::invalid_argument for sizes or threads under 1.
+  // Copies the matrix. `threads`: how many multiply, and whoever is free (worker/kernels/team.h);
+  // oneDNN's are OpenMP's, of which in a parallel region there is one. Throws std::invalid_argument
+  // for sizes or threads under 1.
   PackedMatrix(NumberType type, const void* matrix, int64_t inputs, int64_t outputs,
                WeightOrder order, int threads);
   explicit PackedMatrix(std::unique_ptr<ProductWeights> weights);  // for tests

@@ -47,7 +47,7 @@ struct alignas(64) Slot {
 struct Board {
   std::array<Slot, kSlots> slots;
   std::atomic<int> used{0};       // slots below this one may be taken
-  std::atomic<int> free{0};       // threads that help or would
+  std::atomic<int> free{0};       // threads that would help
   std::atomic<int> sleeping{0};   // of them
   std::atomic<uint32_t> news{0};  // what sleepers wait for
 };
@@ -63,16 +63,21 @@ void tell_sleepers() {
   board().news.notify_all();
 }
 
-// False: there is nothing to join.
+// False: there is nothing to do.
 bool join(Slot& slot) {
   uint32_t state = slot.state.load(std::memory_order_acquire);
   do {
     if (!(state & Slot::kOpen) || !slot.any_left()) return false;
   } while (!slot.state.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel));
   const int member = slot.members.fetch_add(1, std::memory_order_relaxed);
-  if (uint32_t(member) < slot.most) slot.work(member);
+  const bool wanted = uint32_t(member) < slot.most;
+  if (wanted) {
+    --board().free;
+    slot.work(member);
+    ++board().free;  // before the owner goes on, and asks who is free
+  }
   slot.state.fetch_sub(1, std::memory_order_release);
-  return true;
+  return wanted;
 }
 
 template <class Over>

@@ -196,7 +196,7 @@ TEST(InFlight, WhoHasNothingLeftDifferentiatesWhatOthersWrote) {
     // It waits until the other one has nothing left, and then until that one has done something: a
     // thread that is slow to wake may find that what was meant for it is done.
     if (first_worker && ++kept <= 2)
-      while (kept == 1 ? !handover.wanted() : passed_on == 0) std::this_thread::yield();
+      while (kept == 1 ? handover.wanting() == 0 : passed_on == 0) std::this_thread::yield();
     lock.lock();
     for (FinishedChunk& chunk : finished) chunks[chunk.chunk] = std::move(chunk);
   };
