@@ -106,9 +106,12 @@ int generate_command(const CommandLine& line, const Config& given) {
   const auto reply = [&](const std::string& name, const Policy& policy, size_t p) {
     crew.on_leader("generate", [&] {
       const OnText stream = printer.begin(name);
-      const Rollout reply = generate(*base.weights, *base.tokenizer, policy.adapter(), {asked[p]},
-                                     1, sampling, stream)
-                                .front();
+      Rollout reply;
+      crew.helped([&] {
+        reply = generate(*base.weights, *base.tokenizer, policy.adapter(), {asked[p]}, 1, sampling,
+                         stream)
+                    .front();
+      });
       printer.end(name, reply);
       if (!reply.finite)
         throw user_error("the logits of ", name, " hold a NaN or infinity (prompt ", p + 1,

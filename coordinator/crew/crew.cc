@@ -22,6 +22,7 @@
 #include "coordinator/run/progress.h"
 #include "worker/cpu_quota.h"
 #include "worker/failure.h"
+#include "worker/kernels/team.h"
 #include "worker/threads.h"
 #ifdef SVFLEET_HAVE_CUDA
 #include "comm/nccl_reducer.h"
@@ -203,18 +204,25 @@ bool Crew::share(const std::vector<int>& pieces, const std::string& what,
     mine.did_some = true;
     longest_s = std::max(longest_s, held_s);
   };
+  std::atomic<int> busy = 0;
   const int workers = most_workers > 0 ? std::min(most_workers, workers_) : workers_;
   queue_->start_round(pieces, may_take(0), workers);
   const auto guarded = [&](Hand& hand) {
     set_compute_threads_here();
+    ++busy;
+    bool helps = false;  // not where it failed: what it holds has to be given up
     try {
       worker(hand);
+      helps = hand.size() == 0;
     } catch (const StopWork&) {
     } catch (const Error& error) {
       failed({error}, "");
     } catch (...) {
       failed(failure_of(std::current_exception(), device_), place_of(what, hand.working_on()));
     }
+    --busy;
+    look_again();
+    if (helps) help_until([&] { return busy == 0; });
   };
   try {
     work_through(*queue_, guarded, {workers, idle, what, {may_take, finished}});
@@ -316,6 +324,28 @@ void Crew::side_by_side(int64_t count, const std::function<void(int64_t)>& work)
   loop();
   for (std::thread& thread : threads) thread.join();
   if (failure) std::rethrow_exception(failure);
+}
+
+void Crew::helped(const std::function<void()>& work) {
+  std::atomic<bool> over = false;
+  std::vector<std::thread> helpers;
+  const auto end = [&] {
+    over = true;
+    look_again();
+    for (std::thread& helper : helpers) helper.join();
+  };
+  try {
+    for (int i = 1; i < workers_; ++i)
+      helpers.emplace_back([&] { help_until([&] { return over.load(); }); });
+  } catch (const std::system_error&) {  // with fewer, then
+  }
+  try {
+    work();
+  } catch (...) {
+    end();
+    throw;
+  }
+  end();
 }
 
 }  // namespace svfleet

@@ -103,6 +103,9 @@ class Crew {
 
   // On this rank alone: work(0..count-1) side by side in workers() threads.
   void side_by_side(int64_t count, const std::function<void(int64_t)>& work);
+  // On this rank alone: one piece of work, with whose operations the other workers() threads help
+  // (worker/kernels/team.h). In share(), those that get no more pieces do so by themselves.
+  void helped(const std::function<void()>& work);
 
  private:
   std::string place_of(const std::string& what, const std::vector<int>& pieces) const;
