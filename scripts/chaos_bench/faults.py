@@ -152,6 +152,8 @@ def device(scene):
         scene.mend_device()
     # The job has a node less now: all it asked for again, so that later faults find it so.
     scene.box.must("run", "scancel", "--signal=USR1", scene.job.id)
+    wait_for(lambda: scene.job.over() or len({rank.node for rank in scene.job.ranks()}) > 1,
+             2 * scene.timeout_s + 40, "the job on both of its nodes")
     return node
 
 
