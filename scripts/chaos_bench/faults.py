@@ -152,16 +152,27 @@ def device(scene):
         scene.mend_device()
     # The job has a node less now: all it asked for again, so that later faults find it so.
     scene.box.must("run", "scancel", "--signal=USR1", scene.job.id)
-    wait_for(lambda: scene.job.over() or len({rank.node for rank in scene.job.ranks()}) > 1,
-             2 * scene.timeout_s + 40, "the job on both of its nodes")
     return node
 
 
 # The network.
 
+def both_nodes(scene):
+    """The nodes of the job; where it goes on without one that was at fault, it asks for both again."""
+    def nodes():
+        return sorted({rank.node for rank in scene.job.ranks()})
+    if len(nodes()) < 2:
+        scene.box.must("run", "scancel", "--signal=USR1", scene.job.id)
+        wait_for(lambda: scene.job.over() or len(nodes()) > 1, 2 * scene.timeout_s + 40, "the job on both of its nodes")
+        if scene.job.over():
+            raise TooLate
+        scene.until_computing()
+    return nodes()
+
+
 @kind("the link between two nodes of the job cut", share=3)
 def cut(scene):
-    nodes = sorted({rank.node for rank in scene.job.ranks()})
+    nodes = both_nodes(scene)
     scene.now()
     scene.box.must("cut", *nodes[:2])
     try:
