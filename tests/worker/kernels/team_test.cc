@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <mutex>
 #include <set>
 #include <thread>
@@ -41,36 +42,32 @@ TEST(Team, MembersAreToldApart) {
   }
 }
 
-TEST(Team, HelpersCome) {
+// Who works at an operation of `most`, until `enough`; or until ten seconds have passed, on a
+// machine that gives no thread of ours its time.
+std::set<std::thread::id> at_work(
+    int most, const std::function<bool(const std::set<std::thread::id>&)>& enough) {
   std::set<std::thread::id> seen;
   std::mutex mutex;
-  const int most = team_size(3);
-  const auto start = std::chrono::steady_clock::now();
-  // Parts that wait for a second thread: with one they would go on for ten seconds.
-  in_parts(1000, most, [&](int64_t, int) {
-    std::unique_lock lock(mutex);
-    seen.insert(std::this_thread::get_id());
-    if (seen.size() < 2 && std::chrono::steady_clock::now() - start < std::chrono::seconds(10)) {
-      lock.unlock();
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-      lock.lock();
-    }
-  });
-  EXPECT_GT(seen.size(), 1u);
+  for (int again = 0; again < 100 && !enough(seen); ++again)
+    in_parts(100, most, [&](int64_t, int) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      std::lock_guard lock(mutex);
+      seen.insert(std::this_thread::get_id());
+    });
+  return seen;
+}
+
+TEST(Team, HelpersCome) {
+  const auto several = [](const auto& seen) { return seen.size() > 1; };
+  EXPECT_TRUE(several(at_work(team_size(3), several)));
 }
 
 // They are asleep by then, and are woken.
 TEST(Team, HelpersComeAfterAPause) {
   team_size(2);
   std::this_thread::sleep_for(std::chrono::milliseconds(50));
-  std::set<std::thread::id> seen;
-  std::mutex mutex;
-  in_parts(200, team_size(2), [&](int64_t, int) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    std::lock_guard lock(mutex);
-    seen.insert(std::this_thread::get_id());
-  });
-  EXPECT_GT(seen.size(), 1u);
+  const auto several = [](const auto& seen) { return seen.size() > 1; };
+  EXPECT_TRUE(several(at_work(team_size(2), several)));
 }
 
 TEST(Team, WhoIsFreeHelpsAnotherThread) {
@@ -83,14 +80,8 @@ TEST(Team, WhoIsFreeHelpsAnotherThread) {
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
     EXPECT_GE(most, 2);
-    std::set<std::thread::id> seen;
-    std::mutex mutex;
-    in_parts(200, most, [&](int64_t, int) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-      std::lock_guard lock(mutex);
-      seen.insert(std::this_thread::get_id());
-    });
-    EXPECT_TRUE(seen.count(idle.get_id()));
+    const auto idle_is = [&](const auto& seen) { return seen.contains(idle.get_id()); };
+    EXPECT_TRUE(idle_is(at_work(most, idle_is)));
   });
   busy.join();
   over = true;
