@@ -57,12 +57,6 @@ Board& board() {
   return board;
 }
 
-void tell_sleepers() {
-  if (board().sleeping.load() == 0) return;
-  ++board().news;
-  board().news.notify_all();
-}
-
 // False: there is nothing to do.
 bool join(Slot& slot) {
   uint32_t state = slot.state.load(std::memory_order_acquire);
@@ -78,35 +72,6 @@ bool join(Slot& slot) {
   }
   slot.state.fetch_sub(1, std::memory_order_release);
   return wanted;
-}
-
-template <class Over>
-void help(const Over& over) {
-  Board& all = board();
-  ++all.free;
-  bool done = over();  // asked no more once it has said so
-  for (int looks = 0; !done; done = done || over()) {
-    bool helped = false;
-    for (int s = 0; s < all.used.load(std::memory_order_acquire); ++s)
-      helped = join(all.slots[size_t(s)]) || helped;
-    if (helped) {
-      looks = 0;
-    } else if (++looks < kLooks) {
-      pause();
-    } else {
-      const uint32_t news = all.news.load();
-      ++all.sleeping;
-      // What was opened before this thread was seen to sleep is seen here.
-      const bool open =
-          std::any_of(all.slots.begin(), all.slots.begin() + all.used.load(),
-                      [](const Slot& slot) { return (slot.state.load() & Slot::kOpen) != 0; });
-      done = over();
-      if (!open && !done) all.news.wait(news);
-      --all.sleeping;
-      looks = 0;
-    }
-  }
-  --all.free;
 }
 
 // What a thread that begins operations has: a place where they can be joined, and helpers.
@@ -131,7 +96,7 @@ class Member {
   // Threads beside its own.
   void have(int helpers) {
     while (slot_ && int(helpers_.size()) < helpers)
-      helpers_.emplace_back([this] { help([this] { return over_.load(); }); });
+      helpers_.emplace_back([this] { help_until([this] { return over_.load(); }); });
   }
 
  private:
@@ -165,7 +130,7 @@ void team::run(int64_t parts, int most, Part call, const void* f) {
   slot->members.store(1, std::memory_order_relaxed);
   slot->next.store(0, std::memory_order_relaxed);
   slot->state.store(Slot::kOpen | 1);
-  tell_sleepers();
+  if (board().sleeping.load() > 0) look_again();
   slot->work(0);
   slot->state.fetch_and(~Slot::kOpen, std::memory_order_acq_rel);
   for (int spins = 0; slot->state.load(std::memory_order_acquire) != 1; ++spins)
@@ -174,7 +139,31 @@ void team::run(int64_t parts, int most, Part call, const void* f) {
 }
 
 void help_until(const std::function<bool()>& over) {
-  help(over);
+  Board& all = board();
+  ++all.free;
+  bool done = over();  // asked no more once it has said so
+  for (int looks = 0; !done; done = done || over()) {
+    bool helped = false;
+    for (int s = 0; s < all.used.load(std::memory_order_acquire); ++s)
+      helped = join(all.slots[size_t(s)]) || helped;
+    if (helped) {
+      looks = 0;
+    } else if (++looks < kLooks) {
+      pause();
+    } else {
+      const uint32_t news = all.news.load();
+      ++all.sleeping;
+      // What was opened before this thread was seen to sleep is seen here.
+      const bool open =
+          std::any_of(all.slots.begin(), all.slots.begin() + all.used.load(),
+                      [](const Slot& slot) { return (slot.state.load() & Slot::kOpen) != 0; });
+      done = over();
+      if (!open && !done) all.news.wait(news);
+      --all.sleeping;
+      looks = 0;
+    }
+  }
+  --all.free;
 }
 
 void look_again() {

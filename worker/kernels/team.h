@@ -9,7 +9,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <type_traits>
 
 namespace svfleet {
 
